@@ -1,0 +1,234 @@
+"""From a file's bytes to upright pixels: one decode for training and for the job.
+
+Rules, the same for every format that Pillow reads:
+- the content decides the format, never the name;
+- several frames or pages: the first;
+- alpha is dropped: what lies under it is the picture;
+- 16-bit grey becomes 8 bits by v / 257, rounded; float grey is taken as 0 to 1 and scaled to 255, clipped;
+- palette, CMYK, YCbCr, Lab and the like become RGB; one channel is made by ITU-R 601 luma;
+- the EXIF orientation is applied, so pixels stand as a person sees them.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+
+from pipeline.core.errors import PictureError
+
+UInt8Array = npt.NDArray[np.uint8]
+
+# Pillow's own bomb check warns at one fixed size; ours is the option --max_pixels, checked before decoding.
+Image.MAX_IMAGE_PIXELS = None
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+DEFAULT_MAX_PIXELS = 178_956_970
+"""Pictures above this many pixels are refused by default: 0.5 GiB as RGB, Pillow's own limit for an attack."""
+
+PICTURE_ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .tif .tiff .avif .avifs .jp2 .j2k .jpx .ppm .pgm .pbm .pnm"
+    " .tga .ico .pcx .sgi .dds".split()
+)
+"""Names with these endings, in any case, are pictures; everything else in a folder is ignored and counted."""
+
+_TRANSPOSE_BY_ORIENTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_ORIENTATION = 0x0112
+_SIXTEEN_BIT_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I"))
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """An upright picture.
+
+    Args:
+        pixels: (height, width, channels) uint8, 0 to 255.
+        orientation: the EXIF orientation that was applied, 1 to 8.
+    """
+
+    pixels: UInt8Array
+    orientation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RawMask:
+    """An upright mask with the values that its file holds.
+
+    Args:
+        values: (height, width); grey level or palette index as uint8 or uint16; for a colour mask 0xRRGGBB as uint32.
+        is_color: whether the values are packed colours.
+    """
+
+    values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+    is_color: bool
+
+
+def has_picture_ending(name: str) -> bool:
+    """Whether a file of this name counts as a picture; macOS's `._` companions never do.
+
+    Args:
+        name: a path with `/` between its parts, or a bare name.
+
+    Returns:
+        True where the ending is one of `PICTURE_ENDINGS`, in any case.
+    """
+    base = name.rpartition("/")[2]
+    stem, dot, ending = base.rpartition(".")
+    return bool(dot and stem) and not base.startswith("._") and f".{ending.lower()}" in PICTURE_ENDINGS
+
+
+def decode_image(data: bytes, *, channels: int = 3, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> DecodedImage:
+    """Decodes one picture to upright pixels.
+
+    Args:
+        data: the whole file.
+        channels: 1 (luma) or 3 (RGB).
+        max_pixels: larger pictures are refused before they are decoded; None for no limit.
+
+    Returns:
+        The pixels, (height, width, channels) uint8, and the orientation that was applied.
+
+    Raises:
+        PictureError: stage `decode`; the bytes are empty, no picture, cut off, broken or too large.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, not {channels}")
+    picture = _open(data, max_pixels, "decode")
+    try:
+        orientation = _orientation(picture)
+        picture = _upright(_eight_bit(picture), orientation)
+        picture = picture.convert("L" if channels == 1 else "RGB")
+        pixels = np.asarray(picture)
+    except Exception as error:
+        raise _picture_error(error, "decode") from error
+    return DecodedImage(pixels.reshape(*pixels.shape[:2], channels), orientation)
+
+
+def decode_mask(
+    data: bytes,
+    *,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    picture_orientation: int = 1,
+    expected_size: tuple[int, int] | None = None,
+) -> RawMask:
+    """Decodes one ground-truth mask, upright, its values untouched.
+
+    A mask that bears an orientation of its own is turned by it. One that bears none is taken as upright, unless only
+    the picture's orientation makes it fit: then it was drawn on the sensor's grid and is turned like its picture.
+
+    Args:
+        data: the whole file.
+        max_pixels: larger masks are refused before they are decoded; None for no limit.
+        picture_orientation: the EXIF orientation of the mask's picture, 1 to 8.
+        expected_size: the picture's upright (width, height), px; None to skip the check.
+
+    Returns:
+        Grey levels, palette indices or packed colours.
+
+    Raises:
+        PictureError: stage `truth`; the bytes can't be decoded or the size isn't the picture's.
+    """
+    picture = _open(data, max_pixels, "truth")
+    try:
+        orientation = _orientation(picture)
+        if orientation == 1 and picture_orientation >= 5 and expected_size not in (None, picture.size):
+            orientation = picture_orientation
+        picture.load()
+        raw = _raw_values(_upright(picture, orientation))
+    except Exception as error:
+        raise _picture_error(error, "truth") from error
+    height, width = raw.values.shape
+    if expected_size is not None and (width, height) != expected_size:
+        raise PictureError(
+            "truth",
+            "SizeMismatch",
+            f"the mask is {width}x{height} px, its picture {expected_size[0]}x{expected_size[1]} px",
+        )
+    return raw
+
+
+def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
+    if not data:
+        raise PictureError(stage, "Empty", "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(data))
+    except Exception as error:
+        raise _picture_error(error, stage) from error
+    width, height = picture.size
+    if width < 1 or height < 1:
+        raise PictureError(stage, "NoPixels", f"the picture is {width}x{height} px")
+    if max_pixels is not None and width * height > max_pixels:
+        raise PictureError(
+            stage, "TooLarge", f"{width}x{height} px is more than --max_pixels {max_pixels} and was not decoded"
+        )
+    return picture
+
+
+def _picture_error(error: Exception, stage: str) -> PictureError:
+    """Names what Pillow's decoders raise on hostile bytes, which is nearly anything."""
+    if isinstance(error, PictureError):
+        return error
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, Image.UnidentifiedImageError):
+        return PictureError(stage, "NotAPicture", "the content is no picture format that can be read")
+    if "truncated" in text.lower() or isinstance(error, EOFError):
+        return PictureError(stage, "Truncated", f"the file is cut off: {text}")
+    if isinstance(error, MemoryError):
+        return PictureError(stage, "OutOfMemory", "decoding needs more memory than there is")
+    return PictureError(stage, "Broken", f"the file can't be decoded: {text}")
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 where there is none or where the EXIF block itself is broken."""
+    try:
+        value = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # broken metadata must not cost a picture whose pixels are whole
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(picture: Image.Image, orientation: int) -> Image.Image:
+    transpose = _TRANSPOSE_BY_ORIENTATION.get(orientation)
+    return picture if transpose is None else picture.transpose(transpose)
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """Brings 16-bit, 32-bit and float grey to 8 bits; other modes pass."""
+    if picture.mode in _SIXTEEN_BIT_MODES:
+        values = np.asarray(picture).astype(np.int64)
+        return Image.fromarray(((np.clip(values, 0, 65535) + 128) // 257).astype(np.uint8))
+    if picture.mode == "F":
+        values_f = np.nan_to_num(np.asarray(picture, dtype=np.float32))
+        return Image.fromarray(np.rint(np.clip(values_f, 0.0, 1.0) * 255.0).astype(np.uint8))
+    return picture
+
+
+def _raw_values(picture: Image.Image) -> RawMask:
+    if picture.mode == "1":
+        return RawMask(np.asarray(picture).astype(np.uint8), False)
+    if picture.mode in ("L", "P"):
+        return RawMask(np.asarray(picture), False)
+    if picture.mode in ("LA", "PA"):
+        return RawMask(np.ascontiguousarray(np.asarray(picture)[..., 0]), False)
+    if picture.mode in _SIXTEEN_BIT_MODES:
+        values = np.asarray(picture)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65535:
+            raise PictureError("truth", "UnknownLabels", f"mask values from {low} to {high} are no 16-bit labels")
+        return RawMask(values.astype(np.uint16), False)
+    if picture.mode in ("RGB", "RGBA", "RGBX"):
+        rgb = np.asarray(picture)[..., :3].astype(np.uint32)
+        return RawMask(rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2], True)
+    raise PictureError("truth", "NotAMask", f"a mask can't be stored as Pillow mode {picture.mode}")

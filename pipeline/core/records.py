@@ -1,0 +1,104 @@
+"""What crosses a shuffle: where a picture lies, and what was found in it. Never pixels."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """Where one file's bytes lie, and which version of them was listed.
+
+    Args:
+        uri: path or URI of the file (of the archive, for a member).
+        size_bytes: length of the picture file's own bytes; -1 where the source doesn't tell.
+        version: what changes when the content changes (modification time in ns, generation, etag); may be "".
+        offset_bytes: where the bytes begin within `uri`; -1 when the whole file is meant.
+        member: name within an archive, "" for a plain file.
+        codec: how an archive stores the bytes: "" as they are, "deflate" for a compressed zip member.
+    """
+
+    uri: str
+    size_bytes: int = -1
+    version: str = ""
+    offset_bytes: int = -1
+    member: str = ""
+    codec: str = ""
+
+    @property
+    def display_uri(self) -> str:
+        """The address for people and tables: `archive!member` for a member, else the URI."""
+        return f"{self.uri}!{self.member}" if self.member else self.uri
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """One picture to do: its id, its file, and its mask's file where there is one.
+
+    Args:
+        image_id: path below the source, or what the manifest says; unique in a job.
+        image: the picture's file.
+        truth: the ground truth's file, None where there is none.
+        group: the value of `--group_by`, "" where none was asked for.
+    """
+
+    image_id: str
+    image: FileRef
+    truth: FileRef | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRecord:
+    """What one segmented picture adds to the tables and to the totals.
+
+    Args:
+        image_id: unique in a job.
+        source_uri: where the picture came from.
+        group: the value of `--group_by`, "" where none was asked for.
+        width: upright width, px.
+        height: upright height, px.
+        mask_uri: where the mask was written, "" for `--mask_format none`.
+        source_bytes: size of the picture's file.
+        fingerprint: digest of the picture's and truth's versions, the model and the options that change results.
+        area_px: (num_classes,) predicted pixels a class; they sum to width × height.
+        confusion: the confusion matrix of the pixels that are not ignored, without its zeros: cell, count, cell, count …
+            with cell = truth · num_classes + prediction; None without ground truth.
+        pixel_area_m2: area of one pixel; None where it isn't known.
+    """
+
+    image_id: str
+    source_uri: str
+    group: str
+    width: int
+    height: int
+    mask_uri: str
+    source_bytes: int
+    fingerprint: str
+    area_px: tuple[int, ...]
+    confusion: tuple[int, ...] | None
+    pixel_area_m2: float | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the areas are given for."""
+        return len(self.area_px)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A picture that could not be done, as it stands in `failures.jsonl`.
+
+    Args:
+        image_id: the picture's id; "" where the fault has no picture (a broken archive).
+        source_uri: where the picture came from.
+        stage: one of `pipeline.core.errors.STAGES`.
+        error_type: a short stable name of the fault.
+        message: one sentence for a person.
+        fingerprint: as in `PictureRecord`; "" where the fault came before a version was known.
+    """
+
+    image_id: str
+    source_uri: str
+    stage: str
+    error_type: str
+    message: str
+    fingerprint: str = ""
