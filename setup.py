@@ -1,0 +1,88 @@
+"""Builds the package. What a wheel or an sdist carries besides Python files is listed in MANIFEST.in.
+
+This file stays a `setup.py` because Beam ships the package to remote workers with `--setup_file=./setup.py`.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+README = Path(__file__).parent / "README.md"
+
+# What a worker that segments needs, and no more. In particular no TensorFlow: LiteRT runs the model.
+CORE = [
+    "apache-beam>=2.77,<3",
+    "ai-edge-litert>=2.3,<3",
+    "numpy>=2.1,<3",
+    "opencv-python-headless>=4.10",
+    "pillow>=12.1.1",
+    "pyarrow>=18",
+    "rich>=13.7",
+]
+
+# Extras of the user's.
+TRAIN = ["tensorflow>=2.21,<3", "keras>=3.12,<4", "tensorflow-datasets>=4.9.9,<5"]
+# Packing the job for remote workers (--setup_file) takes setuptools and build in the launcher's environment.
+GCP = ["apache-beam[gcp]>=2.77,<3", "build>=1.2", "setuptools>=77"]
+AWS = ["apache-beam[aws]>=2.77,<3"]
+GEO = ["rasterio>=1.4"]
+MEDICAL = ["pydicom>=3", "nibabel>=5.3"]
+VIDEO = ["av>=14"]
+# A page served from this machine: neither fonts nor scripts nor statistics from the network.
+PLAYGROUND = ["flask>=3.1"]
+
+# The tests run everything that needs no special hardware; the stores' emulators come from the index too.
+TEST = [
+    *TRAIN,
+    *GCP,
+    *AWS,
+    *PLAYGROUND,
+    "duckdb>=1.2",
+    "flask-cors>=5",
+    "gcp-storage-emulator>=2024.8",
+    "hypothesis>=6.130",
+    "moto[s3]>=5.1",
+    "mypy>=2.4,<3",
+    "pandas>=2.2",
+    "pytest>=9,<10",
+    "pytest-xdist>=3.6",
+    "ruff>=0.17,<0.18",
+    "scikit-learn>=1.6",
+]
+
+setup(
+    name="maskbeam",
+    version="0.1.0",
+    description="Offline segmentation of whole picture archives: an Apache Beam job that runs a U-Net",
+    # Absent where only the code was copied, as in a worker's image.
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["pipeline", "pipeline.*", "model", "model.*"]),
+    include_package_data=True,
+    # The carried models lie in folders that are data, not packages.
+    package_data={"model": ["pretrained/**/*"], "pipeline": ["docs/**/*"]},
+    zip_safe=False,
+    install_requires=CORE,
+    extras_require={
+        "train": TRAIN,
+        "gcp": GCP,
+        "aws": AWS,
+        "geo": GEO,
+        "medical": MEDICAL,
+        "video": VIDEO,
+        "playground": PLAYGROUND,
+        "test": TEST,
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
+)
