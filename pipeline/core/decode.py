@@ -13,9 +13,11 @@ import io
 import warnings
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.IcoImagePlugin import IcoImageFile
 
 from pipeline.core.errors import PictureError
 
@@ -24,6 +26,9 @@ UInt8Array = npt.NDArray[np.uint8]
 # Pillow's own bomb check warns at one fixed size; ours is the option --max_pixels, checked before decoding.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+# Broken metadata makes Pillow warn once a file; what costs a picture is raised. Said once for the process, because
+# warnings.catch_warnings around every picture would race between threads.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 DEFAULT_MAX_PIXELS = 178_956_970
 """Pictures above this many pixels are refused by default: 0.5 GiB as RGB, Pillow's own limit for an attack."""
@@ -45,6 +50,9 @@ _TRANSPOSE_BY_ORIENTATION = {
 }
 _EXIF_ORIENTATION = 0x0112
 _SIXTEEN_BIT_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I"))
+_EIGHT_OF_SIXTEEN_BITS = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
+_UNSERVED_FORMATS = frozenset(("EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"))
+"""What Pillow knows by name but decodes only through another program, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,10 @@ def decode_image(data: bytes, *, channels: int = 3, max_pixels: int | None = DEF
     picture = _open(data, max_pixels, "decode")
     try:
         orientation = _orientation(picture)
-        picture = _upright(_eight_bit(picture), orientation)
+        picture.load()
+        picture = _eight_bit(_upright(picture, _still_to_apply(picture, orientation)))
+        if picture.mode == "LAB" and channels == 1:
+            picture = picture.convert("RGB")
         picture = picture.convert("L" if channels == 1 else "RGB")
         pixels = np.asarray(picture)
     except Exception as error:
@@ -125,6 +136,8 @@ def decode_mask(
 
     A mask that bears an orientation of its own is turned by it. One that bears none is taken as upright, unless only
     the picture's orientation makes it fit: then it was drawn on the sensor's grid and is turned like its picture.
+    One-bit masks hold 0 and 1. Grey levels of 2 and 4 bits are spread over 0 to 255 as every reader of PNG does it
+    (1 of 3 is 85); palette indices of any depth stay what they are.
 
     Args:
         data: the whole file.
@@ -140,11 +153,13 @@ def decode_mask(
     """
     picture = _open(data, max_pixels, "truth")
     try:
+        _refuse_sixteen_bit_colors(picture)
         orientation = _orientation(picture)
-        if orientation == 1 and picture_orientation >= 5 and expected_size not in (None, picture.size):
-            orientation = picture_orientation
         picture.load()
-        raw = _raw_values(_upright(picture, orientation))
+        turn = _still_to_apply(picture, orientation)
+        if orientation == 1 and picture_orientation >= 5 and expected_size == picture.size[::-1] != picture.size:
+            turn = picture_orientation
+        raw = _raw_values(_upright(picture, turn))
     except Exception as error:
         raise _picture_error(error, "truth") from error
     height, width = raw.values.shape
@@ -161,12 +176,13 @@ def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
     if not data:
         raise PictureError(stage, "Empty", "the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data))
+        picture: Image.Image = Image.open(io.BytesIO(data))
+        # An icon's directory need not tell the size of the picture within.
+        width, height = picture.ico.getimage(picture.size).size if isinstance(picture, IcoImageFile) else picture.size
     except Exception as error:
         raise _picture_error(error, stage) from error
-    width, height = picture.size
+    if picture.format in _UNSERVED_FORMATS:
+        raise PictureError(stage, "NotAPicture", f"{picture.format} is no picture format that can be read")
     if width < 1 or height < 1:
         raise PictureError(stage, "NoPixels", f"the picture is {width}x{height} px")
     if max_pixels is not None and width * height > max_pixels:
@@ -181,7 +197,7 @@ def _picture_error(error: Exception, stage: str) -> PictureError:
     if isinstance(error, PictureError):
         return error
     text = " ".join(str(error).split())[:300] or type(error).__name__
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return PictureError(stage, "NotAPicture", "the content is no picture format that can be read")
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return PictureError(stage, "Truncated", f"the file is cut off: {text}")
@@ -199,6 +215,11 @@ def _orientation(picture: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _still_to_apply(picture: Image.Image, orientation: int) -> int:
+    """The orientation to turn a loaded picture by: Pillow turns TIFF itself when it loads, and no other format."""
+    return 1 if picture.format == "TIFF" else orientation
+
+
 def _upright(picture: Image.Image, orientation: int) -> Image.Image:
     transpose = _TRANSPOSE_BY_ORIENTATION.get(orientation)
     return picture if transpose is None else picture.transpose(transpose)
@@ -207,12 +228,22 @@ def _upright(picture: Image.Image, orientation: int) -> Image.Image:
 def _eight_bit(picture: Image.Image) -> Image.Image:
     """Brings 16-bit, 32-bit and float grey to 8 bits; other modes pass."""
     if picture.mode in _SIXTEEN_BIT_MODES:
-        values = np.asarray(picture).astype(np.int64)
-        return Image.fromarray(((np.clip(values, 0, 65535) + 128) // 257).astype(np.uint8))
+        values = np.asarray(picture)
+        if picture.mode == "I":
+            values = np.clip(values, 0, 65_535).astype(np.uint16)
+        return Image.fromarray(_EIGHT_OF_SIXTEEN_BITS[values])
     if picture.mode == "F":
         values_f = np.nan_to_num(np.asarray(picture, dtype=np.float32))
         return Image.fromarray(np.rint(np.clip(values_f, 0.0, 1.0) * 255.0).astype(np.uint8))
     return picture
+
+
+def _refuse_sixteen_bit_colors(picture: Image.Image) -> None:
+    """Pillow keeps only the high byte of 16-bit colours, so that every small label would silently become 0."""
+    for tile in getattr(picture, "tile", ()):
+        raw_mode = tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0])
+        if ";16" in raw_mode and picture.mode not in _SIXTEEN_BIT_MODES:
+            raise PictureError("truth", "NotAMask", "a mask of several 16-bit channels can't be read; 16-bit grey can")
 
 
 def _raw_values(picture: Image.Image) -> RawMask:
@@ -229,6 +260,7 @@ def _raw_values(picture: Image.Image) -> RawMask:
             raise PictureError("truth", "UnknownLabels", f"mask values from {low} to {high} are no 16-bit labels")
         return RawMask(values.astype(np.uint16), False)
     if picture.mode in ("RGB", "RGBA", "RGBX"):
-        rgb = np.asarray(picture)[..., :3].astype(np.uint32)
-        return RawMask(rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2], True)
+        code = cv2.COLOR_RGB2BGRA if picture.mode == "RGB" else cv2.COLOR_RGBA2BGRA
+        packed = cv2.cvtColor(np.asarray(picture), code).view("<u4")[..., 0]
+        return RawMask(np.bitwise_and(packed, 0xFFFFFF, dtype=np.uint32), True)
     raise PictureError("truth", "NotAMask", f"a mask can't be stored as Pillow mode {picture.mode}")

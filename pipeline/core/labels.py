@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +13,7 @@ from pipeline.core.errors import OptionError, PictureError
 ClassIds = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 MAX_CLASSES = 65_535
-_VALUE = re.compile(r"\d{1,5}")
+_VALUE = re.compile(r"[0-9]{1,5}")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _MOST_VALUES_NAMED = 12
 
@@ -57,9 +58,10 @@ class LabelMap:
             raw, equals, class_id = (part.strip() for part in pair.partition("="))
             if not equals or not _VALUE.fullmatch(class_id):
                 raise OptionError(f"--label_map: {pair.strip()!r} is not of the form RAW=CLASS_ID")
-            if raw.lower() in pairs:
+            key = str(int(raw)) if _VALUE.fullmatch(raw) else raw.lower()
+            if key in pairs:
                 raise OptionError(f"--label_map: {raw} stands twice")
-            pairs[raw.lower()] = int(class_id)
+            pairs[key] = int(class_id)
         return LabelMap.from_metadata(pairs)
 
     @staticmethod
@@ -91,8 +93,8 @@ class LabelMap:
         Raises:
             OptionError: a target is neither a class id of the model nor the ignore label.
         """
-        for target in (self.class_of_value | self.class_of_color).values():
-            if target >= num_classes and target != ignore_label:
+        for target in (*self.class_of_value.values(), *self.class_of_color.values()):
+            if not 0 <= target < num_classes and target != ignore_label:
                 raise OptionError(f"label map: class id {target} is not one of the model's 0 to {num_classes - 1}")
 
     def to_class_ids(self, raw: RawMask, num_classes: int, ignore_label: int | None) -> ClassIds:
@@ -101,7 +103,8 @@ class LabelMap:
         Args:
             raw: the mask as its file holds it.
             num_classes: the model's number of classes.
-            ignore_label: the raw value, and the map's target, of pixels that count for nothing; None for none.
+            ignore_label: the raw value of pixels that count for nothing, whatever the map says of it; None for none.
+                As a target of the map (`3=255`) it means the same unless it is one of the model's class ids.
 
         Returns:
             (height, width) class ids as `class_id_dtype(num_classes)`; ignored pixels hold `num_classes`.
@@ -109,41 +112,59 @@ class LabelMap:
         Raises:
             PictureError: stage `truth`, type `UnknownLabels`; the message lists the values that nothing names.
         """
-        if raw.is_color and not self.class_of_color:
-            values = _grey_of(raw.values)
-            return self._lookup(values, self.class_of_value, num_classes, ignore_label, is_color=False)
-        mapping = self.class_of_color if raw.is_color else self.class_of_value
-        return self._lookup(raw.values, mapping, num_classes, ignore_label, is_color=raw.is_color)
-
-    @staticmethod
-    def _lookup(
-        values: npt.NDArray[np.unsignedinteger],
-        mapping: dict[int, int],
-        num_classes: int,
-        ignore_label: int | None,
-        *,
-        is_color: bool,
-    ) -> ClassIds:
-        dtype = class_id_dtype(num_classes)
-        targets = {raw: num_classes if class_id == ignore_label else class_id for raw, class_id in mapping.items()}
-        if ignore_label is not None and not is_color:
-            targets.setdefault(ignore_label, num_classes)
-        # Values of up to 16 bits go through a table; packed colours are first made an index into their few values.
+        # A class id and an ignored pixel are num_classes at most; one above marks what nothing names.
+        unknown_id = num_classes + 1
+        dtype = np.min_scalar_type(unknown_id)
+        is_color = raw.is_color and bool(self.class_of_color)
+        targets = self._targets(is_color, num_classes, ignore_label)
+        class_ids: npt.NDArray[np.unsignedinteger]
         if is_color:
-            found, inverse = np.unique(values, return_inverse=True)
-            unknown = [int(value) for value in found if int(value) not in targets]
-            if not unknown:
-                return np.array([targets[int(value)] for value in found], dtype)[inverse].reshape(values.shape)
+            values = raw.values
+            class_ids = _color_ids(values, targets, np.full(values.shape, unknown_id, dtype))
         else:
-            table = np.full(256 if values.dtype == np.uint8 else 65_536, -1, np.int32)
-            for raw_value, target in targets.items():
-                if raw_value < table.size:
-                    table[raw_value] = target
-            class_ids = table[values]
-            if class_ids.size == 0 or int(class_ids.min()) >= 0:
-                return class_ids.astype(dtype)
-            unknown = np.unique(values[class_ids < 0]).tolist()
-        raise PictureError("truth", "UnknownLabels", _unknown_message(unknown, is_color))
+            values = _grey_of(raw.values) if raw.is_color else raw.values
+            size = 256 if values.dtype == np.uint8 else 65_536
+            table: npt.NDArray[np.unsignedinteger] = np.full(size, unknown_id, dtype)
+            for value, target in targets.items():
+                if value < size:
+                    table[value] = target
+            if size == 256 and dtype == np.uint8:
+                class_ids = np.asarray(cv2.LUT(values, table), np.uint8)
+            else:
+                class_ids = table.take(values)
+        if class_ids.size and int(class_ids.max()) == unknown_id:
+            unknown = np.unique(values[class_ids == unknown_id]).tolist()
+            raise PictureError("truth", "UnknownLabels", _unknown_message(unknown, is_color))
+        if class_id_dtype(num_classes) is np.uint8:
+            return class_ids.astype(np.uint8, copy=False)
+        return class_ids.astype(np.uint16, copy=False)
+
+    def _targets(self, is_color: bool, num_classes: int, ignore_label: int | None) -> dict[int, int]:
+        """Raw value to class id, or to num_classes where the pixels are ignored."""
+        mapping = self.class_of_color if is_color else self.class_of_value
+        targets = {
+            value: num_classes if target == ignore_label and target >= num_classes else target
+            for value, target in mapping.items()
+        }
+        if ignore_label is not None and not is_color:
+            targets[ignore_label] = num_classes
+        return targets
+
+
+def _color_ids(
+    colors: npt.NDArray[np.unsignedinteger], targets: dict[int, int], class_ids: npt.NDArray[np.unsignedinteger]
+) -> npt.NDArray[np.unsignedinteger]:
+    """Colour by colour: each costs a comparison, where sorting the pixels would cost as much as fifty of them."""
+    left = colors.size
+    for color, target in targets.items():
+        hit = colors == np.uint32(color)
+        count = int(np.count_nonzero(hit))
+        if count:
+            class_ids[hit] = target
+            left -= count
+            if not left:
+                break
+    return class_ids
 
 
 def _grey_of(colors: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint8]:

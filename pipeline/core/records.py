@@ -60,8 +60,8 @@ class PictureRecord:
         source_bytes: size of the picture's file.
         fingerprint: digest of the picture's and truth's versions, the model and the options that change results.
         area_px: (num_classes,) predicted pixels a class; they sum to width × height.
-        confusion: the confusion matrix of the pixels that are not ignored, without its zeros: cell, count, cell, count …
-            with cell = truth · num_classes + prediction; None without ground truth.
+        confusion: the confusion matrix of the pixels that are not ignored, without its zeros: cell, count, cell,
+            count … with cell = truth · num_classes + prediction; None without ground truth.
         pixel_area_m2: area of one pixel; None where it isn't known.
     """
 

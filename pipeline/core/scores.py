@@ -6,6 +6,7 @@ Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation",
 occurs neither in truth nor in prediction has no score: NaN here, null in `summary.json`, and no mean counts it.
 """
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +14,8 @@ from pipeline.core.labels import ClassIds
 
 Counts = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
+
+_EXACT_FLOAT32 = 1 << 24
 
 
 def confusion_matrix(truth: ClassIds, prediction: ClassIds, num_classes: int) -> Counts:
@@ -33,19 +36,42 @@ def confusion_matrix(truth: ClassIds, prediction: ClassIds, num_classes: int) ->
         raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")
     if truth.size and (int(truth.max()) > num_classes or int(prediction.max()) >= num_classes):
         raise ValueError(f"a class id lies outside 0 to {num_classes - 1}")
-    # 16-bit pair codes make the count twice as fast where they suffice.
-    code_dtype = np.uint16 if (num_classes + 1) * num_classes <= 65_535 else np.uint32
-    codes = truth.astype(code_dtype)
-    codes *= code_dtype(num_classes)
-    codes += prediction
-    counts = np.bincount(codes.reshape(-1), minlength=(num_classes + 1) * num_classes)
-    return counts.astype(np.int64).reshape(num_classes + 1, num_classes)[:num_classes]
+    cells = (num_classes + 1) * num_classes
+    if cells <= 65_536:
+        counts = _count_codes(_pair_codes(truth, prediction, num_classes, np.uint16), cells)
+    else:
+        codes = _pair_codes(truth, prediction, num_classes, np.uint32)
+        counts = np.bincount(codes, minlength=cells).astype(np.int64)
+    return counts.reshape(num_classes + 1, num_classes)[:num_classes]
+
+
+def _pair_codes(
+    truth: ClassIds, prediction: ClassIds, num_classes: int, dtype: type[np.uint16] | type[np.uint32]
+) -> npt.NDArray[np.unsignedinteger]:
+    """truth · num_classes + prediction a pixel, as one row."""
+    codes: npt.NDArray[np.unsignedinteger] = np.multiply(truth, dtype(num_classes), dtype=dtype).reshape(-1)
+    codes += prediction.reshape(-1)
+    return codes
+
+
+def _count_codes(codes: npt.NDArray[np.unsignedinteger], cells: int) -> Counts:
+    """Counts 16-bit codes by OpenCV's histogram: twice as fast as `np.bincount`, and it lets go of the GIL.
+
+    The histogram comes as float32, which is exact up to 2^24 a cell, so longer rows are counted in parts.
+    """
+    counts = np.zeros(cells, np.int64)
+    for start in range(0, codes.size, _EXACT_FLOAT32):
+        part = codes[start : start + _EXACT_FLOAT32].reshape(1, -1)
+        counts += cv2.calcHist([part], [0], None, [cells], [0, cells]).reshape(-1).astype(np.int64)
+    return counts
 
 
 def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Scores:
     """Divides, NaN where the denominator is 0."""
     top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=bottom != 0)
+    quotient = np.full(np.broadcast(top, bottom).shape, np.nan)
+    np.divide(top, bottom, out=quotient, where=bottom != 0)
+    return quotient
 
 
 def iou_from_counts(intersection: npt.ArrayLike, truth: npt.ArrayLike, predicted: npt.ArrayLike) -> Scores:

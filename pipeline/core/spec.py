@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.errors import ModelError, OptionError
-from pipeline.core.labels import LabelMap
+from pipeline.core.labels import MAX_CLASSES, LabelMap
 from pipeline.core.palette import default_colors, rgb_from_hex
 
 SCHEMA_VERSION = 1
@@ -139,17 +139,26 @@ class ModelSpec:
 
 def _spec_from_document(document: dict[str, Any]) -> ModelSpec:
     taken = document["input"]
+    if not isinstance(taken, dict):
+        raise ValueError("input is not an object")
+    value_range = taken.get("range", [0, 255])
+    if not isinstance(value_range, list) or len(value_range) != 2:
+        raise ValueError("input.range is not a pair of numbers")
     classes = _classes(document["classes"])
+    ignore_label = document.get("ignore_label")
     spec = ModelSpec(
         name=str(document.get("name") or "model"),
         height=_positive(taken["height"], "input.height"),
         width=_positive(taken["width"], "input.width"),
         channels=_positive(taken["channels"], "input.channels"),
         dtype=str(taken.get("dtype", "uint8")),
-        value_range=(float(taken.get("range", [0, 255])[0]), float(taken.get("range", [0, 255])[1])),
+        value_range=(float(value_range[0]), float(value_range[1])),
         classes=classes,
-        label_map={str(raw): int(class_id) for raw, class_id in (document.get("label_map") or {}).items()},
-        ignore_label=None if document.get("ignore_label") is None else int(document["ignore_label"]),
+        label_map={
+            str(raw): _whole(class_id, f"label_map.{raw}")
+            for raw, class_id in (document.get("label_map") or {}).items()
+        },
+        ignore_label=None if ignore_label is None else _whole(ignore_label, "ignore_label"),
         files=dict(document.get("files") or {}),
         training=dict(document.get("training") or {}),
         scores=dict(document.get("scores") or {}),
@@ -167,6 +176,10 @@ def _spec_from_document(document: dict[str, Any]) -> ModelSpec:
 def _classes(entries: list[dict[str, Any]]) -> tuple[ClassSpec, ...]:
     if not entries:
         raise ValueError("classes is empty")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("classes is not a list of objects")
+    if len(entries) > MAX_CLASSES:
+        raise ValueError(f"{len(entries)} classes are more than {MAX_CLASSES}")
     colors = default_colors(len(entries))
     classes = tuple(
         ClassSpec(int(entry.get("class_id", index)), str(entry["name"]), str(entry.get("color") or colors[index]))
@@ -182,8 +195,14 @@ def _classes(entries: list[dict[str, Any]]) -> tuple[ClassSpec, ...]:
 
 
 def _positive(value: object, name: str) -> int:
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value!r}, not a positive whole number")
+    return value
+
+
+def _whole(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name} is {value!r}, not a whole number from 0")
     return value
 
 

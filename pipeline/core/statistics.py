@@ -44,8 +44,9 @@ def _classes(totals: Totals, classes: Sequence[ClassSpec]) -> list[dict[str, Any
     precision, recall = scores.precision_per_class(matrix), scores.recall_per_class(matrix)
     count = totals.num_classes
     both, true, predicted = (totals.replicates[:, part * count : (part + 1) * count] for part in range(3))
-    iou_ci95 = _intervals(totals, scores.iou_from_counts(both, true, predicted))
-    dice_ci95 = _intervals(totals, scores.dice_from_counts(both, true, predicted))
+    iou_ci95 = _intervals(scores.iou_from_counts(both, true, predicted), totals.sample_present)
+    dice_ci95 = _intervals(scores.dice_from_counts(both, true, predicted), totals.sample_present)
+    histograms = _histograms(totals)
     rows: list[dict[str, Any]] = []
     for spec in classes:
         k = spec.class_id
@@ -55,7 +56,7 @@ def _classes(totals: Totals, classes: Sequence[ClassSpec]) -> list[dict[str, Any
                 "class_id": k,
                 "name": spec.name,
                 "color": spec.color,
-                "area": _area(totals, k),
+                "area": _area(totals, k, histograms[k]),
                 "iou": _number(iou[k]),
                 "iou_ci95": iou_ci95[k],
                 "dice": _number(dice[k]),
@@ -73,7 +74,16 @@ def _classes(totals: Totals, classes: Sequence[ClassSpec]) -> list[dict[str, Any
     return rows
 
 
-def _area(totals: Totals, class_id: int) -> dict[str, Any]:
+def _histograms(totals: Totals) -> list[list[tuple[int, int]]]:
+    """The bins that hold something, a class: (bin, pictures) in ascending order."""
+    histograms: list[list[tuple[int, int]]] = [[] for _ in range(totals.num_classes)]
+    for key in sorted(totals.histogram):
+        class_id, bin_index = divmod(key, HISTOGRAM_BINS)
+        histograms[class_id].append((bin_index, totals.histogram[key]))
+    return histograms
+
+
+def _area(totals: Totals, class_id: int, histogram: list[tuple[int, int]]) -> dict[str, Any]:
     """Areas of one class; fractions are shares of a picture's pixels, over all segmented pictures."""
     total_px = sum(totals.area_px)
     known = totals.pictures_with_m2 > 0
@@ -86,9 +96,9 @@ def _area(totals: Totals, class_id: int) -> dict[str, Any]:
         "fraction_mean": _mean(totals.fraction_sum[class_id], pictures),
         "fraction_std": _deviation(totals, class_id),
         "fraction_min": totals.fraction_min[class_id] if pictures else None,
-        "fraction_p05": _percentile(totals, class_id, 5),
-        "fraction_p50": _percentile(totals, class_id, 50),
-        "fraction_p95": _percentile(totals, class_id, 95),
+        "fraction_p05": _percentile(totals, class_id, histogram, 5),
+        "fraction_p50": _percentile(totals, class_id, histogram, 50),
+        "fraction_p95": _percentile(totals, class_id, histogram, 95),
         "fraction_max": totals.fraction_max[class_id] if pictures else None,
     }
 
@@ -121,21 +131,22 @@ def _metrics(totals: Totals) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for name, value in values.items():
         metrics[name] = _number(value)
-        metrics[f"{name}_ci95"] = _intervals(totals, drawn[name][:, None])[0]
+        metrics[f"{name}_ci95"] = _intervals(drawn[name][:, None], [totals.sample_means])[0]
     return metrics
 
 
 def _row_means(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     present = ~np.isnan(values)
-    return np.where(present, values, 0.0).sum(axis=1) / present.sum(axis=1)
+    means: npt.NDArray[np.float64] = np.where(present, values, 0.0).sum(axis=1) / present.sum(axis=1)
+    return means
 
 
-def _intervals(totals: Totals, replicates: npt.NDArray[np.float64]) -> list[list[float] | None]:
-    """The 2.5th and 97.5th percentile of each column; None where fewer than two pictures say anything."""
+def _intervals(replicates: npt.NDArray[np.float64], pictures: Sequence[int]) -> list[list[float] | None]:
+    """The 2.5th and 97.5th percentile of each column; None where fewer than two pictures say anything of it."""
     intervals: list[list[float] | None] = []
-    for column in replicates.T:
+    for column, support in zip(replicates.T, pictures, strict=True):
         drawn = column[~np.isnan(column)]
-        if totals.scored < _LEAST_PICTURES_FOR_INTERVAL or not drawn.size:
+        if support < _LEAST_PICTURES_FOR_INTERVAL or not drawn.size:
             intervals.append(None)
         else:
             low, high = np.percentile(drawn, (2.5, 97.5), method="inverted_cdf")
@@ -143,12 +154,12 @@ def _intervals(totals: Totals, replicates: npt.NDArray[np.float64]) -> list[list
     return intervals
 
 
-def _percentile(totals: Totals, class_id: int, percent: int) -> Number:
+def _percentile(totals: Totals, class_id: int, histogram: list[tuple[int, int]], percent: int) -> Number:
     """The middle of the bin in which the percentile lies, kept between the smallest and the largest value seen."""
     rank = max(1, -(-totals.pictures * percent // 100))
     seen = 0
-    for bin_index in range(HISTOGRAM_BINS):
-        seen += totals.histogram.get(class_id * HISTOGRAM_BINS + bin_index, 0)
+    for bin_index, pictures in histogram:
+        seen += pictures
         if seen >= rank:
             middle = (bin_index + 0.5) / HISTOGRAM_BINS
             return min(max(middle, totals.fraction_min[class_id]), totals.fraction_max[class_id])

@@ -1,0 +1,141 @@
+"""What a person reads on the terminal when the job is over."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.stages.wording import (
+    count_text,
+    duration_text,
+    interval_text,
+    pictures_text,
+    printable,
+    rate_text,
+    score_text,
+    share_text,
+)
+
+_WIDTH_WITHOUT_TERMINAL = 100
+_MOST_CLASSES = 40
+_MOST_ERROR_TYPES = 3
+
+
+def print_summary(
+    summary: dict[str, Any],
+    output: str,
+    console: Console | None = None,
+    *,
+    error_types: Mapping[str, int] | None = None,
+) -> None:
+    """Prints the classes with areas and scores, the metrics, the counts, and where the report lies.
+
+    Args:
+        summary: the content of `summary.json`.
+        output: the job's output folder or bucket prefix.
+        console: where to print; None for standard output, without colours and 100 wide where that is no terminal.
+        error_types: how many pictures failed by each type of fault, where it is known.
+    """
+    console = console or _standard_console()
+    scored = summary["confusion_matrix"]["counts"] is not None
+    console.print(_class_table(summary["classes"], scored=scored, colored=console.color_system is not None))
+    if len(summary["classes"]) > _MOST_CLASSES:
+        more = len(summary["classes"]) - _MOST_CLASSES
+        console.print(Text(f"… and {more:,} more classes in {_place(output, 'summary.csv')}"), soft_wrap=True)
+    console.print(_metrics_line(summary["metrics"]) if scored else Text("No ground truth, so no scores."))
+    console.print(_counts_line(summary))
+    if summary["images"]["failed"]:
+        console.print(_failures_line(summary["images"]["failed"], output, error_types or {}), soft_wrap=True)
+    console.print(_report_line(output), soft_wrap=True)
+
+
+def _standard_console() -> Console:
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=_WIDTH_WITHOUT_TERMINAL, color_system=None)
+
+
+def _class_table(classes: list[dict[str, Any]], *, scored: bool, colored: bool) -> Table:
+    shown = classes
+    if len(classes) > _MOST_CLASSES:
+        largest = sorted(classes, key=lambda entry: -entry["area"]["px"])[:_MOST_CLASSES]
+        shown = sorted(largest, key=lambda entry: entry["class_id"])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold" if colored else "")
+    table.add_column("Class", overflow="fold", min_width=12)
+    headings = ["Area", "Pictures"]
+    headings += ["IoU", "95 % interval", "Dice"] if scored else ["Median picture", "5–95 % of pictures"]
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for entry in shown:
+        area = entry["area"]
+        cells = [Text(share_text(area["fraction"])), Text(count_text(area["images_present"]))]
+        if scored:
+            cells.append(Text(score_text(entry["iou"]), style="bold"))
+            cells.append(Text(interval_text(entry["iou_ci95"]), style="dim"))
+            cells.append(Text(score_text(entry["dice"])))
+        else:
+            cells.append(Text(share_text(area["fraction_p50"])))
+            cells.append(Text(f"{share_text(area['fraction_p05'])} – {share_text(area['fraction_p95'])}"))
+        table.add_row(_name(entry, colored=colored), *cells)
+    return table
+
+
+def _name(entry: dict[str, Any], *, colored: bool) -> Text:
+    name = Text(printable(entry["name"]))
+    return Text.assemble(("■ ", printable(entry["color"])), name) if colored else name
+
+
+def _metrics_line(metrics: dict[str, Any]) -> Text:
+    line = Text.assemble("Mean IoU ", (score_text(metrics["global_mean_iou"]), "bold"), " global")
+    if metrics["global_mean_iou_ci95"] is not None:
+        line.append(f" ({interval_text(metrics['global_mean_iou_ci95'])})")
+    line.append(f", {score_text(metrics['samplewise_mean_iou'])} samplewise")
+    line.append(f" · pixel accuracy {score_text(metrics['pixel_accuracy'])}")
+    return line
+
+
+def _counts_line(summary: dict[str, Any]) -> Text:
+    images, run = summary["images"], summary["run"]
+    line = Text(f"{pictures_text(images['found'])} found, {images['segmented']:,} segmented")
+    resumed = run.get("resumed") or 0
+    if resumed:
+        line.append(f" ({resumed:,} by an earlier run)")
+    line.append(", ")
+    line.append(f"{images['failed']:,} failed", style="red" if images["failed"] else "")
+    if images["ignored"]:
+        line.append(f", {images['ignored']:,} other {'file' if images['ignored'] == 1 else 'files'} ignored")
+    unpaired = images["unpaired_truth"]
+    if unpaired:
+        line.append(f", {unpaired:,} {'mask' if unpaired == 1 else 'masks'} without a picture")
+    seconds = run.get("seconds")
+    if seconds:
+        line.append(f" · {duration_text(seconds)}")
+        worked = images["found"] - resumed
+        if worked > 0:
+            line.append(f", {rate_text(worked / seconds)} pictures/s")
+    return line
+
+
+def _failures_line(failed: int, output: str, error_types: Mapping[str, int]) -> Text:
+    line = Text(f"{pictures_text(failed)} failed", style="red")
+    frequent = sorted(error_types.items(), key=lambda item: (-item[1], item[0]))[:_MOST_ERROR_TYPES]
+    if frequent:
+        listed = ", ".join(f"{count:,} × {printable(name)}" for name, count in frequent)
+        line.append(f" ({listed}{', …' if len(error_types) > len(frequent) else ''})")
+    line.append(f": see {_place(output, 'failures.jsonl')}")
+    return line
+
+
+def _report_line(output: str) -> Text:
+    place = _place(output, "report.html")
+    link = "" if "://" in output else f"link {Path(output, 'report.html').absolute().as_uri()}"
+    return Text.assemble("Report: ", (place, link))
+
+
+def _place(output: str, name: str) -> str:
+    return printable(f"{output.rstrip('/')}/{name}")

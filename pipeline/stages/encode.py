@@ -1,0 +1,43 @@
+"""Masks as indexed PNG: the pixel's value is the class id, the palette is the model's."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from pipeline.core.labels import ClassIds
+from pipeline.core.palette import rgb_from_hex
+
+# Level 1 takes 0.8 ms where level 6 takes 2 and saves a fifth of 6 kB: masks are flat, time is not.
+_PNG_LEVEL = 1
+
+
+def palette_of(colors: Sequence[str]) -> bytes:
+    """The PNG palette of a model's class colours.
+
+    Args:
+        colors: `#rrggbb` by class id, at most 256.
+
+    Returns:
+        Three bytes a class.
+    """
+    return bytes(channel for color in colors for channel in rgb_from_hex(color))
+
+
+def encode_mask(mask: ClassIds, palette: bytes) -> bytes:
+    """Encodes a mask.
+
+    Args:
+        mask: (H, W) class ids, uint8 up to 256 classes, else uint16.
+        palette: as `palette_of` makes it; unused for uint16.
+
+    Returns:
+        An indexed PNG, or a 16-bit grey one for uint16.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(mask))
+    if mask.dtype == np.uint8:
+        picture.putpalette(palette)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=_PNG_LEVEL)
+    return buffer.getvalue()

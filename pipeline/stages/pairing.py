@@ -1,0 +1,62 @@
+"""Joining pictures to their masks by key: a pure function of one key's group."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.core.records import Failure, FileRef, Located
+from pipeline.stages.sources import Listed
+
+
+@dataclass(slots=True)
+class Paired:
+    """What one key's group comes to.
+
+    Args:
+        located: the pictures to do.
+        failures: the pictures that can't be done.
+        unpaired_truth: masks that no picture claims.
+    """
+
+    located: list[Located] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    unpaired_truth: int = 0
+
+
+def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], group_of: str | None = None) -> Paired:
+    """Gives each picture its mask.
+
+    Args:
+        pictures: the listed pictures of one pairing key.
+        truths: the masks of the same key, from `--ground_truth`; where there are any they win over a manifest's.
+        group_of: the manifest column whose value is the picture's group.
+
+    Returns:
+        What is to be done, and what can't be. Of pictures with the same id the first by address is done; each further
+        one is a failure. Two masks for one key are a failure of every picture of that key.
+    """
+    paired = Paired()
+    candidates = sorted(set(truths), key=_address)
+    seen: dict[str, Listed] = {}
+    for picture in sorted(pictures, key=lambda listed: (listed.image_id, _address(listed.file))):
+        uri = picture.file.display_uri
+        if picture.image_id in seen:
+            first = seen[picture.image_id].file.display_uri
+            message = f"another picture has this id: {first}"
+            paired.failures.append(Failure(picture.image_id, uri, "locate", "DuplicateId", message))
+            continue
+        seen[picture.image_id] = picture
+        if len(candidates) > 1:
+            names = ", ".join(truth.display_uri for truth in candidates)
+            message = f"{len(candidates)} masks could be meant: {names}"
+            paired.failures.append(Failure(picture.image_id, uri, "truth", "AmbiguousTruth", message))
+            continue
+        truth = candidates[0] if candidates else picture.truth
+        group = dict(picture.columns).get(group_of, "") if group_of else ""
+        paired.located.append(Located(picture.image_id, picture.file, truth, group))
+    if not seen:
+        paired.unpaired_truth = len(candidates)
+    return paired
+
+
+def _address(file: FileRef) -> tuple[str, int, str]:
+    return file.uri, file.offset_bytes, file.member

@@ -1,0 +1,259 @@
+"""The way of one picture: read, decoded, segmented, back at its own size, its mask written, its numbers recorded."""
+
+import errno
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.decode import DecodedImage, decode_image, decode_mask
+from pipeline.core.errors import EngineError, PictureError, StorageError
+from pipeline.core.labels import ClassIds, LabelMap
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.core.resize import mask_from_logits, resize_image
+from pipeline.core.scores import confusion_matrix
+from pipeline.core.spec import ModelSpec
+from pipeline.core.totals import cells_of
+from pipeline.stages import storage
+from pipeline.stages.encode import encode_mask, palette_of
+from pipeline.stages.engines.base import Engine, input_batch
+
+# What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
+_NAME_FAULTS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST))
+
+Outcome = PictureRecord | Failure
+Seconds = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSettings:
+    """All that decides what a picture's outcome is; the same for every picture of a job.
+
+    Args:
+        spec: the model's.
+        model_digest: SHA-256 of the model file.
+        label_map: raw mask values to class ids.
+        ignore_label: the raw value that counts for nothing, None for none.
+        output: absolute folder or bucket prefix.
+        max_pixels: larger pictures are refused before they are decoded.
+    """
+
+    spec: ModelSpec
+    model_digest: str
+    label_map: LabelMap
+    ignore_label: int | None
+    output: str
+    max_pixels: int
+
+    def digest(self) -> str:
+        """A digest of everything that changes results, the output's place left out."""
+        parts = (
+            self.model_digest,
+            sorted(self.label_map.to_metadata().items()),
+            self.ignore_label,
+            self.max_pixels,
+            self.spec.class_names,
+            [c.color for c in self.spec.classes],
+        )
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def fingerprint(picture: Located, settings_digest: str) -> str:
+    """A digest of one picture's inputs: equal fingerprints mean equal outcomes, so the work need not be done again."""
+    parts = (_identity(picture.image), picture.truth and _identity(picture.truth), picture.group, settings_digest)
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+
+
+def _identity(file: FileRef) -> tuple[str, int, str, int, str]:
+    return file.uri, file.size_bytes, file.version, file.offset_bytes, file.member
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A picture that waits for the engine: decoded, its truth in class ids, its pixels at the model's size."""
+
+    picture: Located
+    size: tuple[int, int]
+    truth: ClassIds | None
+    pixels: npt.NDArray[np.uint8]
+    source_bytes: int
+
+
+class Segmenter:
+    """Takes batches of located pictures to their outcomes; one a process, used by many threads at a time.
+
+    Args:
+        settings: what decides the outcomes.
+        engine: the loaded model.
+        read: how a file's bytes are had.
+    """
+
+    def __init__(
+        self, settings: SegmentSettings, engine: Engine, read: Callable[[FileRef], bytes] | None = None
+    ) -> None:
+        self._settings = settings
+        self._settings_digest = settings.digest()
+        self._engine = engine
+        self._read = read or read_file
+        self._palette = palette_of([spec.color for spec in settings.spec.classes][:256])
+        self._scratch = None if storage.is_remote(settings.output) else storage.join(settings.output, "_progress/tmp")
+
+    def segment(self, pictures: Sequence[Located]) -> tuple[list[Outcome], Seconds]:
+        """Takes a batch through.
+
+        Args:
+            pictures: where they lie.
+
+        Returns:
+            An outcome a picture in the same order, and the seconds that each stage took.
+
+        Raises:
+            EngineError: the engine can't run at all.
+            StorageError: the output can't be written.
+        """
+        seconds: Seconds = defaultdict(float)
+        outcomes: dict[int, Outcome] = {}
+        ready: dict[int, _Ready] = {}
+        for index, picture in enumerate(pictures):
+            try:
+                ready[index] = self._prepare(picture, seconds)
+            except PictureError as error:
+                outcomes[index] = self._failure(picture, error)
+        for index, logits in self._infer(ready, seconds).items():
+            try:
+                if isinstance(logits, PictureError):
+                    raise logits
+                outcomes[index] = self._finish(ready[index], logits, seconds)
+            except PictureError as error:
+                outcomes[index] = self._failure(pictures[index], error)
+        return [outcomes[index] for index in range(len(pictures))], seconds
+
+    def _prepare(self, picture: Located, seconds: Seconds) -> _Ready:
+        settings = self._settings
+        with _timed("read", seconds):
+            data = self._read_or_fail(picture.image, "read")
+        with _timed("decode", seconds):
+            image = decode_image(data, channels=settings.spec.channels, max_pixels=settings.max_pixels)
+        truth = None
+        if picture.truth is not None:
+            with _timed("read", seconds):
+                mask_data = self._read_or_fail(picture.truth, "truth")
+            with _timed("truth", seconds):
+                truth = self._truth(mask_data, image)
+        with _timed("resize", seconds):
+            pixels = resize_image(image.pixels, settings.spec.height, settings.spec.width)
+        height, width = image.pixels.shape[:2]
+        return _Ready(picture, (width, height), truth, pixels, len(data))
+
+    def _truth(self, data: bytes, image: DecodedImage) -> ClassIds:
+        settings = self._settings
+        height, width = image.pixels.shape[:2]
+        raw = decode_mask(
+            data,
+            max_pixels=settings.max_pixels,
+            picture_orientation=image.orientation,
+            expected_size=(width, height),
+        )
+        return settings.label_map.to_class_ids(raw, settings.spec.num_classes, settings.ignore_label)
+
+    def _infer(
+        self, ready: dict[int, _Ready], seconds: Seconds
+    ) -> dict[int, npt.NDArray[np.float32] | PictureError]:
+        """Runs the engine; a batch that breaks it is halved until the culprit stands alone."""
+        if not ready:
+            return {}
+        indices = list(ready)
+        try:
+            with _timed("infer", seconds):
+                logits = self._engine.logits(
+                    input_batch([ready[index].pixels for index in indices], self._settings.spec)
+                )
+        except EngineError:
+            raise
+        except Exception as error:
+            if len(indices) == 1:
+                message = f"the engine fails on this picture: {type(error).__name__}: {error}"
+                return {indices[0]: PictureError("segment", "EngineFailed", message)}
+            middle = len(indices) // 2
+            first = {index: ready[index] for index in indices[:middle]}
+            second = {index: ready[index] for index in indices[middle:]}
+            return self._infer(first, seconds) | self._infer(second, seconds)
+        return dict(zip(indices, logits, strict=True))
+
+    def _finish(self, ready: _Ready, logits: npt.NDArray[np.float32], seconds: Seconds) -> PictureRecord:
+        settings = self._settings
+        picture, (width, height) = ready.picture, ready.size
+        num_classes = settings.spec.num_classes
+        if not np.isfinite(logits).all():
+            raise PictureError("segment", "NotFinite", "the engine's answer to this picture is not finite")
+        with _timed("mask", seconds):
+            mask = mask_from_logits(logits, height, width)
+        with _timed("count", seconds):
+            confusion = None
+            if ready.truth is not None:
+                confusion = cells_of(confusion_matrix(ready.truth, mask, num_classes))
+            area_px = np.bincount(mask.reshape(-1), minlength=num_classes)
+        with _timed("encode", seconds):
+            data = encode_mask(mask, self._palette)
+        mask_uri = f"masks/{picture.image_id}.png"
+        with _timed("write", seconds):
+            self._write(mask_uri, data)
+        return PictureRecord(
+            image_id=picture.image_id,
+            source_uri=picture.image.display_uri,
+            group=picture.group,
+            width=width,
+            height=height,
+            mask_uri=mask_uri,
+            source_bytes=ready.source_bytes,
+            fingerprint=fingerprint(picture, self._settings_digest),
+            area_px=tuple(area_px.tolist()),
+            confusion=confusion,
+        )
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            storage.write_bytes(storage.join(self._settings.output, name), data, self._scratch)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno in _NAME_FAULTS:
+                raise PictureError("write", "UnwritableName", f"no file can bear its name: {reason}") from error
+            raise StorageError(f"the output can't be written: {name}: {reason}") from error
+
+    def _read_or_fail(self, file: FileRef, stage: str) -> bytes:
+        try:
+            return self._read(file)
+        except FileNotFoundError as error:
+            raise PictureError(stage, "Missing", f"no such file: {file.display_uri}") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise PictureError(stage, "Unreadable", f"{file.display_uri} can't be read: {reason}") from error
+
+    def _failure(self, picture: Located, error: PictureError) -> Failure:
+        return Failure(
+            picture.image_id,
+            picture.image.display_uri,
+            error.stage,
+            error.error_type,
+            error.message,
+            fingerprint(picture, self._settings_digest),
+        )
+
+
+def read_file(file: FileRef) -> bytes:
+    """Reads a plain file's bytes."""
+    return storage.read_bytes(file.uri)
+
+
+@contextmanager
+def _timed(stage: str, seconds: Seconds) -> Iterator[None]:
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] += time.perf_counter() - begin

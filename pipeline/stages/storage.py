@@ -1,0 +1,241 @@
+"""The one room for storage: files on this machine by plain calls, buckets through Beam's file systems.
+
+Nothing half-written ever bears a final name: a local file is written under a scratch name unique to the process and
+renamed; a bucket's object appears when it is closed.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.core.errors import StorageError
+
+if TYPE_CHECKING:
+    from apache_beam.io.filesystem import FileMetadata
+
+REMOTE_SCHEMES = ("gs://", "s3://")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One listed file.
+
+    Args:
+        uri: absolute path or URI.
+        size_bytes: its length.
+        version: changes when the content changes: modification time in ns, or the store's own word.
+    """
+
+    uri: str
+    size_bytes: int
+    version: str
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a path lies in a bucket."""
+    return uri.startswith(REMOTE_SCHEMES)
+
+
+def absolute(uri: str) -> str:
+    """A local path made absolute and `file://` taken off; a bucket's URI without a closing slash.
+
+    Args:
+        uri: what a user wrote.
+
+    Returns:
+        The form that all other functions of this room take.
+    """
+    if is_remote(uri):
+        return uri.rstrip("/")
+    return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+
+
+def join(root: str, *parts: str) -> str:
+    """Joins with `/`, which every store and every supported system takes."""
+    return "/".join([root.rstrip("/") if len(root) > 1 else root, *parts])
+
+
+def base_name(uri: str) -> str:
+    """The last part of a path or URI."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
+def read_bytes(uri: str) -> bytes:
+    """Reads a whole file.
+
+    Args:
+        uri: absolute path or URI.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if not is_remote(uri):
+        with open(uri, "rb", buffering=0) as file:
+            return file.read()
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+        return bytes(remote.read())
+
+
+def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
+    """Writes a whole file at once, replacing what bears its name.
+
+    Args:
+        uri: absolute path or URI; missing folders are made.
+        data: the content.
+        scratch: a folder on the same disk for the name it bears until it is whole; by default its own folder.
+
+    Raises:
+        OSError: it can't be written; nothing bears the final name then, or what did before still does.
+    """
+    if is_remote(uri):
+        from apache_beam.io.filesystem import CompressionTypes
+        from apache_beam.io.filesystems import FileSystems
+
+        with FileSystems.create(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+            remote.write(data)
+        return
+    folder = scratch or os.path.dirname(uri)
+    temporary = os.path.join(folder, f".{os.getpid()}-{uuid.uuid4().hex}.tmp")
+    try:
+        try:
+            file = open(temporary, "xb", buffering=0)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            file = open(temporary, "xb", buffering=0)
+        with file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+        try:
+            os.replace(temporary, uri)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(uri), exist_ok=True)
+            os.replace(temporary, uri)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or a local folder of this name is there."""
+    if not is_remote(uri):
+        return os.path.exists(uri)
+    from apache_beam.io.filesystems import FileSystems
+
+    return bool(FileSystems.exists(uri))
+
+
+def is_folder(uri: str) -> bool:
+    """Whether it is a local folder, or a bucket's prefix below which something lies."""
+    if not is_remote(uri):
+        return os.path.isdir(uri)
+    return next(iter(list_files(uri)), None) is not None
+
+
+def list_files(folder: str) -> Iterator[StoredFile]:
+    """Lists all files below a folder or prefix, links to files included, links to folders not followed.
+
+    Args:
+        folder: absolute path or URI.
+
+    Yields:
+        The files, a local folder's in order of their names.
+
+    Raises:
+        OSError: the folder can't be listed.
+    """
+    if is_remote(folder):
+        yield from _list_remote(join(folder, "**"))
+        return
+    with os.scandir(folder) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from list_files(entry.path)
+        elif entry.is_file():
+            yield _local_file(entry.path)
+
+
+def list_glob(pattern: str) -> Iterator[StoredFile]:
+    """Lists the files that a glob (`*`, `?`, `[…]`, `**` for any number of folders) matches.
+
+    Args:
+        pattern: absolute path or URI.
+
+    Yields:
+        The files, in order of their names.
+    """
+    if is_remote(pattern):
+        yield from _list_remote(pattern)
+        return
+    import glob
+
+    for path in sorted(glob.iglob(pattern, recursive=True, include_hidden=True)):
+        if os.path.isfile(path):
+            yield _local_file(path)
+
+
+def stat_file(uri: str) -> StoredFile:
+    """Looks one file up.
+
+    Raises:
+        OSError: there is none.
+    """
+    if not is_remote(uri):
+        return _local_file(uri)
+    found = next(_list_remote(uri), None)
+    if found is None:
+        raise FileNotFoundError(uri)
+    return found
+
+
+def delete(uri: str) -> None:
+    """Deletes one file; none there is no fault."""
+    if not is_remote(uri):
+        try:
+            os.unlink(uri)
+        except FileNotFoundError:
+            pass
+        return
+    from apache_beam.io.filesystems import FileSystems
+
+    if FileSystems.exists(uri):
+        FileSystems.delete([uri])
+
+
+def check_writable(folder: str) -> None:
+    """Makes the output folder and proves that a file can be written there.
+
+    Raises:
+        StorageError: it can't.
+    """
+    probe = join(folder, f".writable-{uuid.uuid4().hex}")
+    try:
+        write_bytes(probe, b"")
+        delete(probe)
+    except OSError as error:
+        raise StorageError(f"{folder} can't be written: {error.strerror or error}") from error
+
+
+def _local_file(path: str) -> StoredFile:
+    status = os.stat(path)
+    return StoredFile(path, status.st_size, str(status.st_mtime_ns))
+
+
+def _list_remote(pattern: str) -> Iterator[StoredFile]:
+    from apache_beam.io.filesystems import FileSystems
+
+    (matched,) = FileSystems.match([pattern])
+    found: list[FileMetadata] = matched.metadata_list
+    for metadata in found:
+        if not metadata.path.endswith("/"):
+            yield StoredFile(metadata.path, metadata.size_in_bytes, str(metadata.last_updated_in_seconds or ""))

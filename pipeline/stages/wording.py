@@ -1,0 +1,124 @@
+"""Numbers and foreign text as people read them: one wording for the report, the terminal and the log."""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+NOTHING = "–"
+"""What stands where there is no value."""
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
+_HECTARE_M2, _SQUARE_KILOMETRE_M2 = 1e4, 1e6
+
+
+def count_text(value: int | None) -> str:
+    """A whole number with separators at the thousands: `1,234`."""
+    return NOTHING if value is None else f"{value:,}"
+
+
+def pictures_text(value: int) -> str:
+    """A number of pictures with its noun: `1 picture`, `1,234 pictures`."""
+    return f"{value:,} {'picture' if value == 1 else 'pictures'}"
+
+
+def score_text(value: float | None) -> str:
+    """A score between 0 and 1 with three decimals: `0.883`."""
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def interval_text(interval: Sequence[float] | None) -> str:
+    """An interval of scores: `0.871–0.894`."""
+    return NOTHING if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
+
+
+def share_text(fraction: float | None) -> str:
+    """A share as a percentage with one decimal, in which only nothing is `0.0 %` and only all is `100.0 %`.
+
+    Args:
+        fraction: 0 to 1, or None.
+
+    Returns:
+        For example `12.3 %`, `<0.1 %` or `>99.9 %`.
+    """
+    if fraction is None:
+        return NOTHING
+    rounded = f"{100 * fraction:.1f}"
+    if rounded == "0.0" and fraction > 0:
+        return "<0.1 %"
+    if rounded == "100.0" and fraction < 1:
+        return ">99.9 %"
+    return f"{rounded} %"
+
+
+def rate_text(per_second: float) -> str:
+    """Pictures a second with three digits where they say something: `127`, `27.3`, `0.042`."""
+    if per_second >= 100:
+        return f"{per_second:,.0f}"
+    if per_second >= 1:
+        return f"{per_second:.1f}"
+    return f"{per_second:.2g}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """A time span in the two largest units that matter: `4.2 s`, `5 min 22 s`, `3 h 04 min`, `2 d 5 h`."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 9.95:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02d} s"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S:02d} min"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
+
+
+def area_m2_text(area_m2: float | None) -> str:
+    """A physical area in m², from a hectare in ha, from a square kilometre in km²; three digits."""
+    if area_m2 is None:
+        return NOTHING
+    for unit, name in ((_SQUARE_KILOMETRE_M2, "km²"), (_HECTARE_M2, "ha")):
+        if area_m2 >= unit:
+            return f"{_three_digits(area_m2 / unit)} {name}"
+    return f"{_three_digits(area_m2)} m²"
+
+
+def compact_count(value: int) -> str:
+    """A whole number in at most five signs: `9,999`, `12.3k`, `1.23M`, `45.6G`."""
+    if value < 10_000:
+        return f"{value:,}"
+    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        # 999,999 is 1.00M and not 1000k.
+        if value >= 0.9995 * unit:
+            return f"{_three_digits(value / unit)}{name}"
+    raise AssertionError(value)
+
+
+def printable(value: object) -> str:
+    """Foreign text without what would steer a terminal or can't be written as UTF-8.
+
+    Args:
+        value: a name, path or message from outside.
+
+    Returns:
+        One line: control, format and surrogate characters as their escapes (`\\x1b`), everything else as it is.
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(char if unicodedata.category(char) not in _STEERING else _escaped(char) for char in text)
+
+
+_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _three_digits(value: float) -> str:
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

@@ -1,0 +1,86 @@
+"""Small encodings for what crosses a shuffle: a record becomes a tuple of primitives, never a pickle."""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, TypeVar
+
+import apache_beam as beam
+from apache_beam.coders import Coder, FastPrimitivesCoder
+
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+
+_FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    record_type: attrgetter(*record_type.__dataclass_fields__)
+    for record_type in (FileRef, Located, PictureRecord, Failure)
+}
+_TYPES: tuple[type, ...] = tuple(_FIELDS)
+_Record = TypeVar("_Record", FileRef, Located, PictureRecord, Failure)
+
+
+def pack(value: Any) -> Any:
+    """A record as (type's number, field, field …), records within it alike; other values pass."""
+    fields = _FIELDS.get(type(value))
+    if fields is None:
+        return value
+    return (_TYPES.index(type(value)), *map(pack, fields(value)))
+
+
+def unpack(packed: Any, record_type: type[_Record]) -> _Record:
+    """The inverse of `pack` for a record of a known type."""
+    if packed[0] != _TYPES.index(record_type):
+        raise ValueError(f"not a {record_type.__name__}: {packed!r:.80}")
+    values = list(packed[1:])
+    if record_type is Located:
+        values[1] = unpack(values[1], FileRef)
+        values[2] = values[2] and unpack(values[2], FileRef)
+    return record_type(*values)
+
+
+class _RecordCoder(Coder):  # type: ignore[misc]
+    """Encodes one type of record."""
+
+    record_type: type
+
+    def __init__(self) -> None:
+        self._primitives = FastPrimitivesCoder()
+
+    def encode(self, value: Any) -> bytes:
+        return bytes(self._primitives.encode(pack(value)))
+
+    def decode(self, encoded: bytes) -> Any:
+        return unpack(self._primitives.decode(encoded), self.record_type)
+
+    def is_deterministic(self) -> bool:
+        return True
+
+    def to_type_hint(self) -> type:
+        return self.record_type
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+class LocatedCoder(_RecordCoder):
+    """Encodes `Located`."""
+
+    record_type = Located
+
+
+class PictureRecordCoder(_RecordCoder):
+    """Encodes `PictureRecord`."""
+
+    record_type = PictureRecord
+
+
+class FailureCoder(_RecordCoder):
+    """Encodes `Failure`."""
+
+    record_type = Failure
+
+
+beam.coders.registry.register_coder(Located, LocatedCoder)
+beam.coders.registry.register_coder(PictureRecord, PictureRecordCoder)
+beam.coders.registry.register_coder(Failure, FailureCoder)

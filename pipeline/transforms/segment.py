@@ -1,0 +1,135 @@
+"""Located pictures to records: the DoFn around the way of a picture."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pipeline.core.records import Failure, Located, PictureRecord
+from pipeline.stages.engines.load import load_engine
+from pipeline.stages.modelfolder import ModelFolder
+from pipeline.stages.pool import BatchWindow, Done
+from pipeline.stages.segment import Segmenter, SegmentSettings
+from pipeline.stages.tally import ProgressSender
+from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a process runs the model.
+
+    Args:
+        model: the checked model.
+        backend: one of `pipeline.stages.engines.load.BACKENDS`.
+        threads: batches in the engine at a time, at least 1.
+        batch_size: pictures a batch, at least 1.
+    """
+
+    model: ModelFolder
+    backend: str
+    threads: int
+    batch_size: int
+
+
+class Segmented(NamedTuple):
+    """What segmenting gives.
+
+    Args:
+        records: `PictureRecord`, a record for each mask that was written.
+        failures: `Failure`, a line for each picture that could not be done.
+        seconds: (stage, seconds) pairs, to be summed.
+    """
+
+    records: beam.PCollection[PictureRecord]
+    failures: beam.PCollection[Failure]
+    seconds: beam.PCollection[tuple[str, float]]
+
+
+class _Loaded:
+    """What all bundles of a process share: the engine and the threads that carry pictures to it."""
+
+    def __init__(self, engine: EngineSettings, settings: SegmentSettings) -> None:
+        loaded = load_engine(engine.model, engine.backend, engine.threads)
+        self.segmenter = Segmenter(settings, loaded)
+        # One thread more than interpreters: it reads and decodes while the others infer.
+        self.executor = ThreadPoolExecutor(engine.threads + 1, "maskbeam")
+
+
+class _SegmentDoFn(beam.DoFn):  # type: ignore[misc]
+    """Feeds a bundle's pictures through the process's pool."""
+
+    def __init__(
+        self, engine: EngineSettings, settings: SegmentSettings, progress: ProgressSender, shared: Shared
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._progress = progress
+        self._shared = shared
+
+    def setup(self) -> None:
+        self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._engine, self._settings))
+
+    def start_bundle(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._window = BatchWindow(
+            self._loaded.segmenter, self._loaded.executor, self._engine.batch_size, 2 * (self._engine.threads + 1)
+        )
+
+    def process(self, picture: Located) -> Iterator[Any]:
+        for done in self._window.add(picture):
+            yield from self._outputs(done)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for done in self._window.finish():
+            for output in self._outputs(done):
+                yield _in_global_window(output)
+        for item in self._seconds.items():
+            yield _in_global_window(beam.pvalue.TaggedOutput("seconds", item))
+        self._progress.flush()
+
+    def _outputs(self, done: Done) -> Iterator[Any]:
+        outcomes, seconds = done
+        for stage, value in seconds.items():
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + value
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                self._progress.failed(1)
+                yield beam.pvalue.TaggedOutput("failures", outcome)
+            else:
+                self._progress.done(1)
+                yield outcome
+
+
+def _in_global_window(output: Any) -> Any:
+    """What `finish_bundle` may yield: a value with a window, inside the tag where there is one."""
+    if isinstance(output, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(output.tag, _in_global_window(output.value))
+    return WindowedValue(output, MIN_TIMESTAMP, (GlobalWindow(),))
+
+
+class SegmentImages(beam.PTransform):  # type: ignore[misc]
+    """Writes a mask a picture and emits its record; one shared engine a process.
+
+    Args:
+        engine: how a process runs the model.
+        settings: what decides a picture's outcome.
+        progress: where to tell what is done.
+    """
+
+    def __init__(self, engine: EngineSettings, settings: SegmentSettings, progress: ProgressSender) -> None:
+        super().__init__()
+        self._engine = engine
+        self._settings = settings
+        self._progress = progress
+
+    def expand(self, located: beam.PCollection[Located]) -> Segmented:
+        outputs = located | beam.ParDo(
+            _SegmentDoFn(self._engine, self._settings, self._progress, Shared())
+        ).with_outputs("failures", "seconds", main="records").with_output_types(PictureRecord)
+        return Segmented(outputs.records, outputs.failures, outputs.seconds)

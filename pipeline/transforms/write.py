@@ -1,0 +1,145 @@
+"""Writing what a job leaves besides masks: tables, failures, and last of all the summary."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton
+
+from pipeline.core.records import Failure, PictureRecord
+from pipeline.core.totals import Totals
+from pipeline.stages import tables
+from pipeline.stages.results import ResultsWriter, WrittenFailures
+from pipeline.transforms import coders
+from pipeline.transforms.totals import SumTotalsFn
+
+
+def _write_shard(keyed: tuple[int, Iterable[Any]], pictures: int, writer: ResultsWriter) -> str:
+    shard, rows = keyed
+    records = (coders.unpack(row, PictureRecord) for row in rows if row is not None)
+    return writer.write_shard(shard, tables.shard_count(pictures), records)
+
+
+def _keyed_by_shard(record: PictureRecord, pictures: int) -> tuple[int, Any]:
+    return tables.shard_of(record.image_id, tables.shard_count(pictures)), coders.pack(record)
+
+
+def _empty_shards(_: None, pictures: int) -> Iterable[tuple[int, Any]]:
+    return ((shard, None) for shard in range(tables.shard_count(pictures)))
+
+
+class WriteTables(beam.PTransform):  # type: ignore[misc]
+    """Writes the pictures' rows as Parquet shards; emits the name of each.
+
+    Args:
+        writer: the output's.
+        located: the located pictures, whose number decides that of the shards.
+    """
+
+    def __init__(self, writer: ResultsWriter, located: beam.PCollection[Any]) -> None:
+        super().__init__()
+        self._writer = writer
+        self._located = located
+
+    def expand(self, records: beam.PCollection[PictureRecord]) -> beam.PCollection[str]:
+        pictures = AsSingleton(self._located | "CountLocated" >> beam.combiners.Count.Globally())
+        rows = records | "KeyByShard" >> beam.Map(_keyed_by_shard, pictures).with_output_types(tuple[int, Any])
+        # Every shard has a place even without rows, so that the tables are there where all pictures failed.
+        places = (
+            records.pipeline
+            | "Once" >> beam.Create([None])
+            | "Places" >> beam.FlatMap(_empty_shards, pictures).with_output_types(tuple[int, Any])
+        )
+        return (
+            (rows, places)
+            | "RowsAndPlaces" >> beam.Flatten()
+            | "GroupByShard" >> beam.GroupByKey()
+            | "WriteShard" >> beam.Map(_write_shard, pictures, self._writer).with_output_types(str)
+        )
+
+
+class WriteFailures(beam.PTransform):  # type: ignore[misc]
+    """Writes `failures.jsonl` and emits what the summary needs of it.
+
+    Args:
+        writer: the output's.
+    """
+
+    def __init__(self, writer: ResultsWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def expand(self, failures: beam.PCollection[Failure]) -> beam.PCollection[WrittenFailures]:
+        writer = self._writer
+        return (
+            failures.pipeline
+            | "Once" >> beam.Create([None])
+            | "WriteFailures"
+            >> beam.Map(lambda _, everything: writer.write_failures(everything), AsIter(failures)).with_output_types(
+                WrittenFailures
+            )
+        )
+
+
+class WriteSummary(beam.PTransform):  # type: ignore[misc]
+    """Sums the records and writes the summary after everything else is written.
+
+    Args:
+        writer: the output's.
+        failures: what `WriteFailures` emits.
+        shards: what `WriteTables` emits.
+        ignored: counts to be summed.
+        unpaired_truth: counts to be summed.
+        seconds: (stage, seconds) pairs to be summed.
+        grouped: whether records are also summed by their group.
+    """
+
+    def __init__(
+        self,
+        writer: ResultsWriter,
+        *,
+        failures: beam.PCollection[WrittenFailures],
+        shards: beam.PCollection[str],
+        ignored: beam.PCollection[int],
+        unpaired_truth: beam.PCollection[int],
+        seconds: beam.PCollection[tuple[str, float]],
+        grouped: bool = False,
+    ) -> None:
+        super().__init__()
+        self._writer = writer
+        self._failures = failures
+        self._shards = shards
+        self._counts = {"ignored": ignored, "unpaired_truth": unpaired_truth}
+        self._seconds = seconds
+        self._grouped = grouped
+
+    def expand(self, records: beam.PCollection[PictureRecord]) -> beam.PCollection[dict[str, Any]]:
+        writer, num_classes = self._writer, self._writer.spec.num_classes
+        totals = records | "SumTotals" >> beam.CombineGlobally(SumTotalsFn(num_classes)).with_output_types(Totals)
+        groups = (
+            records
+            | "KeyByGroup"
+            >> beam.FlatMap(_by_group if self._grouped else _by_no_group).with_output_types(tuple[str, PictureRecord])
+            | "SumGroups" >> beam.CombinePerKey(SumTotalsFn(num_classes))
+        )
+        counts = {
+            name: AsSingleton(values | f"Sum/{name}" >> beam.CombineGlobally(sum))
+            for name, values in self._counts.items()
+        }
+        seconds = self._seconds | "SumSeconds" >> beam.CombinePerKey(sum)
+        return totals | "WriteSummary" >> beam.Map(
+            writer.write_summary,
+            AsSingleton(self._failures),
+            AsIter(self._shards),
+            **counts,
+            seconds=AsDict(seconds),
+            groups=AsDict(groups),
+        )
+
+
+def _by_group(record: PictureRecord) -> Iterable[tuple[str, PictureRecord]]:
+    return ((record.group, record),)
+
+
+def _by_no_group(record: PictureRecord) -> Iterable[tuple[str, PictureRecord]]:
+    return ()
