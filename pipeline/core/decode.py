@@ -10,6 +10,7 @@ Rules, the same for every format that Pillow reads:
 """
 
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 
@@ -17,7 +18,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
-from PIL.IcoImagePlugin import IcoImageFile
 
 from pipeline.core.errors import PictureError
 
@@ -176,20 +176,42 @@ def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
     if not data:
         raise PictureError(stage, "Empty", "the file is empty")
     try:
-        picture: Image.Image = Image.open(io.BytesIO(data))
-        # An icon's directory need not tell the size of the picture within.
-        width, height = picture.ico.getimage(picture.size).size if isinstance(picture, IcoImageFile) else picture.size
+        for width, height in _icon_sizes(data):
+            _check_size(width, height, max_pixels, stage)
+        picture = Image.open(io.BytesIO(data))
     except Exception as error:
         raise _picture_error(error, stage) from error
     if picture.format in _UNSERVED_FORMATS:
         raise PictureError(stage, "NotAPicture", f"{picture.format} is no picture format that can be read")
+    _check_size(*picture.size, max_pixels, stage)
+    return picture
+
+
+def _check_size(width: int, height: int, max_pixels: int | None, stage: str) -> None:
     if width < 1 or height < 1:
         raise PictureError(stage, "NoPixels", f"the picture is {width}x{height} px")
     if max_pixels is not None and width * height > max_pixels:
         raise PictureError(
             stage, "TooLarge", f"{width}x{height} px is more than --max_pixels {max_pixels} and was not decoded"
         )
-    return picture
+
+
+def _icon_sizes(data: bytes) -> list[tuple[int, int]]:
+    """The sizes of the pictures in an icon file, from their own headers; none for other files.
+
+    Pillow decodes an icon when it opens it, and the icon's directory need not tell the truth about what lies in it.
+    """
+    if data[:4] != b"\0\0\1\0":
+        return []
+    sizes: list[tuple[int, int]] = []
+    for entry in range(6, 6 + 16 * min(int.from_bytes(data[4:6], "little"), len(data) // 16), 16):
+        start = int.from_bytes(data[entry + 12 : entry + 16], "little")
+        if data[start : start + 8] == b"\x89PNG\r\n\x1a\n":
+            sizes.append(struct.unpack(">II", data[start + 16 : start + 24].ljust(8, b"\1")))
+        elif start + 12 <= len(data):
+            width, doubled_height = struct.unpack("<ii", data[start + 4 : start + 12])
+            sizes.append((abs(width), abs(doubled_height) // 2))
+    return [(width, height) for width, height in sizes if width and height]
 
 
 def _picture_error(error: Exception, stage: str) -> PictureError:
