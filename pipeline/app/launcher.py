@@ -140,7 +140,7 @@ def _run(
 
 def _local_runner() -> Any:
     """FnApiRunner itself: Beam's DirectRunner would first try to download another one."""
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
     return FnApiRunner()
 

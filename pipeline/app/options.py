@@ -123,7 +123,7 @@ def _refuse_unknown(rest: Sequence[str]) -> None:
     """Holds what is left against all of Beam's options, which otherwise pass a misspelt one in silence."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    parser = _Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    parser: Any = _Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for group in PipelineOptions.__subclasses__():
         group._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(rest))
@@ -157,9 +157,10 @@ def _ratio(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m pipeline",
-        description="Segments picture archives: a mask a picture, areas a class, IoU and Dice where there is ground truth.",
-        epilog="Any option of Apache Beam is passed on: --runner, --direct_num_workers, --direct_running_mode, --project … "
-        "DirectRunner, the default, runs on this machine and uses every core. "
+        description="Segments picture archives: a mask a picture, areas a class, IoU and Dice where there is"
+        " ground truth.",
+        epilog="Any option of Apache Beam is passed on: --runner, --direct_num_workers, --direct_running_mode,"
+        " --project … DirectRunner, the default, runs on this machine and uses every core. "
         "Exit status: 0 done; 1 the job broke; 2 unusable options; 3 done with too many failures.",
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=100),
@@ -174,7 +175,10 @@ def _parser() -> argparse.ArgumentParser:
         " optionally, image_id and mask; local or gs://, s3://; may be given several times",
     )
     main.add_argument(
-        "--model", required=True, metavar="DIR|NAME", help="a model folder, or the name of a carried model such as shapes"
+        "--model",
+        required=True,
+        metavar="DIR|NAME",
+        help="a model folder, or the name of a carried model such as shapes",
     )
     main.add_argument("--output", required=True, metavar="DIR", help="a folder or bucket prefix for all results")
     truth = parser.add_argument_group("ground truth, for scores")

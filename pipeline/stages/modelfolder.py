@@ -8,7 +8,9 @@ from pipeline.core.errors import ModelError
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, ModelSpec
 from pipeline.stages import storage
 
-_CARRIED = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "model/pretrained")
+_CARRIED = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "model/pretrained"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,7 @@ class BatchWindow:
         most_batches: batches in flight at most; a further one waits.
     """
 
-    def __init__(
-        self, segmenter: Segmenter, executor: ThreadPoolExecutor, batch_size: int, most_batches: int
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, executor: ThreadPoolExecutor, batch_size: int, most_batches: int) -> None:
         self._segmenter = segmenter
         self._executor = executor
         self._batch_size = batch_size

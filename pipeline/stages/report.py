@@ -51,7 +51,7 @@ _METRICS = {
     "pixel_accuracy": ("Pixel accuracy", "The share of all pixels whose class is right; large classes decide it."),
     "frequency_weighted_iou": (
         "Frequency-weighted IoU",
-        "The classes' global IoU, each weighted by its share of the truth's pixels.",
+        "The classes’ global IoU, each weighted by its share of the truth’s pixels.",
     ),
 }
 
@@ -90,7 +90,7 @@ def report_html(summary: dict[str, Any], failures: Sequence[Failure], pictures: 
         _distribution_section(summary["classes"]),
         confusion_section(summary["classes"], summary["confusion_matrix"]["counts"]),
         groups_section(summary.get("groups") or {}, summary["classes"], scored=scored),
-        failures_section(failures, summary["images"]["failed"]),
+        failures_section(failures, summary["images"]["failed"], summary["run"].get("failures_by_type")),
         run_section(summary["run"]),
     ]
     title = f"{pictures_text(summary['images']['segmented'])} segmented"
@@ -106,7 +106,8 @@ def report_html(summary: dict[str, Any], failures: Sequence[Failure], pictures: 
 
 _FOOTER = (
     '<footer>The same numbers for programs: <a href="summary.json">summary.json</a>, '
-    '<a href="summary.csv">summary.csv</a>, <a href="failures.jsonl">failures.jsonl</a>, and a row a picture in <a href="images/">images/</a>.</footer>'
+    '<a href="summary.csv">summary.csv</a>, <a href="failures.jsonl">failures.jsonl</a>, '
+    'and a row a picture in <a href="images/">images/</a>.</footer>'
 )
 
 
@@ -126,13 +127,13 @@ def _headline(summary: dict[str, Any]) -> str:
         ("Found", count_text(images["found"])),
         ("Segmented", count_text(images["segmented"]) + by_earlier),
         ("Failed", f'<span class="bad">{images["failed"]:,}</span>{share}' if images["failed"] else "0"),
-        ("Other files ignored", count_text(images["ignored"])),
+        ("Files ignored", count_text(images["ignored"])),
         ("With ground truth", count_text(images["with_ground_truth"])),
         ("Time", duration_text(seconds)),
         ("Speed", rate),
     ]
     if images["unpaired_truth"]:
-        facts.insert(5, ("Masks without picture", count_text(images["unpaired_truth"])))
+        facts.insert(5, ("Unpaired masks", count_text(images["unpaired_truth"])))
     cells = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts)
     model = run.get("model") or {}
     return (
@@ -181,7 +182,8 @@ def _classes_section(classes: list[dict[str, Any]], *, scored: bool) -> str:
     physical = any(entry["area"]["m2"] is not None for entry in classes)
     headings = ["Area share"] + ["Area"] * physical + ["Pictures"]
     headings += ["IoU", "", "Dice", "Precision", "Recall"] if scored else [""]
-    head = "".join(f'<th class="n">{heading}</th>' if heading else f"<th>{axis('0', '1')}</th>" for heading in headings)
+    scale = axis("0", "1") if scored else axis("0 %", "50 %", "100 %")
+    head = "".join(f'<th class="n">{heading}</th>' if heading else f"<th>{scale}</th>" for heading in headings)
     rows = []
     for entry in classes:
         area = entry["area"]
@@ -229,7 +231,8 @@ def _distribution_section(classes: list[dict[str, Any]]) -> str:
     head = "".join(f'<th class="n">{label}</th>' for label in columns.values())
     return (
         '<section><h2>Area from picture to picture</h2><p class="note">Each class’s share of a picture’s pixels. '
-        "The box holds the middle 90&nbsp;% of the pictures, the thick line is the median, the thin line goes to the extremes.</p>"
+        "The box holds the middle 90&nbsp;% of the pictures, the thick line is the median, the thin line goes to "
+        "the extremes.</p>"
         f'<div class="wide"><table><thead><tr><th>Class</th><th>{axis("0 %", "50 %", "100 %")}</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )

@@ -1,12 +1,12 @@
 """The report's longer tables: confusions, groups, failures, and how the run was made."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.core.records import Failure
 from pipeline.stages.report_charts import escaped, score_bar, stacked_bar, swatch
-from pipeline.stages.wording import compact_count, count_text, duration_text, interval_text, score_text, share_text
+from pipeline.stages.wording import count_text, duration_text, interval_text, score_text, share_text
 
 Counts = list[list[int]]
 _MOST_CLASSES_PLAIN = 8
@@ -17,6 +17,8 @@ _MOST_GROUPS = 100
 _MOST_FAILURES = 100
 _DEEPEST_TINT = 0.6
 """Dark enough to tell 90 % from 100 %, light enough for the text's contrast."""
+
+_LEAST_SHARE_SHOWN = 0.005
 
 _STAGE_COLORS = ("#3b86a0", "#d08a3c", "#6c9a5b", "#a06a9e", "#c0625a", "#7c86a8", "#b5a04a", "#5aa39a", "#8c7a6b")
 
@@ -55,8 +57,8 @@ def _heat_table(classes: list[dict[str, Any]], counts: Counts) -> str:
             tint = f"--t:{_DEEPEST_TINT * (share or 0.0):.3f}"
             if dense:
                 title = f"{truth['name']} taken for {prediction['name']}: {count:,} px, {share_text(share)}"
-                text = compact_count(count) if count else ""
-                cells.append(f'<td style="{tint}" title="{escaped(title)}">{text}</td>')
+                percent = f"{100 * share:.0f}" if share and share >= _LEAST_SHARE_SHOWN else ""
+                cells.append(f'<td style="{tint}" title="{escaped(title)}">{percent}</td>')
             else:
                 cells.append(f'<td style="{tint}">{count:,}<small>{share_text(share)}</small></td>')
         rows.append(f'<tr><th scope="row">{_named(truth)}</th>{"".join(cells)}</tr>')
@@ -64,7 +66,8 @@ def _heat_table(classes: list[dict[str, Any]], counts: Counts) -> str:
         head = "".join(f'<th scope="col"><span>{escaped(entry["name"])}</span></th>' for entry in classes)
     else:
         head = "".join(f'<th scope="col">{escaped(entry["name"])}</th>' for entry in classes)
-    note = "Pixels; rows are the truth, columns the prediction. The tint is the share of the row."
+    what = "Per cent of the row’s pixels (counts show on hovering)" if dense else "Pixels, and their share of the row"
+    note = f"{what}; rows are the truth, columns the prediction."
     return (
         f'<p class="note">{note}</p><div class="wide"><table class="matrix{" dense" if dense else ""}">'
         f'<thead><tr><th class="corner">Truth ↓ &nbsp;Prediction →</th>{head}</tr></thead>'
@@ -85,8 +88,8 @@ def _largest_confusions(classes: list[dict[str, Any]], counts: Counts) -> str:
         for negative, truth, prediction in confusions[:_MOST_CONFUSIONS]
     )
     return (
-        f'<p class="note">The {min(len(confusions), _MOST_CONFUSIONS)} largest of {len(confusions):,} kinds of confusion; '
-        "all are in summary.json under <code>confusion_matrix</code>.</p>"
+        f'<p class="note">The {min(len(confusions), _MOST_CONFUSIONS)} largest of {len(confusions):,} kinds of '
+        "confusion; all are in summary.json under <code>confusion_matrix</code>.</p>"
         '<div class="wide"><table><thead><tr><th>Truth</th><th>Taken for</th><th class="n">Pixels</th>'
         f'<th class="n">Of the truth’s pixels</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
@@ -138,31 +141,32 @@ def _group_row(name: str, group: dict[str, Any], *, scored: bool, columns: bool)
     return f'<tr><th class="name" scope="row">{escaped(name) if name else count_text(None)}</th>{cells}</tr>'
 
 
-def failures_section(failures: Sequence[Failure], failed: int) -> str:
+def failures_section(failures: Sequence[Failure], failed: int, by_type: Mapping[str, int] | None) -> str:
     """How many failures of which type, and the first hundred; empty where there are none.
 
     Args:
-        failures: the failures at hand.
+        failures: the failures at hand, all or the first.
         failed: how many pictures failed in all.
+        by_type: how many of each type in all; None to count those at hand.
     """
     total = max(failed, len(failures))
     if not total:
         return ""
-    types = Counter((failure.error_type, failure.stage) for failure in failures)
+    types = by_type or Counter(failure.error_type for failure in failures)
     listed = "".join(
-        f'<tr><th scope="row">{escaped(error_type)}</th><td>{escaped(stage)}</td><td class="n">{count:,}</td></tr>'
-        for (error_type, stage), count in sorted(types.items(), key=lambda item: (-item[1], item[0]))
+        f'<tr><th scope="row">{escaped(error_type)}</th><td class="n">{count:,}</td></tr>'
+        for error_type, count in sorted(types.items(), key=lambda item: (-item[1], item[0]))
     )
     rows = "".join(
         f"<tr><td>{escaped(failure.image_id) or count_text(None)}<small>{escaped(failure.source_uri)}</small></td>"
-        f"<td>{escaped(failure.error_type)}</td><td>{escaped(failure.message)}</td></tr>"
+        f"<td>{escaped(failure.error_type)}<small>{escaped(failure.stage)}</small></td><td>{escaped(failure.message)}</td></tr>"
         for failure in failures[:_MOST_FAILURES]
     )
     shown = min(len(failures), _MOST_FAILURES)
     more = f'<p class="note">The first {shown:,} of {total:,}; all are in failures.jsonl.</p>' if shown < total else ""
     return (
         f"<section><h2>{total:,} {'failure' if total == 1 else 'failures'}</h2>"
-        '<table class="pairs"><thead><tr><th>Type</th><th>Stage</th><th class="n">Pictures</th></tr></thead>'
+        '<table class="pairs"><thead><tr><th>Type</th><th class="n">Pictures</th></tr></thead>'
         f"<tbody>{listed}</tbody></table><h3>Picture by picture</h3>{more}"
         '<table class="failures"><colgroup><col style="width:38%"><col style="width:18%"><col></colgroup>'
         "<thead><tr><th>Picture</th><th>Type</th><th>What happened</th></tr></thead>"

@@ -3,28 +3,29 @@
 STYLE = """
 :root {
   color-scheme: light dark; --page: #fff; --ink: #1b1f24; --muted: #59626e; --line: #dfe3e8; --soft: #f5f7f9;
-  --track: #e9edf1; --grid: #fff; --accent: #2b7a92; --accent-soft: #b5d8e2; --heat: 29,120,150; --good: #18703f;
+  --track: #e9edf1; --grid: #fff; --accent: #2b7a92; --bar: #72b4c8; --accent-soft: #b5d8e2; --heat: 29,120,150; --good: #18703f;
   --good-soft: #e3f4ea; --warn: #8a4f00; --warn-soft: #fdf0d9; --bad: #ad2115; --edge: rgba(0,0,0,.28);
 }
 @media screen and (prefers-color-scheme:dark) {
   :root {
-    --page: #15181c; --ink: #e6e9ed; --muted: #a0a9b4; --line: #2d333a; --soft: #1c2025; --track: #272d34; --grid:
-    #15181c; --accent: #5fb2cb; --accent-soft: #2f6374; --heat: 70,170,205; --good: #71d09a; --good-soft: #17301f;
+    --page: #15181c; --ink: #e6e9ed; --muted: #a0a9b4; --line: #2d333a; --soft: #1c2025; --track: #272d34;
+    --grid: #15181c; --accent: #5fb2cb; --bar: #3b849b; --accent-soft: #2f6374; --heat: 70,170,205; --good: #71d09a; --good-soft: #17301f;
     --warn: #f0b75c; --warn-soft: #35280f; --bad: #ff8d80; --edge: rgba(255,255,255,.4);
   }
 }
 * { box-sizing: border-box }
 body {
-  margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui,-apple-system,"Segoe
-  UI",Roboto,"Helvetica Neue",Arial,sans-serif; font-variant-numeric: tabular-nums lining-nums;
-  -webkit-text-size-adjust: 100%;
+  margin: 0; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+  font-variant-numeric: tabular-nums lining-nums; -webkit-text-size-adjust: 100%;
 }
 main { max-width: 1080px; margin: 0 auto; padding: 40px 32px 56px }
 h1 {
-  font-size: 30px; line-height: 1.2; font-weight: 650; letter-spacing: -.015em; margin: 4px 0 8px; text-wrap:
-  balance;
+  font-size: 30px; line-height: 1.2; font-weight: 650; letter-spacing: -.015em; margin: 4px 0 8px;
+  text-wrap: balance;
 }
-h2 { font-size: 18px; font-weight: 650; letter-spacing: -.005em; margin: 0 0 4px }
+h2 { font-size: 18px; font-weight: 650; letter-spacing: -.005em; margin: 0 0 10px }
+h2:has(+ .note) { margin-bottom: 4px }
 h3 { font-size: 14px; font-weight: 650; margin: 20px 0 6px }
 p { margin: 0 0 10px; max-width: 76ch }
 a { color: inherit; text-decoration-color: var(--muted); text-underline-offset: 3px }
@@ -33,17 +34,17 @@ section { margin-top: 44px }
 .note, .muted { color: var(--muted) }
 .note { font-size: 13.5px; margin-bottom: 14px }
 .status {
-  display: inline-block; border-radius: 99px; padding: 1px 10px; font-size: 13px; font-weight: 600; margin-right:
-  8px;
+  display: inline-block; border-radius: 99px; padding: 1px 10px; font-size: 13px; font-weight: 600;
+  margin-right: 8px;
 }
 .status.good { background: var(--good-soft); color: var(--good) }
 .status.warn { background: var(--warn-soft); color: var(--warn) }
 .facts {
-  display: grid; grid-template-columns: repeat(auto-fit,minmax(128px,1fr)); gap: 20px 24px; margin: 26px 0 0;
-  padding: 18px 0 0; border-top: 1px solid var(--line);
+  display: flex; flex-wrap: wrap; gap: 18px 34px; margin: 26px 0 0; padding: 18px 0 0;
+  border-top: 1px solid var(--line);
 }
-.facts dt { color: var(--muted); font-size: 13px }
-.facts dd { margin: 0; font-size: 22px; font-weight: 600; letter-spacing: -.01em }
+.facts dt { color: var(--muted); font-size: 13px; white-space: nowrap }
+.facts dd { margin: 0; font-size: 21px; font-weight: 600; white-space: nowrap; letter-spacing: -.01em }
 .facts dd small {
   display: block; font-size: 12.5px; font-weight: 400; color: var(--muted); letter-spacing: 0; line-height: 1.35;
 }
@@ -67,11 +68,13 @@ svg { display: block; overflow: visible }
 .swatch rect { stroke: var(--edge); stroke-width: 1 }
 .track { fill: var(--track) }
 .grid { stroke: var(--grid); stroke-width: 1 }
-.bar { fill: var(--accent) }
+.bar { fill: var(--bar) }
 .whisker { stroke: var(--ink); stroke-width: 1.5 }
 .range { stroke: var(--muted); stroke-width: 1.25 }
 .middle { fill: var(--accent-soft); stroke: var(--accent); stroke-width: 1 }
 .median { stroke: var(--ink); stroke-width: 2 }
+.stack { margin-bottom: 10px }
+td .stack { margin: 0 }
 .part { stroke: var(--page); stroke-width: 1.5 }
 .axis { display: flex; justify-content: space-between; color: var(--muted); font-size: 12px; font-weight: 400 }
 .legend {
@@ -86,14 +89,14 @@ svg { display: block; overflow: visible }
 .matrix thead th { text-align: right; padding: 4px 14px 6px; color: var(--ink) }
 .matrix thead th.corner { text-align: left; padding-left: 0; color: var(--muted) }
 .matrix td small { display: block; color: inherit; opacity: .85 }
-.dense { font-size: 11.5px }
-.dense td { padding: 4px 6px }
+.dense { font-size: 12px }
+.dense td { padding: 3px 4px; min-width: 25px; border-width: 1px }
 .dense tbody th { font-size: 12.5px; padding: 2px 10px 2px 0; white-space: nowrap }
-.dense thead th { padding: 0 6px 6px; vertical-align: bottom; text-align: left }
+.dense thead th { padding: 0 4px 6px; vertical-align: bottom; text-align: left }
 .dense thead th span {
   writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; font-size: 12.5px; line-height: 1.1;
 }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill,minmax(300px,1fr)); gap: 24px }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill,minmax(min(420px,100%),1fr)); gap: 24px }
 figure { margin: 0 }
 figure img { width: 100%; display: block; border-radius: 4px; background: var(--soft) }
 figcaption { font-size: 13px; margin-top: 6px; overflow-wrap: anywhere }
@@ -102,7 +105,7 @@ figcaption small { display: block; color: var(--muted); font-size: 12.5px }
 .failures td { font-size: 13.5px; vertical-align: top; overflow-wrap: anywhere }
 .failures small { display: block }
 .pairs { width: auto; font-size: 13.5px }
-.pairs th { font-size: 13.5px; font-weight: 400; color: var(--muted); vertical-align: top }
+.pairs th { white-space: nowrap; font-size: 13.5px; font-weight: 400; color: var(--muted); vertical-align: top }
 .pairs td { overflow-wrap: anywhere; vertical-align: top }
 .pairs th, .pairs td { padding: 4px 28px 4px 0 }
 .columns { display: grid; grid-template-columns: repeat(auto-fit,minmax(300px,1fr)); gap: 0 48px }

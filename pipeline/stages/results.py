@@ -87,7 +87,9 @@ class ResultsWriter:
         everything = sorted(failures, key=lambda failure: (failure.image_id, failure.source_uri))
         self._write(FAILURES_FILE, tables.failures_jsonl(everything))
         by_type = Counter(failure.error_type for failure in everything)
-        return WrittenFailures(len(everything), tuple(everything[:_MOST_FAILURES_IN_REPORT]), dict(sorted(by_type.items())))
+        return WrittenFailures(
+            len(everything), tuple(everything[:_MOST_FAILURES_IN_REPORT]), dict(sorted(by_type.items()))
+        )
 
     def write_summary(
         self,

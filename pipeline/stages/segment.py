@@ -161,9 +161,7 @@ class Segmenter:
         )
         return settings.label_map.to_class_ids(raw, settings.spec.num_classes, settings.ignore_label)
 
-    def _infer(
-        self, ready: dict[int, _Ready], seconds: Seconds
-    ) -> dict[int, npt.NDArray[np.float32] | PictureError]:
+    def _infer(self, ready: dict[int, _Ready], seconds: Seconds) -> dict[int, npt.NDArray[np.float32] | PictureError]:
         """Runs the engine; a batch that breaks it is halved until the culprit stands alone."""
         if not ready:
             return {}

@@ -1,4 +1,4 @@
-"""Sources: from what stands behind `--input` to located pictures. Only names and sizes are read here, never pictures."""
+"""From what stands behind `--input` to named files. Only names and sizes are read here, never pictures."""
 
 import re
 from collections.abc import Iterator, Sequence

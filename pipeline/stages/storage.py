@@ -4,9 +4,10 @@ Nothing half-written ever bears a final name: a local file is written under a sc
 renamed; a bucket's object appears when it is closed.
 """
 
+import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,27 +103,30 @@ def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
         with FileSystems.create(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
             remote.write(data)
         return
-    folder = scratch or os.path.dirname(uri)
-    temporary = os.path.join(folder, f".{os.getpid()}-{uuid.uuid4().hex}.tmp")
+    temporary = os.path.join(scratch or os.path.dirname(uri), f".{os.getpid()}-{uuid.uuid4().hex}.tmp")
     try:
-        try:
-            file = open(temporary, "xb", buffering=0)
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-            file = open(temporary, "xb", buffering=0)
-        with file:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
-        try:
-            os.replace(temporary, uri)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(uri), exist_ok=True)
-            os.replace(temporary, uri)
+        _make_folder_and(lambda: _write_new(temporary, data), temporary)
+        _make_folder_and(lambda: os.replace(temporary, uri), uri)
     except BaseException:
-        if os.path.exists(temporary):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def _write_new(path: str, data: bytes) -> None:
+    with open(path, "xb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+
+
+def _make_folder_and(act: Callable[[], None], path: str) -> None:
+    """Tries, and where the folder of the path turns out to be missing makes it and tries again: no look before each."""
+    try:
+        act()
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        act()
 
 
 def exists(uri: str) -> bool:
@@ -201,10 +205,8 @@ def stat_file(uri: str) -> StoredFile:
 def delete(uri: str) -> None:
     """Deletes one file; none there is no fault."""
     if not is_remote(uri):
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(uri)
-        except FileNotFoundError:
-            pass
         return
     from apache_beam.io.filesystems import FileSystems
 

@@ -85,17 +85,6 @@ def area_m2_text(area_m2: float | None) -> str:
     return f"{_three_digits(area_m2)} m²"
 
 
-def compact_count(value: int) -> str:
-    """A whole number in at most five signs: `9,999`, `12.3k`, `1.23M`, `45.6G`."""
-    if value < 10_000:
-        return f"{value:,}"
-    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        # 999,999 is 1.00M and not 1000k.
-        if value >= 0.9995 * unit:
-            return f"{_three_digits(value / unit)}{name}"
-    raise AssertionError(value)
-
-
 def printable(value: object) -> str:
     """Foreign text without what would steer a terminal or can't be written as UTF-8.
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, TypeVar
 
-import apache_beam as beam
 from apache_beam.coders import Coder, FastPrimitivesCoder
+from apache_beam.coders.typecoders import registry
 
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 
@@ -36,7 +36,7 @@ def unpack(packed: Any, record_type: type[_Record]) -> _Record:
     return record_type(*values)
 
 
-class _RecordCoder(Coder):  # type: ignore[misc]
+class _RecordCoder(Coder):
     """Encodes one type of record."""
 
     record_type: type
@@ -81,6 +81,6 @@ class FailureCoder(_RecordCoder):
     record_type = Failure
 
 
-beam.coders.registry.register_coder(Located, LocatedCoder)
-beam.coders.registry.register_coder(PictureRecord, PictureRecordCoder)
-beam.coders.registry.register_coder(Failure, FailureCoder)
+registry.register_coder(Located, LocatedCoder)
+registry.register_coder(PictureRecord, PictureRecordCoder)
+registry.register_coder(Failure, FailureCoder)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 
 from pipeline.core.records import Failure, FileRef, Located
 from pipeline.stages.pairing import pair
@@ -26,26 +27,24 @@ class Locations(NamedTuple):
         unpaired_truth: int, masks that no picture claims.
     """
 
-    located: beam.PCollection[Located]
-    failures: beam.PCollection[Failure]
-    ignored: beam.PCollection[int]
-    unpaired_truth: beam.PCollection[int]
+    located: PCollection[Located]
+    failures: PCollection[Failure]
+    ignored: PCollection[int]
+    unpaired_truth: PCollection[int]
 
 
-class _ListDoFn(beam.DoFn):  # type: ignore[misc]
-    """Lists one source; pictures go on as candidates under their pairing key."""
-
-    def process(self, element: tuple[int, Source]) -> Iterator[Any]:
-        role, source = element
-        for item in list_source(source):
-            if isinstance(item, Listed):
-                yield item.pairing_key, _pack_candidate(role, item)
-            elif role == _PICTURE:
-                tag, value = ("ignored", item.files) if isinstance(item, Ignored) else ("failures", item)
-                yield beam.pvalue.TaggedOutput(tag, value)
+def _candidates(element: tuple[int, Source]) -> Iterator[Any]:
+    """Lists one source: its files as candidates under their pairing key, the rest under its tag."""
+    role, source = element
+    for item in list_source(source):
+        if isinstance(item, Listed):
+            yield item.pairing_key, _pack_candidate(role, item)
+        elif role == _PICTURE:
+            tag, value = ("ignored", item.files) if isinstance(item, Ignored) else ("failures", item)
+            yield TaggedOutput(tag, value)
 
 
-class _PairDoFn(beam.DoFn):  # type: ignore[misc]
+class _PairDoFn(beam.DoFn):
     """Joins the candidates of one key."""
 
     def __init__(self, progress: ProgressSender, group_column: str | None) -> None:
@@ -64,15 +63,15 @@ class _PairDoFn(beam.DoFn):  # type: ignore[misc]
         self._progress.located(len(paired.located))
         yield from paired.located
         for failure in paired.failures:
-            yield beam.pvalue.TaggedOutput("failures", failure)
+            yield TaggedOutput("failures", failure)
         if paired.unpaired_truth:
-            yield beam.pvalue.TaggedOutput("unpaired_truth", paired.unpaired_truth)
+            yield TaggedOutput("unpaired_truth", paired.unpaired_truth)
 
     def finish_bundle(self) -> None:
         self._progress.flush()
 
 
-class LocatePictures(beam.PTransform):  # type: ignore[misc]
+class LocatePictures(beam.PTransform[Any, Any]):
     """Lists pictures and masks and joins them.
 
     Args:
@@ -94,13 +93,13 @@ class LocatePictures(beam.PTransform):  # type: ignore[misc]
         self._progress = progress
         self._group_column = group_column
 
-    def expand(self, pbegin: beam.pvalue.PBegin) -> Locations:
+    def expand(self, pbegin: PBegin) -> Locations:
         listed = (
             pbegin
             | "Sources" >> beam.Create(self._sources, reshuffle=False)
             | "SpreadSources" >> beam.Reshuffle()
             | "List"
-            >> beam.ParDo(_ListDoFn())
+            >> beam.FlatMap(_candidates)
             .with_outputs("failures", "ignored", main="candidates")
             .with_output_types(tuple[str, tuple[Any, ...]])
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
@@ -46,9 +47,9 @@ class Segmented(NamedTuple):
         seconds: (stage, seconds) pairs, to be summed.
     """
 
-    records: beam.PCollection[PictureRecord]
-    failures: beam.PCollection[Failure]
-    seconds: beam.PCollection[tuple[str, float]]
+    records: PCollection[PictureRecord]
+    failures: PCollection[Failure]
+    seconds: PCollection[tuple[str, float]]
 
 
 class _Loaded:
@@ -61,7 +62,7 @@ class _Loaded:
         self.executor = ThreadPoolExecutor(engine.threads + 1, "maskbeam")
 
 
-class _SegmentDoFn(beam.DoFn):  # type: ignore[misc]
+class _SegmentDoFn(beam.DoFn):
     """Feeds a bundle's pictures through the process's pool."""
 
     def __init__(
@@ -90,7 +91,7 @@ class _SegmentDoFn(beam.DoFn):  # type: ignore[misc]
             for output in self._outputs(done):
                 yield _in_global_window(output)
         for item in self._seconds.items():
-            yield _in_global_window(beam.pvalue.TaggedOutput("seconds", item))
+            yield _in_global_window(TaggedOutput("seconds", item))
         self._progress.flush()
 
     def _outputs(self, done: Done) -> Iterator[Any]:
@@ -100,7 +101,7 @@ class _SegmentDoFn(beam.DoFn):  # type: ignore[misc]
         for outcome in outcomes:
             if isinstance(outcome, Failure):
                 self._progress.failed(1)
-                yield beam.pvalue.TaggedOutput("failures", outcome)
+                yield TaggedOutput("failures", outcome)
             else:
                 self._progress.done(1)
                 yield outcome
@@ -108,12 +109,12 @@ class _SegmentDoFn(beam.DoFn):  # type: ignore[misc]
 
 def _in_global_window(output: Any) -> Any:
     """What `finish_bundle` may yield: a value with a window, inside the tag where there is one."""
-    if isinstance(output, beam.pvalue.TaggedOutput):
-        return beam.pvalue.TaggedOutput(output.tag, _in_global_window(output.value))
+    if isinstance(output, TaggedOutput):
+        return TaggedOutput(output.tag, _in_global_window(output.value))
     return WindowedValue(output, MIN_TIMESTAMP, (GlobalWindow(),))
 
 
-class SegmentImages(beam.PTransform):  # type: ignore[misc]
+class SegmentImages(beam.PTransform[Any, Any]):
     """Writes a mask a picture and emits its record; one shared engine a process.
 
     Args:
@@ -128,7 +129,7 @@ class SegmentImages(beam.PTransform):  # type: ignore[misc]
         self._settings = settings
         self._progress = progress
 
-    def expand(self, located: beam.PCollection[Located]) -> Segmented:
+    def expand(self, located: PCollection[Located]) -> Segmented:
         outputs = located | beam.ParDo(
             _SegmentDoFn(self._engine, self._settings, self._progress, Shared())
         ).with_outputs("failures", "seconds", main="records").with_output_types(PictureRecord)

@@ -6,7 +6,7 @@ from pipeline.core.records import PictureRecord
 from pipeline.core.totals import Totals
 
 
-class SumTotalsFn(beam.CombineFn):  # type: ignore[misc]
+class SumTotalsFn(beam.CombineFn):
     """Adds pictures up; any split and merge gives the same totals.
 
     Args:

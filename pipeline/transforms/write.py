@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, AsIter, AsSingleton
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton, PCollection
+from apache_beam.transforms.combiners import Count
 
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.totals import Totals
@@ -28,7 +29,7 @@ def _empty_shards(_: None, pictures: int) -> Iterable[tuple[int, Any]]:
     return ((shard, None) for shard in range(tables.shard_count(pictures)))
 
 
-class WriteTables(beam.PTransform):  # type: ignore[misc]
+class WriteTables(beam.PTransform[Any, Any]):
     """Writes the pictures' rows as Parquet shards; emits the name of each.
 
     Args:
@@ -36,13 +37,13 @@ class WriteTables(beam.PTransform):  # type: ignore[misc]
         located: the located pictures, whose number decides that of the shards.
     """
 
-    def __init__(self, writer: ResultsWriter, located: beam.PCollection[Any]) -> None:
+    def __init__(self, writer: ResultsWriter, located: PCollection[Any]) -> None:
         super().__init__()
         self._writer = writer
         self._located = located
 
-    def expand(self, records: beam.PCollection[PictureRecord]) -> beam.PCollection[str]:
-        pictures = AsSingleton(self._located | "CountLocated" >> beam.combiners.Count.Globally())
+    def expand(self, records: PCollection[PictureRecord]) -> PCollection[str]:
+        pictures = AsSingleton(self._located | "CountLocated" >> Count.Globally())
         rows = records | "KeyByShard" >> beam.Map(_keyed_by_shard, pictures).with_output_types(tuple[int, Any])
         # Every shard has a place even without rows, so that the tables are there where all pictures failed.
         places = (
@@ -50,15 +51,16 @@ class WriteTables(beam.PTransform):  # type: ignore[misc]
             | "Once" >> beam.Create([None])
             | "Places" >> beam.FlatMap(_empty_shards, pictures).with_output_types(tuple[int, Any])
         )
-        return (
+        written: PCollection[str] = (
             (rows, places)
             | "RowsAndPlaces" >> beam.Flatten()
             | "GroupByShard" >> beam.GroupByKey()
             | "WriteShard" >> beam.Map(_write_shard, pictures, self._writer).with_output_types(str)
         )
+        return written
 
 
-class WriteFailures(beam.PTransform):  # type: ignore[misc]
+class WriteFailures(beam.PTransform[Any, Any]):
     """Writes `failures.jsonl` and emits what the summary needs of it.
 
     Args:
@@ -69,9 +71,9 @@ class WriteFailures(beam.PTransform):  # type: ignore[misc]
         super().__init__()
         self._writer = writer
 
-    def expand(self, failures: beam.PCollection[Failure]) -> beam.PCollection[WrittenFailures]:
+    def expand(self, failures: PCollection[Failure]) -> PCollection[WrittenFailures]:
         writer = self._writer
-        return (
+        written: PCollection[WrittenFailures] = (
             failures.pipeline
             | "Once" >> beam.Create([None])
             | "WriteFailures"
@@ -79,9 +81,10 @@ class WriteFailures(beam.PTransform):  # type: ignore[misc]
                 WrittenFailures
             )
         )
+        return written
 
 
-class WriteSummary(beam.PTransform):  # type: ignore[misc]
+class WriteSummary(beam.PTransform[Any, Any]):
     """Sums the records and writes the summary after everything else is written.
 
     Args:
@@ -98,11 +101,11 @@ class WriteSummary(beam.PTransform):  # type: ignore[misc]
         self,
         writer: ResultsWriter,
         *,
-        failures: beam.PCollection[WrittenFailures],
-        shards: beam.PCollection[str],
-        ignored: beam.PCollection[int],
-        unpaired_truth: beam.PCollection[int],
-        seconds: beam.PCollection[tuple[str, float]],
+        failures: PCollection[WrittenFailures],
+        shards: PCollection[str],
+        ignored: PCollection[int],
+        unpaired_truth: PCollection[int],
+        seconds: PCollection[tuple[str, float]],
         grouped: bool = False,
     ) -> None:
         super().__init__()
@@ -113,7 +116,7 @@ class WriteSummary(beam.PTransform):  # type: ignore[misc]
         self._seconds = seconds
         self._grouped = grouped
 
-    def expand(self, records: beam.PCollection[PictureRecord]) -> beam.PCollection[dict[str, Any]]:
+    def expand(self, records: PCollection[PictureRecord]) -> PCollection[dict[str, Any]]:
         writer, num_classes = self._writer, self._writer.spec.num_classes
         totals = records | "SumTotals" >> beam.CombineGlobally(SumTotalsFn(num_classes)).with_output_types(Totals)
         groups = (
@@ -127,7 +130,7 @@ class WriteSummary(beam.PTransform):  # type: ignore[misc]
             for name, values in self._counts.items()
         }
         seconds = self._seconds | "SumSeconds" >> beam.CombinePerKey(sum)
-        return totals | "WriteSummary" >> beam.Map(
+        summary: PCollection[dict[str, Any]] = totals | "WriteSummary" >> beam.Map(
             writer.write_summary,
             AsSingleton(self._failures),
             AsIter(self._shards),
@@ -135,6 +138,7 @@ class WriteSummary(beam.PTransform):  # type: ignore[misc]
             seconds=AsDict(seconds),
             groups=AsDict(groups),
         )
+        return summary
 
 
 def _by_group(record: PictureRecord) -> Iterable[tuple[str, PictureRecord]]:
