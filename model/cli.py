@@ -1,0 +1,140 @@
+"""The command line of `python -m model`: options in, one line a fault out. Heavy imports wait until they are needed."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline.core.errors import MaskbeamError, OptionError
+
+_NEEDS_TRAIN = frozenset(("keras", "tensorflow", "tensorflow_datasets"))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser without abbreviations that reports in one line."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **keywords)
+
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(message)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(prog="python -m model", description="Train, export and try the U-Nets that maskbeam runs.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    sample = commands.add_parser("sample", help="make the embedded sample data set, pictures with exact masks")
+    sample.add_argument("--output", required=True, metavar="DIR", help="the data set's folder")
+    sample.add_argument("--count", type=int, default=100, metavar="N", help="how many pictures")
+    sample.add_argument("--seed", type=int, default=7, metavar="S", help="another seed, other pictures")
+    sample.set_defaults(run=_run_sample)
+    _add_train(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser("train", help="train a network on pictures with masks and write its model folder")
+    data = train.add_argument_group("data")
+    data.add_argument(
+        "--dataset", required=True, metavar="SOURCE", help="a folder or tfds:NAME[/CONFIG][:VERSION]/SPLIT"
+    )
+    data.add_argument("--ground_truth", metavar="DIR", help="the masks, where SOURCE has no images/ and masks/")
+    data.add_argument("--test_dataset", metavar="SOURCE", help="pictures of their own for the scores at the end")
+    data.add_argument("--label_map", metavar="RAW=ID,…", help="raw mask values (or #rrggbb) to class ids")
+    data.add_argument("--ignore_label", type=int, metavar="RAW", help="the mask value that counts for nothing")
+    data.add_argument("--class_names", type=_names, metavar="A,B,…", help="the classes by id")
+    data.add_argument("--val_fraction", type=float, metavar="X", help="share that chooses the best epoch")
+    data.add_argument("--test_fraction", type=float, metavar="X", help="share kept for the scores at the end")
+    net = train.add_argument_group("network")
+    net.add_argument("--preset", metavar="NAME", help="residual or chapter")
+    net.add_argument("--mode", choices=("resize",), help="the whole picture at the model's size")
+    net.add_argument("--image_size", type=_image_size, metavar="N|HxW", help="the model's input, px")
+    net.add_argument("--width", type=int, metavar="N", help="filters of the first level")
+    net.add_argument("--depth", type=int, metavar="N", help="how often the picture is halved")
+    net.add_argument("--channels", type=int, metavar="N", help="1 or 3")
+    how = train.add_argument_group("training")
+    how.add_argument("--epochs", type=int, metavar="N", help="passes over the training pictures")
+    how.add_argument("--batch_size", type=int, metavar="N", help="pictures a step")
+    how.add_argument("--loss", metavar="NAME", help="ce, ce_dice or focal")
+    how.add_argument("--class_weights", metavar="W,…", help="a weight a class, or balanced")
+    how.add_argument("--learning_rate", type=float, metavar="X", help="the highest rate")
+    how.add_argument("--schedule", metavar="NAME", help="cosine or constant")
+    how.add_argument("--warmup_epochs", type=float, metavar="X", help="epochs over which the rate rises")
+    how.add_argument("--augment", metavar="NAME", help="none, flip, light or full")
+    how.add_argument("--patience", type=int, metavar="N", help="epochs without gain before the end, 0 for never")
+    how.add_argument("--precision", metavar="NAME", help="auto, float32 or mixed_float16")
+    how.add_argument("--seed", type=int, metavar="S", help="of split, weights, order and augmentation")
+    out = train.add_argument_group("output")
+    out.add_argument("--output", required=True, metavar="DIR", help="the model folder")
+    out.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output")
+    out.add_argument("--name", help="the model's name")
+    out.add_argument("--dataset_name", metavar="TEXT", help="what the metadata calls the data")
+    out.add_argument("--licence", metavar="TEXT", help="the data's licence, for the metadata")
+    out.add_argument("--tensorboard", action="store_true", help="write TensorBoard's event files")
+    out.add_argument("--saved_model", action="store_true", help="export a SavedModel too")
+    train.set_defaults(run=_run_train)
+    from model.options import TrainOptions
+
+    fields = TrainOptions.__dataclass_fields__
+    train.set_defaults(**{name: field.default for name, field in fields.items() if name not in ("dataset", "output")})
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    from model.options import parse_image_size
+
+    return parse_image_size(text)
+
+
+def _run_sample(arguments: argparse.Namespace) -> None:
+    from model.sample import write_sample
+
+    objects = write_sample(Path(arguments.output), arguments.count, arguments.seed)
+    print(f"{arguments.count} pictures with {objects} objects in {arguments.output}")
+
+
+def _run_train(arguments: argparse.Namespace) -> None:
+    from model.options import TrainOptions, check_options
+
+    options = TrainOptions(**{name: getattr(arguments, name) for name in TrainOptions.__dataclass_fields__})
+    check_options(options)
+    from model.quiet import start_keras
+
+    start_keras()
+    from model.train import train
+
+    train(options, say)
+    print(f"the model folder is {options.output}")
+
+
+def say(line: str) -> None:
+    """Prints a line of progress to standard error, at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the arguments behind `python -m model`; None takes the process' own.
+
+    Returns:
+        The exit status: 0 done, 2 unusable options, data or model.
+    """
+    try:
+        arguments = build_parser().parse_args(argv)
+        arguments.run(arguments)
+    except MaskbeamError as error:
+        print(f"maskbeam: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _NEEDS_TRAIN:
+            raise
+        print(f"maskbeam: {error.name} is missing: pip install 'maskbeam[train]'", file=sys.stderr)
+        return 2
+    return 0

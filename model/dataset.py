@@ -1,0 +1,178 @@
+"""A data set ready to train on: every picture at the model's size, its mask as class ids.
+
+Pictures and masks go through the same decode, label map and resize as in the job, so a network sees in training what
+it will see in serving.
+"""
+
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from model.source import EncodedPair
+from pipeline.core.decode import decode_image, decode_mask
+from pipeline.core.errors import OptionError, PictureError
+from pipeline.core.labels import ClassIds, LabelMap
+from pipeline.core.resize import resize_image, resize_mask_nearest
+
+UInt8Array = npt.NDArray[np.uint8]
+
+_Result = TypeVar("_Result")
+
+_IN_MEMORY_BYTES = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """How raw mask values become class ids.
+
+    Attributes:
+        label_map: raw value to class id.
+        num_classes: how many classes; pixels to ignore get this number.
+        ignore_label: the raw value that counts for nothing, None where there is none.
+    """
+
+    label_map: LabelMap
+    num_classes: int
+    ignore_label: int | None
+
+
+def load_pair(pair: EncodedPair, labels: Labels, channels: int) -> tuple[UInt8Array, ClassIds]:
+    """Reads and decodes one pair at the picture's own size.
+
+    Returns:
+        The image, (H, W, channels) uint8 upright, and its class ids, (H, W), `num_classes` where ignored.
+
+    Raises:
+        PictureError: the picture or its mask can't be used.
+    """
+    try:
+        image_bytes, mask_bytes = pair.read()
+    except OSError as error:
+        raise PictureError("read", "Unreadable", f"{error.strerror or error}") from error
+    image = decode_image(image_bytes, channels=channels)
+    height, width = image.pixels.shape[:2]
+    raw = decode_mask(mask_bytes, picture_orientation=image.orientation, expected_size=(width, height))
+    return image.pixels, labels.label_map.to_class_ids(raw, labels.num_classes, labels.ignore_label)
+
+
+class PairStore:
+    """Pictures and class ids of one size, by number; what passes the memory limit lies in a temporary file."""
+
+    def __init__(self, height: int, width: int, channels: int, in_memory_bytes: int = _IN_MEMORY_BYTES) -> None:
+        """Makes an empty store.
+
+        Args:
+            height: of every picture, px.
+            width: of every picture, px.
+            channels: of every picture.
+            in_memory_bytes: the pictures beyond this many bytes go to disk.
+        """
+        self._image_shape, self._mask_shape = (height, width, channels), (height, width)
+        self._in_memory: list[tuple[UInt8Array, ClassIds]] = []
+        self._pair_bytes = height * width * (channels + 2)
+        self._capacity = max(1, in_memory_bytes // self._pair_bytes)
+        self._file = tempfile.TemporaryFile(prefix="maskbeam-")  # noqa: SIM115 - it lives as long as the store
+        self.pair_ids: list[str] = []
+
+    def __len__(self) -> int:
+        """The number of pairs."""
+        return len(self.pair_ids)
+
+    def append(self, pair_id: str, image: UInt8Array, mask: ClassIds) -> None:
+        """Adds one pair: (H, W, C) uint8 and (H, W) class ids."""
+        self.pair_ids.append(pair_id)
+        if len(self._in_memory) < self._capacity:
+            self._in_memory.append((np.ascontiguousarray(image), mask))
+        else:
+            self._file.write(image.tobytes() + mask.astype(np.uint16).tobytes())
+            self._file.flush()
+
+    def __getitem__(self, index: int) -> tuple[UInt8Array, ClassIds]:
+        """The image, (H, W, C) uint8, and the class ids, (H, W), of one pair."""
+        if index < len(self._in_memory):
+            return self._in_memory[index]
+        offset = (index - self._capacity) * self._pair_bytes
+        data = os.pread(self._file.fileno(), self._pair_bytes, offset)
+        split = int(np.prod(self._image_shape))
+        image = np.frombuffer(data, np.uint8, split).reshape(self._image_shape)
+        return image, np.frombuffer(data, np.uint16, offset=split).reshape(self._mask_shape)
+
+
+@dataclass(slots=True)
+class PreparedData:
+    """What a pass over the source found.
+
+    Attributes:
+        store: the usable pairs.
+        class_px: (num_classes,) int64, pixels of every class at the model's size.
+        left_out: a line a picture that could not be read or decoded.
+    """
+
+    store: PairStore
+    class_px: npt.NDArray[np.int64]
+    left_out: list[str]
+
+
+def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: int, channels: int) -> PreparedData:
+    """Reads, decodes and resizes a whole source, several pictures at a time.
+
+    Args:
+        pairs: the source.
+        labels: how its masks are read.
+        height: the model's input height, px.
+        width: the model's input width, px.
+        channels: the model's input channels.
+
+    Returns:
+        The pairs, in the source's order.
+
+    Raises:
+        OptionError: a mask doesn't fit its picture or the label map, or no picture is usable.
+    """
+
+    def work(pair: EncodedPair) -> tuple[UInt8Array, ClassIds] | PictureError:
+        try:
+            image, mask = load_pair(pair, labels, channels)
+        except PictureError as error:
+            return error
+        return resize_image(image, height, width), resize_mask_nearest(mask, height, width)
+
+    found = PreparedData(PairStore(height, width, channels), np.zeros(labels.num_classes, np.int64), [])
+    for pair, result in _in_order(pairs, work):
+        if isinstance(result, PictureError):
+            line = f"{pair.pair_id}: {result.message}"
+            # A mask that doesn't fit is a wrong option more often than a bad file; training on the rest would hide it.
+            if result.stage == "truth":
+                raise OptionError(line)
+            found.left_out.append(line)
+            continue
+        image, mask = result
+        found.store.append(pair.pair_id, image, mask)
+        found.class_px += np.bincount(mask.ravel(), minlength=labels.num_classes + 1)[: labels.num_classes]
+    if not len(found.store):
+        raise OptionError(f"not one picture of the data set can be used, {found.left_out[0]}")
+    return found
+
+
+def _in_order(
+    pairs: Iterator[EncodedPair], work: Callable[[EncodedPair], _Result]
+) -> Iterator[tuple[EncodedPair, _Result]]:
+    """Maps over a stream with a few threads, never far ahead of what was taken."""
+    threads = min(16, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        running: deque[tuple[EncodedPair, Future[_Result]]] = deque()
+        for pair in islice(pairs, 4 * threads):
+            running.append((pair, pool.submit(work, pair)))
+        while running:
+            done, future = running.popleft()
+            yield done, future.result()
+            for pair in islice(pairs, 1):
+                running.append((pair, pool.submit(work, pair)))

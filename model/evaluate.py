@@ -1,0 +1,113 @@
+"""Scores of a model folder on pictures with ground truth, by the same code and at the same size as the job's."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.dataset import Labels, load_pair
+from model.quiet import quiet
+from model.source import EncodedPair
+from pipeline.core import scores
+from pipeline.core.errors import PictureError
+from pipeline.core.labels import ClassIds
+from pipeline.core.resize import mask_from_logits, resize_image
+from pipeline.core.spec import ModelSpec
+from pipeline.stages.engines.base import Engine, input_batch
+from pipeline.stages.engines.litert import LiteRTEngine
+
+
+@dataclass(frozen=True, slots=True)
+class PictureScore:
+    """How well one picture was segmented.
+
+    Attributes:
+        pair_id: the picture.
+        mean_iou: the mean over the classes in its truth or prediction; NaN if all of it is ignored.
+        matrix: (C, C) int64 [truth, prediction].
+    """
+
+    pair_id: str
+    mean_iou: float
+    matrix: npt.NDArray[np.int64]
+
+
+def load_engine(tflite: bytes, height: int, width: int, channels: int) -> Engine:
+    """Loads a LiteRT file of uint8 input for one batch at a time, without LiteRT's word of greeting.
+
+    Args:
+        tflite: the file's content.
+        height: the model's input height, px.
+        width: the model's input width, px.
+        channels: the model's input channels.
+
+    Raises:
+        EngineError: it is no LiteRT file.
+    """
+    engine = LiteRTEngine(tflite, threads=1)
+    with quiet():
+        engine.logits(np.zeros((1, height, width, channels), np.uint8))
+    return engine
+
+
+def segment(image: npt.NDArray[np.uint8], engine: Engine, spec: ModelSpec) -> ClassIds:
+    """The mask of one picture at its own size, as the job makes it.
+
+    Args:
+        image: (H, W, C) uint8 upright.
+        engine: the loaded model.
+        spec: the model's.
+
+    Returns:
+        (H, W) class ids.
+    """
+    small = resize_image(image, spec.height, spec.width)
+    logits = engine.logits(input_batch([small], spec))[0]
+    return mask_from_logits(logits, image.shape[0], image.shape[1])
+
+
+def score_pictures(
+    pairs: Iterator[EncodedPair], labels: Labels, engine: Engine, spec: ModelSpec
+) -> Iterator[PictureScore]:
+    """Scores pictures one after the other; those that can't be used are left out."""
+    for pair in pairs:
+        try:
+            image, truth = load_pair(pair, labels, spec.channels)
+        except PictureError:
+            continue
+        matrix = scores.confusion_matrix(truth, segment(image, engine, spec), spec.num_classes)
+        yield PictureScore(pair.pair_id, scores.mean_of_present(scores.iou_per_class(matrix)), matrix)
+
+
+def summarise(pictures: list[PictureScore], spec: ModelSpec) -> dict[str, Any]:
+    """The contract's scores of a set of pictures; None where there is nothing to score.
+
+    Args:
+        pictures: at least one.
+        spec: names the classes.
+
+    Returns:
+        `pictures`, `pixel_accuracy`, `global_mean_iou`, `global_mean_dice`, `frequency_weighted_iou`,
+        `samplewise_mean_iou` and `classes`: IoU and Dice by class name.
+    """
+    matrix = np.stack([picture.matrix for picture in pictures]).sum(axis=0)
+    iou, dice = scores.iou_per_class(matrix), scores.dice_per_class(matrix)
+    samplewise = [picture.mean_iou for picture in pictures if not np.isnan(picture.mean_iou)]
+    return {
+        "pictures": len(pictures),
+        "pixel_accuracy": _rounded(scores.pixel_accuracy(matrix)),
+        "global_mean_iou": _rounded(scores.mean_of_present(iou)),
+        "global_mean_dice": _rounded(scores.mean_of_present(dice)),
+        "frequency_weighted_iou": _rounded(scores.frequency_weighted_iou(matrix)),
+        "samplewise_mean_iou": _rounded(float(np.mean(samplewise)) if samplewise else float("nan")),
+        "classes": {
+            name: {"iou": _rounded(float(iou[class_id])), "dice": _rounded(float(dice[class_id]))}
+            for class_id, name in enumerate(spec.class_names)
+        },
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 6)

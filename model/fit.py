@@ -1,0 +1,187 @@
+"""The training loop: one epoch after the other, a checkpoint behind each, the best one kept.
+
+A checkpoint is one file that holds everything that the next epoch depends on: the weights, the optimizer, the random
+states of the layers, the best weights so far and the log. Batches depend on seed and epoch alone, so a training that
+was killed and resumed ends as if nothing had happened.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from model.batches import TrainingPictures, epoch_batches
+from model.dataset import PairStore
+from pipeline.core.errors import OptionError
+from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
+from pipeline.stages import storage
+
+CHECKPOINT_FILE = "checkpoint.npz"
+LOG_FILE = "log.csv"
+
+Arrays = list[npt.NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: epochs done.
+        best_epoch: the epoch of the best validation score, from 1; 0 before the first.
+        best_score: its `global_mean_iou`.
+        log: a row an epoch.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float = -1.0
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+class Fitter:
+    """Fits one network."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        pictures: TrainingPictures,
+        validation: npt.NDArray[np.int64],
+        num_classes: int,
+        folder: Path,
+        fingerprint: str,
+    ) -> None:
+        """Takes a compiled network that ends in logits.
+
+        Args:
+            network: its optimizer and loss are set.
+            pictures: the training split.
+            validation: (n,) the pictures of the same store that choose the best epoch.
+            num_classes: of the masks.
+            folder: where checkpoint and log go.
+            fingerprint: tells this training from another; a checkpoint of another is refused.
+        """
+        self.network, self.pictures, self.num_classes = network, pictures, num_classes
+        self._validation, self._folder, self._fingerprint = validation, folder, fingerprint
+        self._best: Arrays = []
+        self.progress = Progress()
+        network.optimizer.build(network.trainable_variables)
+
+    def run(self, epochs: int, patience: int, report: Callable[[dict[str, float]], None], callbacks: list[Any]) -> None:
+        """Trains from the present state to the end, then puts the best epoch's weights into the network.
+
+        Args:
+            epochs: the last epoch.
+            patience: epochs without a better score before the end; 0 never ends early.
+            report: is told every epoch's row of the log.
+            callbacks: Keras callbacks for every epoch.
+
+        Raises:
+            OptionError: the loss is no longer a number.
+        """
+        while self.progress.epoch < epochs and not self._is_exhausted(patience):
+            epoch = self.progress.epoch
+            began = time.monotonic()
+            batches = epoch_batches(self.pictures, epoch)
+            history = self.network.fit(
+                batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0, callbacks=callbacks
+            )
+            loss = float(history.history["loss"][-1])
+            if not math.isfinite(loss):
+                raise OptionError(f"the loss is {loss} in epoch {epoch + 1}: try a lower --learning_rate")
+            scores = iou_per_class(self._validate())
+            row = {"epoch": epoch + 1.0, "loss": loss, "learning_rate": self._learning_rate()}
+            row["val_global_mean_iou"] = mean_of_present(scores)
+            row |= {f"val_iou_{class_id}": float(score) for class_id, score in enumerate(scores)}
+            self._take(row)
+            self._save()
+            report(row | {"seconds": time.monotonic() - began})
+        for variable, value in zip(self.network.variables, self._best, strict=True):
+            variable.assign(value)
+
+    def resume(self) -> bool:
+        """Takes up the last checkpoint.
+
+        Returns:
+            False if there is none.
+
+        Raises:
+            OptionError: it belongs to a training with other options or pictures.
+        """
+        path = self._folder / CHECKPOINT_FILE
+        if not path.exists():
+            return False
+        with np.load(path, allow_pickle=False) as saved:
+            state = json.loads(str(saved["state"]))
+            if state["fingerprint"] != self._fingerprint:
+                raise OptionError("--resume: the checkpoint is of a training with other options or other pictures")
+            for number, variable in enumerate(self._variables()):
+                variable.assign(saved[f"now_{number}"])
+            self._best = [saved[f"best_{number}"] for number in range(len(self.network.variables))]
+        self.progress = Progress(**state["progress"])
+        return True
+
+    def _variables(self) -> list[Any]:
+        return [*self.network.variables, *self.network.optimizer.variables]
+
+    def _take(self, row: dict[str, float]) -> None:
+        """Enters an epoch into the log and keeps its weights if they are the best."""
+        self.progress.epoch += 1
+        self.progress.log.append(row)
+        if row["val_global_mean_iou"] > self.progress.best_score or not self._best:
+            self.progress.best_score = row["val_global_mean_iou"]
+            self.progress.best_epoch = self.progress.epoch
+            self._best = [np.array(variable) for variable in map(keras.ops.convert_to_numpy, self.network.variables)]
+
+    def _save(self) -> None:
+        """Replaces the checkpoint by the present state, at once or not at all."""
+        arrays = {f"now_{n}": keras.ops.convert_to_numpy(variable) for n, variable in enumerate(self._variables())}
+        arrays |= {f"best_{number}": value for number, value in enumerate(self._best)}
+        progress = {name: getattr(self.progress, name) for name in Progress.__dataclass_fields__}
+        state = json.dumps({"fingerprint": self._fingerprint, "progress": progress})
+        content = io.BytesIO()
+        np.savez(content, state=np.array(state), **arrays)
+        storage.write_bytes(os.fspath(self._folder / CHECKPOINT_FILE), content.getvalue())
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(self.progress.log[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.progress.log)
+        storage.write_bytes(os.fspath(self._folder / LOG_FILE), table.getvalue().encode())
+
+    def _is_exhausted(self, patience: int) -> bool:
+        return patience > 0 and self.progress.epoch - self.progress.best_epoch >= patience and self.progress.epoch > 0
+
+    def _learning_rate(self) -> float:
+        return float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate))
+
+    def _validate(self) -> npt.NDArray[np.int64]:
+        """The confusion matrix of the validation pictures at the model's size."""
+        return confusion_of(self.network, self.pictures.store, self._validation, self.num_classes)
+
+
+def confusion_of(
+    network: keras.Model, store: PairStore, indices: npt.NDArray[np.int64], num_classes: int, batch_size: int = 16
+) -> npt.NDArray[np.int64]:
+    """Sums the confusion matrix of a network over stored pictures, at the model's size.
+
+    Returns:
+        (num_classes, num_classes) int64 [truth, prediction].
+    """
+    total = np.zeros((num_classes, num_classes), np.int64)
+    for start in range(0, len(indices), batch_size):
+        pairs = [store[int(index)] for index in indices[start : start + batch_size]]
+        logits = network.predict_on_batch(np.stack([image for image, _ in pairs]))
+        for (_, truth), answer in zip(pairs, logits, strict=True):
+            prediction = np.argmax(answer, axis=-1).astype(truth.dtype)
+            total += confusion_matrix(truth, prediction, num_classes)
+    return total

@@ -1,0 +1,210 @@
+"""The U-Nets that maskbeam trains, built with Keras alone, so that any Keras backend can train them.
+
+U-Net: Ronneberger, Fischer and Brox, "U-Net: Convolutional networks for biomedical image segmentation", MICCAI 2015.
+Residual blocks: He et al., "Deep residual learning for image recognition", CVPR 2016, figure 5 left. Squeeze and
+excitation: Hu, Shen and Sun, CVPR 2018, figure 3.
+
+An architecture here says which blocks follow one another; what a block is made of is the `Blocks` that it is given:
+`TrainableBlocks` for training, and `model.rewrite.InferenceBlocks` for the export, which computes the same faster.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import keras
+
+from pipeline.core.errors import OptionError
+
+Tensor = Any
+
+LOGITS_LAYER = "logits"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """All that a network's structure depends on.
+
+    Attributes:
+        preset: one of `PRESETS`.
+        width: filters of the first level.
+        depth: how often the picture is halved.
+        image_height: input height, px.
+        image_width: input width, px.
+        channels: 1 or 3.
+        num_classes: at least 2.
+    """
+
+    preset: str
+    width: int
+    depth: int
+    image_height: int
+    image_width: int
+    channels: int
+    num_classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One architecture and the numbers it is meant for."""
+
+    build: Callable[[NetworkConfig, "Blocks", Tensor], Tensor]
+    width: int
+    depth: int
+    image_size: int
+
+
+class Blocks(Protocol):
+    """The building blocks of every architecture; each takes (N, h, w, c) and returns a tensor of the same kind."""
+
+    def conv(
+        self, x: Tensor, filters: int, name: str, *, kernel: int = 3, strides: int = 1, norm: bool, relu: bool = True
+    ) -> Tensor:
+        """A "same" convolution, batch norm if `norm`, ReLU if `relu`."""
+
+    def up_join(self, x: Tensor, skip: Tensor, filters: int, name: str, *, norm: bool) -> Tensor:
+        """`x` doubled by nearest neighbour, joined with `skip` (twice as large), 3×3 convolution, ReLU."""
+
+    def drop(self, x: Tensor, rate: float, name: str) -> Tensor:
+        """Drops whole feature maps in training."""
+
+
+class TrainableBlocks:
+    """The blocks as the papers write them."""
+
+    def conv(
+        self, x: Tensor, filters: int, name: str, *, kernel: int = 3, strides: int = 1, norm: bool, relu: bool = True
+    ) -> Tensor:
+        """See `Blocks.conv`."""
+        x = keras.layers.Conv2D(
+            filters, kernel, strides, "same", use_bias=not norm, kernel_initializer="he_normal", name=name
+        )(x)
+        if norm:
+            x = keras.layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(x)
+        return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+    def up_join(self, x: Tensor, skip: Tensor, filters: int, name: str, *, norm: bool) -> Tensor:
+        """See `Blocks.up_join`."""
+        x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_up")(x)
+        x = keras.layers.Concatenate(name=f"{name}_join")([x, skip])
+        return self.conv(x, filters, name, norm=norm)
+
+    def drop(self, x: Tensor, rate: float, name: str) -> Tensor:
+        """See `Blocks.drop`."""
+        return keras.layers.SpatialDropout2D(rate, name=name)(x)
+
+
+def _chapter(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
+    """One convolution a level, filters doubling downwards, skips taken before pooling."""
+    x = keras.layers.Rescaling(1.0 / 255.0, name="scale")(image)
+    skips = []
+    for level in range(config.depth):
+        x = blocks.conv(x, config.width << level, f"down{level}", norm=False)
+        skips.append(x)
+        x = keras.layers.MaxPooling2D(2, name=f"pool{level}")(x)
+    x = blocks.conv(x, config.width << config.depth, "bottom", norm=False)
+    for level in reversed(range(config.depth)):
+        x = blocks.up_join(x, skips[level], config.width << level, f"up{level}", norm=False)
+    return x
+
+
+def _residual_block(blocks: Blocks, x: Tensor, filters: int, name: str) -> Tensor:
+    y = blocks.conv(x, filters, f"{name}a", norm=True)
+    y = blocks.conv(y, filters, f"{name}b", norm=True, relu=False)
+    x = keras.layers.Add(name=f"{name}_add")([x, y])
+    return keras.layers.ReLU(name=f"{name}_out")(x)
+
+
+def _excite(blocks: Blocks, x: Tensor, filters: int, name: str) -> Tensor:
+    weight = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(x)
+    weight = blocks.conv(weight, max(4, filters // 4), f"{name}_squeeze", kernel=1, norm=False)
+    weight = blocks.conv(weight, filters, f"{name}_excite", kernel=1, norm=False, relu=False)
+    weight = keras.layers.Activation("sigmoid", name=f"{name}_weight")(weight)
+    return keras.layers.Multiply(name=f"{name}_scale")([x, weight])
+
+
+def _residual(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
+    """Deeper and narrower: strided convolutions and residual blocks down, one convolution a level up.
+
+    The wide maps are the small ones, so the network sees the whole picture for a fraction of the chapter's work.
+    """
+    filters = [min(config.width << level, 8 * config.width) for level in range(config.depth + 1)]
+    x = keras.layers.Rescaling(1.0 / 127.5, offset=-1.0, name="scale")(image)
+    x = blocks.conv(x, filters[0], "stem", norm=True)
+    skips = []
+    for level in range(1, config.depth + 1):
+        skips.append(x)
+        x = blocks.conv(x, filters[level], f"down{level}", strides=2, norm=True)
+        x = _residual_block(blocks, x, filters[level], f"block{level}")
+    x = _excite(blocks, x, filters[-1], "context")
+    x = blocks.drop(x, 0.2, "drop")
+    for level in reversed(range(config.depth)):
+        x = blocks.up_join(x, skips[level], max(config.width, filters[level] // 2), f"up{level}", norm=True)
+    return x
+
+
+PRESETS: dict[str, Preset] = {
+    "residual": Preset(_residual, width=24, depth=4, image_size=128),
+    "chapter": Preset(_chapter, width=64, depth=2, image_size=128),
+}
+"""By name; the first is the default."""
+
+
+def check_config(config: NetworkConfig) -> None:
+    """Refuses a network that can't be built.
+
+    Raises:
+        OptionError: naming the option to change.
+    """
+    if config.preset not in PRESETS:
+        raise OptionError(f"--preset {config.preset} is none of {', '.join(PRESETS)}")
+    if not 1 <= config.width <= 1024:
+        raise OptionError(f"--width must be 1 to 1024, not {config.width}")
+    if not 1 <= config.depth <= 8:
+        raise OptionError(f"--depth must be 1 to 8, not {config.depth}")
+    if config.num_classes < 2:
+        raise OptionError(f"a segmentation needs at least 2 classes, not {config.num_classes}")
+    step = 1 << config.depth
+    for side in (config.image_height, config.image_width):
+        if side < step or side % step:
+            raise OptionError(f"--image_size {side} can't be halved {config.depth} times: use a multiple of {step}")
+
+
+def build_logits(config: NetworkConfig, blocks: Blocks) -> keras.Model:
+    """Builds a network that ends in logits.
+
+    Args:
+        config: the structure.
+        blocks: what the blocks are made of.
+
+    Returns:
+        (N, image_height, image_width, channels) uint8, 0..255 → (N, image_height, image_width, num_classes) float32.
+
+    Raises:
+        OptionError: the structure can't be built.
+    """
+    check_config(config)
+    shape = (config.image_height, config.image_width, config.channels)
+    image = keras.Input(shape, dtype="uint8", name="image")
+    x = PRESETS[config.preset].build(config, blocks, image)
+    logits = keras.layers.Conv2D(config.num_classes, 1, dtype="float32", name=LOGITS_LAYER)(x)
+    return keras.Model(image, logits, name=f"unet_{config.preset}")
+
+
+def build_network(config: NetworkConfig) -> keras.Model:
+    """Builds the network to be trained, softmax at the end; its layer `logits` is what comes before.
+
+    Returns:
+        (N, H, W, channels) uint8 → (N, H, W, num_classes) float32 probabilities that sum to 1.
+
+    Raises:
+        OptionError: the structure can't be built.
+    """
+    logits = build_logits(config, TrainableBlocks())
+    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits.output)
+    return keras.Model(logits.input, probabilities, name=logits.name)
+
+
+def logits_of(network: keras.Model) -> keras.Model:
+    """The same network, sharing its weights, cut before the softmax."""
+    return keras.Model(network.input, network.get_layer(LOGITS_LAYER).output, name=network.name)

@@ -1,0 +1,140 @@
+"""What a training is asked to do, checked before any work."""
+
+from dataclasses import dataclass
+
+from model.augment import check_augmentation
+from pipeline.core.errors import OptionError
+
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("auto", "float32", "mixed_float16")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """All options of `python -m model train`; None where the data set or the preset decides.
+
+    Attributes:
+        dataset: the source of pictures.
+        output: the model folder to write.
+        ground_truth: the folder of masks beside a folder of pictures.
+        test_dataset: a source of its own for the evaluation at the end.
+        label_map: `1=0,2=1`, raw mask values to class ids.
+        ignore_label: the raw mask value that counts for nothing.
+        class_names: the classes by id.
+        name: the model's name; None takes the output folder's.
+        dataset_name: what to call the training data in the metadata.
+        licence: the training data's licence, for the metadata.
+        preset: the architecture.
+        image_size: input height and width, px.
+        width: filters of the first level.
+        depth: how often the picture is halved.
+        channels: 1 or 3.
+        epochs: at most so many passes over the training pictures.
+        batch_size: pictures a step.
+        loss: one of `model.losses.LOSSES`.
+        class_weights: `balanced` or one number a class.
+        learning_rate: the highest of the schedule.
+        schedule: one of `SCHEDULES`.
+        warmup_epochs: epochs over which the rate rises to the highest.
+        augment: one of `model.augment.AUGMENTATIONS`.
+        val_fraction: share of the pictures that chooses the best epoch.
+        test_fraction: share kept for the end; without effect beside `test_dataset`.
+        patience: epochs without a better validation score before the end; 0 never ends early.
+        precision: one of `PRECISIONS`; auto is mixed on a GPU.
+        seed: of everything random.
+        resume: go on from the last checkpoint in the output.
+        tensorboard: write event files too.
+        saved_model: export a SavedModel too.
+    """
+
+    dataset: str
+    output: str
+    ground_truth: str | None = None
+    test_dataset: str | None = None
+    label_map: str | None = None
+    ignore_label: int | None = None
+    class_names: tuple[str, ...] | None = None
+    name: str | None = None
+    dataset_name: str | None = None
+    licence: str | None = None
+    preset: str = "residual"
+    image_size: tuple[int, int] | None = None
+    width: int | None = None
+    depth: int | None = None
+    channels: int = 3
+    epochs: int = 40
+    batch_size: int = 16
+    loss: str = "ce_dice"
+    class_weights: str | None = None
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"
+    warmup_epochs: float = 1.0
+    augment: str = "full"
+    val_fraction: float = 0.1
+    test_fraction: float = 0.1
+    patience: int = 0
+    precision: str = "auto"
+    seed: int = 0
+    resume: bool = False
+    tensorboard: bool = False
+    saved_model: bool = False
+
+
+def check_options(options: TrainOptions) -> None:
+    """Refuses what can be seen to be wrong without the data and without Keras.
+
+    Raises:
+        OptionError: naming the option.
+    """
+    for name, value, least in (
+        ("--epochs", options.epochs, 1),
+        ("--batch_size", options.batch_size, 1),
+        ("--patience", options.patience, 0),
+        ("--seed", options.seed, 0),
+        ("--warmup_epochs", options.warmup_epochs, 0),
+    ):
+        if value < least:
+            raise OptionError(f"{name} must be at least {least}, not {value}")
+    if not 0.0 < options.learning_rate <= 1.0:
+        raise OptionError(f"--learning_rate must be above 0 and at most 1, not {options.learning_rate}")
+    if options.channels not in (1, 3):
+        raise OptionError(f"--channels must be 1 or 3, not {options.channels}")
+    for name, chosen, known in (
+        ("--schedule", options.schedule, SCHEDULES),
+        ("--precision", options.precision, PRECISIONS),
+    ):
+        if chosen not in known:
+            raise OptionError(f"{name} {chosen} is none of {', '.join(known)}")
+    check_augmentation(options.augment)
+    names = options.class_names
+    if names is not None and (len(set(names)) != len(names) or "" in names):
+        raise OptionError("--class_names must be different and not empty")
+
+
+def parse_class_weights(text: str | None) -> tuple[float, ...] | None:
+    """Reads `--class_weights 1,2,0.5`.
+
+    Returns:
+        A weight a class, None where none or `balanced` was asked for.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if text is None or text == "balanced":
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"--class_weights {text}: neither `balanced` nor numbers between commas") from None
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """Reads `--image_size 128` or `--image_size 128x192` (height x width), px.
+
+    Raises:
+        OptionError: it is of neither form.
+    """
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise OptionError(f"--image_size {text}: neither a number nor HEIGHTxWIDTH")
+    return int(parts[0]), int(parts[-1])

@@ -1,0 +1,69 @@
+"""Which picture trains, which one guides the training, which one is kept for the end."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.errors import OptionError
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Numbers of pictures, each in one part only.
+
+    Attributes:
+        train: what the weights are fitted to.
+        validation: what the best epoch is chosen by.
+        test: what no choice ever looks at.
+    """
+
+    train: Indices
+    validation: Indices
+    test: Indices
+
+
+def split_pictures(pair_ids: Sequence[str], seed: int, val_fraction: float, test_fraction: float) -> Split:
+    """Divides pictures by a hash of their ids, so that a picture keeps its part when others come or go.
+
+    Args:
+        pair_ids: unique ids.
+        seed: another seed, another division.
+        val_fraction: the share for validation, above 0.
+        test_fraction: the share for the test, at least 0; the two together under 1.
+
+    Returns:
+        The parts, each in the order of the ids. Every part that was asked for holds at least one picture.
+
+    Raises:
+        OptionError: the fractions are out of range, or there are too few pictures.
+    """
+    if not 0.0 < val_fraction < 1.0 or not 0.0 <= test_fraction < 1.0 or val_fraction + test_fraction >= 1.0:
+        raise OptionError(
+            f"--val_fraction {val_fraction} and --test_fraction {test_fraction} must leave a share for training"
+        )
+    wanted = 2 + (test_fraction > 0.0)
+    if len(pair_ids) < wanted:
+        raise OptionError(f"a training needs at least {wanted} pictures with masks, not {len(pair_ids)}")
+    points = np.array([_point(seed, pair_id) for pair_id in pair_ids])
+    parts = np.where(points < test_fraction, 2, np.where(points < test_fraction + val_fraction, 1, 0))
+    # In a handful of pictures a part may have come out empty: it takes the picture next to its share.
+    by_point = np.argsort(points)
+    if test_fraction > 0.0 and not (parts == 2).any():
+        parts[by_point[0]] = 2
+    if not (parts == 1).any():
+        parts[by_point[int((parts == 2).sum()) % len(by_point)]] = 1
+    if not (parts == 0).any():
+        parts[by_point[-1]] = 0
+    train, validation, test = (np.flatnonzero(parts == part) for part in range(3))
+    return Split(train, validation, test)
+
+
+def _point(seed: int, pair_id: str) -> float:
+    """A number in 0..1 that depends on the id and the seed alone."""
+    digest = hashlib.sha256(f"{seed}\0{pair_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2.0**64
