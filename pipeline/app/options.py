@@ -171,8 +171,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="SOURCE",
-        help="pictures: a folder (walked), a glob, one picture, or a manifest X.csv or X.jsonl with the columns image and,"
-        " optionally, image_id and mask; local or gs://, s3://; may be given several times",
+        help="pictures: a folder (walked), a glob, one picture, or a manifest X.csv or X.jsonl with the columns image"
+        " and, optionally, image_id and mask; local or gs://, s3://; may be given several times",
     )
     main.add_argument(
         "--model",
@@ -191,7 +191,8 @@ def _parser() -> argparse.ArgumentParser:
     truth.add_argument(
         "--label_map",
         metavar="RAW=ID,…",
-        help="raw mask values (0 to 65535, or #rrggbb of colour masks) to class ids; default: the model's own, else identity",
+        help="raw mask values (0 to 65535, or #rrggbb of colour masks) to class ids; default: the model's own, else"
+        " identity",
     )
     truth.add_argument(
         "--ignore_label",
@@ -218,7 +219,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_ratio,
         default=0.0,
         metavar="SHARE",
-        help="a picture's failure never stops the job; above this share of them it ends with status 3 (default: %(default)s)",
+        help="a picture's failure never stops the job; above this share of them it ends with status 3"
+        " (default: %(default)s)",
     )
     engine = parser.add_argument_group("the engine")
     engine.add_argument(

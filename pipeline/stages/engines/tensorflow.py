@@ -1,5 +1,6 @@
 """TensorFlow: the engine on request, from the model folder's Keras file; the one that uses a GPU."""
 
+import contextlib
 import os
 import tempfile
 
@@ -31,10 +32,8 @@ class TensorFlowEngine:
     def __init__(self, model: ModelFolder, threads: int) -> None:
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
-        try:
+        with contextlib.suppress(RuntimeError):  # TensorFlow already runs in this process and keeps its threads
             tf.config.threading.set_intra_op_parallelism_threads(threads)
-        except RuntimeError:  # TensorFlow already runs in this process and keeps the threads it has
-            pass
         network = _load_keras(model)
         spec = model.spec
         signature = tf.TensorSpec((None, spec.height, spec.width, spec.channels), tf.as_dtype(spec.dtype))
