@@ -46,9 +46,7 @@ class Import:
 
     name: str
     line: int
-    at_import: (
-        bool  # run when the module is imported, so neither in a function nor for the type checker alone
-    )
+    at_import: bool  # run when the module is imported, so neither in a function nor for the type checker alone
     for_types: bool  # below `if TYPE_CHECKING:`
 
 
@@ -92,11 +90,7 @@ def breaches(module: str, source: str, *, is_package: bool = False) -> list[str]
         package = name.split(".")[0]
         if package in ("pipeline", "model", "tests") and not is_in(name, *FLOORS[room]):
             found.append(f"{where}: {room} must not import {name}")
-        if (
-            package == "apache_beam"
-            and is_in(module, "pipeline.core", "pipeline.stages")
-            and module != STORAGE
-        ):
+        if package == "apache_beam" and is_in(module, "pipeline.core", "pipeline.stages") and module != STORAGE:
             found.append(f"{where}: {name} below the second floor")
         if room == "pipeline.core" and package != "pipeline":
             standard = package in sys.stdlib_module_names and package not in CORE_FORBIDDEN
@@ -178,9 +172,7 @@ def test_tests_are_flat() -> None:
 def test_top_level_holds_what_the_contract_names() -> None:
     try:
         git = ["git", "-C", str(ROOT)]
-        top = subprocess.run(
-            [*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True
-        )
+        top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True)
         listed = subprocess.run([*git, "ls-files", "-z"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")

@@ -90,9 +90,7 @@ def test_wheel_carries_the_packages_and_their_data_only(built: Built) -> None:
 
 def test_versions_agree(built: Built) -> None:
     assert built.sdist.name == f"maskbeam-{setup_version()}.tar.gz"
-    headings = re.findall(
-        r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.MULTILINE
-    )
+    headings = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.MULTILINE)
     assert headings[0] == setup_version()
     # A checkout that was not installed has no metadata to compare.
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):

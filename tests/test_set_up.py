@@ -1,4 +1,4 @@
-"""run_local.sh with a stand-in for Python: what it installs, when it does so again, what it says if it can't."""
+"""run_local.sh with a stand-in for Python: what it installs, when it does so again, what it says if not."""
 
 import shutil
 import subprocess
@@ -84,9 +84,7 @@ def test_no_fitting_python_is_one_line_and_status_2(checkout: Checkout, text: st
     result = checkout.run()
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr == (
-        "maskbeam: no Python 3.11, 3.12 or 3.13 was found; install one, or name it in PYTHON\n"
-    )
+    assert result.stderr == ("maskbeam: no Python 3.11, 3.12 or 3.13 was found; install one, or name it in PYTHON\n")
 
 
 def test_python_without_venv_is_one_line_and_status_2(checkout: Checkout) -> None:
