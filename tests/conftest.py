@@ -1,0 +1,25 @@
+"""What many tests share: a model small enough to be computed by hand, and an archive for it."""
+
+from pathlib import Path
+
+import pytest
+from small_archive import TINY_MODEL, Archive, Finished, make_archive, run_job
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """A real model folder of 1.4 kB: 32×32 px, three classes, the brightest channel wins."""
+    return TINY_MODEL
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """Twenty small pictures with masks; to be read only."""
+    return make_archive(tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture(scope="session")
+def scored_job(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One whole run on the archive with ground truth and default options; to be read only."""
+    output = tmp_path_factory.mktemp("scored") / "out"
+    return run_job(output, "--input", archive.images, "--ground_truth", archive.masks)
