@@ -1,0 +1,137 @@
+"""The resizes against slow references written from the definition of half-pixel centres."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.core.resize import mask_from_logits, resize_image, resize_mask_nearest
+
+SIDES = st.integers(1, 40)
+
+
+def _weights(source: int, target: int) -> npt.NDArray[np.float64]:
+    """(target, source): output pixel i samples the source at (i + 1/2) · source / target - 1/2, edges repeated."""
+    weights = np.zeros((target, source))
+    for index in range(target):
+        position = (index + 0.5) * source / target - 0.5
+        left = int(np.floor(position))
+        share = position - left
+        weights[index, min(max(left, 0), source - 1)] += 1 - share
+        weights[index, min(max(left + 1, 0), source - 1)] += share
+    return weights
+
+
+def _resized(logits: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float64]:
+    rows, columns = _weights(logits.shape[0], height), _weights(logits.shape[1], width)
+    planes = [rows @ logits[..., plane].astype(np.float64) @ columns.T for plane in range(logits.shape[2])]
+    return np.stack(planes, axis=-1)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SIDES, SIDES, SIDES, SIDES, st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_mask_from_logits_is_the_definition(h: int, w: int, height: int, width: int, classes: int, seed: int) -> None:
+    logits = np.random.default_rng(seed).normal(size=(h, w, classes)).astype(np.float32)
+    mask = mask_from_logits(logits, height, width)
+    assert mask.shape == (height, width)
+    assert mask.dtype == np.uint8
+    reference = _resized(logits, height, width)
+    # float32 may decide otherwise only where the two best are equal to its own precision.
+    chosen = np.take_along_axis(reference, mask[..., None].astype(np.intp), axis=2)[..., 0]
+    np.testing.assert_allclose(chosen, reference.max(axis=2), atol=1e-5)
+    clear = reference.max(axis=2) - np.sort(reference, axis=2)[..., -min(2, classes)] > 1e-5
+    np.testing.assert_array_equal(mask[clear], reference.argmax(axis=2)[clear])
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 96), (475, 500), (50, 300), (31, 17)])
+def test_mask_from_logits_enlarging_and_shrinking(height: int, width: int) -> None:
+    logits = np.random.default_rng(0).normal(size=(128, 96, 3)).astype(np.float32)
+    reference = _resized(logits, height, width).argmax(axis=2)
+    assert np.mean(mask_from_logits(logits, height, width) == reference) > 0.9999
+
+
+def test_ties_take_the_lowest_id() -> None:
+    logits = np.zeros((4, 4, 5), np.float32)
+    assert not mask_from_logits(logits, 9, 7).any()
+    logits[..., 2] = logits[..., 4] = 1.0
+    np.testing.assert_array_equal(mask_from_logits(logits, 9, 7), np.full((9, 7), 2))
+
+
+def test_one_size_is_plain_argmax() -> None:
+    logits = np.random.default_rng(1).integers(0, 3, (20, 30, 6)).astype(np.float32)
+    np.testing.assert_array_equal(mask_from_logits(logits, 20, 30), logits.argmax(axis=2))
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(1, np.uint8), (256, np.uint8), (257, np.uint16), (700, np.uint16)])
+def test_many_classes_take_sixteen_bits(classes: int, dtype: type) -> None:
+    logits = np.random.default_rng(2).normal(size=(6, 5, classes)).astype(np.float32)
+    logits[3, 3, classes - 1] = 99.0
+    mask = mask_from_logits(logits, 6, 5)
+    assert mask.dtype == dtype
+    np.testing.assert_array_equal(mask, logits.argmax(axis=2))
+
+
+def test_logits_may_be_read_only_and_a_slice_of_a_batch() -> None:
+    batch = np.random.default_rng(3).normal(size=(2, 8, 8, 4)).astype(np.float32)
+    batch.setflags(write=False)
+    reversed_classes = batch[1, ..., ::-1]
+    np.testing.assert_array_equal(
+        mask_from_logits(reversed_classes, 20, 20), mask_from_logits(reversed_classes.copy(), 20, 20)
+    )
+
+
+def test_very_long_pictures() -> None:
+    logits = np.full((4, 4, 2), 0.5, np.float32)
+    logits[..., 1] = [0.0, 0.0, 1.0, 1.0]
+    mask = mask_from_logits(logits, 2, 70_000)
+    assert not mask[:, :34_999].any()
+    assert mask[:, 35_001:].all()
+
+
+def test_opencv_runs_on_one_thread() -> None:
+    assert cv2.getNumThreads() == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3]))
+def test_resize_image_is_pillows(h: int, w: int, height: int, width: int, channels: int) -> None:
+    pixels = np.random.default_rng(h * w).integers(0, 256, (h, w, channels), dtype=np.uint8)
+    picture = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
+    expected = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    resized = resize_image(pixels, height, width)
+    assert resized.shape == (height, width, channels)
+    np.testing.assert_array_equal(resized, expected.reshape(height, width, channels))
+
+
+def test_resize_image_is_antialiased() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.ptp(resize_image(stripes, 8, 8)[:, 1:-1]) <= 2
+
+
+@settings(max_examples=200, deadline=None)
+@given(SIDES, SIDES, st.integers(1, 90), st.integers(1, 90))
+def test_nearest_takes_the_pixel_under_the_centre(h: int, w: int, height: int, width: int) -> None:
+    mask = np.arange(h * w, dtype=np.uint16).reshape(h, w)
+    rows = [(2 * row + 1) * h // (2 * height) for row in range(height)]
+    columns = [(2 * column + 1) * w // (2 * width) for column in range(width)]
+    expected = np.array([[mask[row, column] for column in columns] for row in rows])
+    resized = resize_mask_nearest(mask, height, width)
+    assert resized.dtype == np.uint16
+    np.testing.assert_array_equal(resized, expected)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_nearest_is_pillows_but_for_ties(source: int, target: int) -> None:
+    # Where a centre falls on the edge between two pixels, Pillow's rounding takes one or the other; we take the later,
+    # as TensorFlow and PyTorch's nearest-exact do. Everywhere else the two are equal.
+    line = np.arange(source, dtype=np.uint16)[None]
+    pillow = np.asarray(Image.fromarray(line.astype(np.int32)).resize((target, 1), Image.Resampling.NEAREST))
+    tie = (2 * np.arange(target) + 1) * source % (2 * target) == 0
+    ours = resize_mask_nearest(line, 1, target)
+    np.testing.assert_array_equal(ours[:, ~tie], pillow[:, ~tie])
+    assert set((ours[:, tie] - pillow[:, tie]).ravel().tolist()) <= {0, 1}
