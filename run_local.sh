@@ -113,10 +113,9 @@ if (($#)); then
 fi
 
 cd "$root"
-if [[ ! -d out/sample ]]; then
-    # Under another name until it is whole, so that an interrupted one is never taken for the sample.
-    rm -rf out/sample.partial
-    "$venv/bin/python" -m model sample --output out/sample.partial --count 100 --seed 7
-    mv out/sample.partial out/sample
+if [[ ! -e out/sample/complete ]]; then
+    "$venv/bin/python" -m model sample --output out/sample --count 100 --seed 7
+    # Written last, so that an interrupted sample is made again.
+    : >out/sample/complete
 fi
 exec "$venv/bin/python" -m pipeline --input out/sample/images --ground_truth out/sample/masks --model shapes --output out/run
