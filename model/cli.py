@@ -31,6 +31,18 @@ def build_parser() -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=int, default=7, metavar="S", help="another seed, other pictures")
     sample.set_defaults(run=_run_sample)
     _add_train(commands)
+    export = commands.add_parser("export", help="write a model folder's exports anew from its Keras file")
+    export.add_argument("--model", required=True, metavar="DIR", help="a model folder with model.keras")
+    export.add_argument("--dataset", metavar="SOURCE", help="pictures like those in training, for int8 and agreement")
+    export.add_argument("--ground_truth", metavar="DIR", help="their masks, where SOURCE has no images/ and masks/")
+    export.add_argument("--saved_model", action="store_true", help="write a SavedModel too")
+    export.set_defaults(run=_run_export)
+    predict = commands.add_parser("predict", help="segment pictures of one's own: masks and overlays")
+    predict.add_argument("pictures", nargs="+", metavar="IMAGE", help="files, or folders of them")
+    predict.add_argument("--model", required=True, metavar="DIR|NAME", help="a model folder, or a carried model")
+    predict.add_argument("--output", required=True, metavar="DIR", help="gets masks/ and overlays/")
+    predict.add_argument("--precision", choices=("float32", "int8"), default="float32", help="which LiteRT file runs")
+    predict.set_defaults(run=_run_predict)
     return parser
 
 
@@ -110,6 +122,27 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
     train(options, say)
     print(f"the model folder is {options.output}")
+
+
+def _run_export(arguments: argparse.Namespace) -> None:
+    from model.quiet import start_keras
+
+    start_keras()
+    from model.reexport import export_model
+
+    folder = Path(arguments.model)
+    spec = export_model(folder, arguments.dataset, arguments.ground_truth, saved_model=arguments.saved_model)
+    for name, agreement in spec.agreement.items():
+        print(f"{folder / name}: {agreement['equal_pixels']:.4%} of the pixels as Keras")
+
+
+def _run_predict(arguments: argparse.Namespace) -> None:
+    from model.predict import predict
+
+    done, failures = predict(arguments.model, arguments.pictures, Path(arguments.output), arguments.precision)
+    for failure in failures:
+        say(f"left out: {failure}")
+    print(f"{done} pictures segmented, {len(failures)} left out; masks/ and overlays/ in {arguments.output}")
 
 
 def say(line: str) -> None:

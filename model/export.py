@@ -18,11 +18,13 @@ from model.network import NetworkConfig, build_network, logits_of
 from model.quiet import quiet
 from model.rewrite import rewrite_for_inference
 from pipeline.core.errors import OptionError
+from pipeline.core.labels import ClassIds
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE
 from pipeline.stages import storage
 
 UInt8Array = npt.NDArray[np.uint8]
+Probe = tuple[UInt8Array, ClassIds | None]
 
 SAVED_MODEL_FOLDER = "saved_model"
 
@@ -45,7 +47,7 @@ def export_network(
     config: NetworkConfig,
     folder: Path,
     calibration: Sequence[UInt8Array],
-    probes: Sequence[tuple[UInt8Array, npt.NDArray[Any] | None]],
+    probes: Sequence[Probe],
     *,
     saved_model: bool = False,
 ) -> Exported:
@@ -91,7 +93,7 @@ def export_network(
 def compare(
     network: keras.Model,
     tflite: bytes,
-    probes: Sequence[tuple[UInt8Array, npt.NDArray[Any] | None]],
+    probes: Sequence[Probe],
     num_classes: int,
 ) -> dict[str, Any]:
     """Holds a LiteRT file's masks against Keras' at the model's size.

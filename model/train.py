@@ -1,7 +1,6 @@
 """The training command from the first picture to the model folder."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from model.network import PRESETS, NetworkConfig, build_network, check_config, l
 from model.options import TrainOptions, check_options, parse_class_weights
 from model.source import EncodedPair, open_source
 from model.split import Split, split_pictures
+from model.versions import library_versions
 from pipeline.core.errors import OptionError
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import FLOAT_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
@@ -257,14 +257,3 @@ def _spec(job: Job, fitter: Fitter, folder: Path) -> ModelSpec:
         training=training,
         versions=library_versions(),
     )
-
-
-def library_versions() -> dict[str, str]:
-    """The installed versions of what the files depend on."""
-    found = {}
-    for name in ("maskbeam", "keras", "tensorflow", "numpy", "ai-edge-litert"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

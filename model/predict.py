@@ -1,0 +1,91 @@
+"""`python -m model predict`: masks and overlays of one's own pictures, with LiteRT alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from model.evaluate import load_engine, segment
+from pipeline.core.decode import decode_image, has_picture_ending
+from pipeline.core.errors import OptionError, PictureError
+from pipeline.core.labels import ClassIds
+from pipeline.core.palette import rgb_from_hex
+from pipeline.core.spec import ModelSpec
+from pipeline.stages import storage
+from pipeline.stages.encode import encode_mask, palette_of
+from pipeline.stages.modelfolder import open_model
+
+_OVERLAY_OPACITY = 0.5
+
+
+def overlay(image: npt.NDArray[np.uint8], mask: ClassIds, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Lays the classes' colours over a picture; class 0 stays as it is.
+
+    Args:
+        image: (H, W, C) uint8, 1 or 3 channels.
+        mask: (H, W) class ids.
+        spec: gives the colours.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    colors = np.array([rgb_from_hex(one.color) for one in spec.classes], np.float32)
+    rgb = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
+    blended = rgb + (colors[mask] - rgb) * np.float32(_OVERLAY_OPACITY)
+    return np.asarray(np.where(mask[..., None] > 0, blended, rgb) + 0.5, np.uint8)
+
+
+def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -> tuple[int, list[str]]:
+    """Segments pictures one after the other.
+
+    Args:
+        model: a model folder, or a carried model's name.
+        pictures: files, and folders whose pictures are taken.
+        output: gets `masks/NAME.png` and `overlays/NAME.jpg`.
+        precision: `float32` or `int8`.
+
+    Returns:
+        How many pictures were segmented, and a line for each that could not be.
+
+    Raises:
+        OptionError: the model or the output can't be used, a file is missing, or two pictures have the same name.
+    """
+    named = _names(pictures)
+    folder = open_model(model, precision=precision)
+    spec = folder.spec
+    engine = load_engine(folder.read(), spec.height, spec.width, spec.channels)
+    palette = palette_of([one.color for one in spec.classes])
+    failures = []
+    for name, path in named.items():
+        try:
+            image = decode_image(path.read_bytes(), channels=spec.channels).pixels
+        except PictureError as error:
+            failures.append(f"{path}: {error.message}")
+            continue
+        mask = segment(image, engine, spec)
+        try:
+            storage.write_bytes(str(output / "masks" / f"{name}.png"), encode_mask(mask, palette))
+            (output / "overlays").mkdir(exist_ok=True)
+            Image.fromarray(overlay(image, mask, spec)).save(output / "overlays" / f"{name}.jpg", quality=90)
+        except OSError as error:
+            raise OptionError(f"--output {output} can't be written: {error.strerror or error}") from error
+    return len(named) - len(failures), failures
+
+
+def _names(pictures: Sequence[str]) -> dict[str, Path]:
+    """The pictures by the name that their mask will bear."""
+    named: dict[str, Path] = {}
+    for text in pictures:
+        path = Path(text)
+        if not path.exists():
+            raise OptionError(f"{text}: no such file or folder")
+        found = sorted(one for one in path.iterdir() if has_picture_ending(one.name)) if path.is_dir() else [path]
+        for one in found:
+            if one.name in named:
+                raise OptionError(f"two pictures have the name {one.name}: {named[one.name]} and {one}")
+            named[one.name] = one
+    if not named:
+        raise OptionError("no pictures in " + ", ".join(pictures))
+    return named

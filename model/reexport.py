@@ -1,0 +1,114 @@
+"""`python -m model export`: writes a model folder's exports anew from its Keras file."""
+
+import os
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from model.dataset import Labels, load_pair
+from model.export import Probe, export_network
+from model.network import PRESETS, NetworkConfig, build_network
+from model.sample import draw_samples
+from model.source import open_source
+from model.versions import library_versions
+from pipeline.core.errors import ModelError, OptionError, PictureError
+from pipeline.core.resize import resize_image, resize_mask_nearest
+from pipeline.core.spec import KERAS_MODEL_FILE, METADATA_FILE, ModelSpec
+from pipeline.stages import storage
+
+_PICTURES = 100
+_SAMPLE_SEED = 11
+
+
+def export_model(folder: Path, dataset: str | None, ground_truth: str | None, *, saved_model: bool) -> ModelSpec:
+    """Exports the Keras file of a model folder again and renews its metadata.
+
+    Args:
+        folder: a model folder with `model.keras`.
+        dataset: pictures like those in training, for the int8 ranges and the comparison with Keras; without them the
+            embedded sample's are compared, and there is no int8 file.
+        ground_truth: the masks' folder of the data set.
+        saved_model: whether to write `saved_model/` too.
+
+    Returns:
+        What stands in `metadata.json` now.
+
+    Raises:
+        ModelError: the folder is no model folder, or its Keras file was not made by maskbeam.
+        OptionError: the data set can't be used.
+    """
+    try:
+        spec = ModelSpec.from_json((folder / METADATA_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"--model {folder}: {METADATA_FILE} can't be read: {error.strerror or error}") from error
+    config = config_of(spec)
+    network = _load(folder / KERAS_MODEL_FILE, config)
+    probes = _dataset_probes(dataset, ground_truth, spec) if dataset else _sample_probes(spec)
+    calibration = [image for image, _ in probes] if dataset else []
+    exported = export_network(network, config, folder, calibration, probes, saved_model=saved_model)
+    spec = replace(
+        spec,
+        files=spec.files | exported.files,
+        agreement=spec.agreement | exported.agreement,
+        versions=library_versions(),
+    )
+    storage.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
+    return spec
+
+
+def config_of(spec: ModelSpec) -> NetworkConfig:
+    """The structure of a network that `train` made.
+
+    Raises:
+        ModelError: the metadata doesn't tell.
+    """
+    training = spec.training
+    try:
+        preset, width, depth = str(training["preset"]), int(training["width"]), int(training["depth"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{METADATA_FILE} of {spec.name}: training names no preset, width and depth") from error
+    if preset not in PRESETS:
+        raise ModelError(f"{METADATA_FILE} of {spec.name}: the preset {preset!r} is none of {', '.join(PRESETS)}")
+    return NetworkConfig(preset, width, depth, spec.height, spec.width, spec.channels, spec.num_classes)
+
+
+def _load(path: Path, config: NetworkConfig) -> keras.Model:
+    try:
+        saved = keras.saving.load_model(path, compile=False, safe_mode=True)
+        network = build_network(config)
+        network.set_weights(saved.get_weights())
+    except (OSError, ValueError, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path} is no Keras file of a {config.preset} network: {first}") from error
+    return network
+
+
+def _dataset_probes(dataset: str, ground_truth: str | None, spec: ModelSpec) -> list[Probe]:
+    labels = Labels(spec.labels(), spec.num_classes, spec.ignore_label)
+    probes: list[Probe] = []
+    for pair in islice(open_source(dataset, ground_truth), _PICTURES):
+        try:
+            image, mask = load_pair(pair, labels, spec.channels)
+        except PictureError as error:
+            if error.stage == "truth":
+                raise OptionError(f"{pair.pair_id}: {error.message}") from error
+            continue
+        probes.append(
+            (resize_image(image, spec.height, spec.width), resize_mask_nearest(mask, spec.height, spec.width))
+        )
+    if not probes:
+        raise OptionError(f"--dataset {dataset}: not one picture can be used")
+    return probes
+
+
+def _sample_probes(spec: ModelSpec) -> list[Probe]:
+    return [(_small(picture.image, spec), None) for picture in draw_samples(_PICTURES, _SAMPLE_SEED)]
+
+
+def _small(image: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    grey_or_rgb = image if spec.channels == 3 else image.mean(axis=2, keepdims=True).astype(np.uint8)
+    return resize_image(grey_or_rgb, spec.height, spec.width)
