@@ -26,6 +26,7 @@ _RATE_WINDOW_S = 30.0
 _LEAST_SPAN_S = 1.0
 _STILL_LISTING_S = 1.0
 _WAIT_S = 0.25
+_ROOM_FOR_ECHO = 4
 _RECEIVE_BUFFER_BYTES = 1 << 20
 _LONGEST_DATAGRAM_BYTES = 2048
 
@@ -131,10 +132,9 @@ class Progress:
             stopped: whether the job ended before its end.
         """
         amount = pictures_text(self.finished)
-        if stopped:
-            of = f"{self.finished:,} of {pictures_text(self.located)}" if self.located else "no picture"
-            amount = f"stopped after {of}"
-        parts = [f"{amount} in {duration_text(self.elapsed_s)}"]
+        if self.finished < self.located:
+            amount = f"{self.finished:,} of {pictures_text(self.located)}"
+        parts = [f"{'stopped after ' if stopped else ''}{amount} in {duration_text(self.elapsed_s)}"]
         if self.finished:
             parts.append(f"{rate_text(self.finished / max(self.elapsed_s, 1e-3))} pictures/s")
         if self.failed:
@@ -261,7 +261,9 @@ class ProgressDisplay:
 
     def _bar(self) -> RenderableType:
         progress = self._progress
+        # Not to the margin: a `^C` that the terminal adds must not break the line, or the bar can't be wiped away.
         grid = Table.grid(padding=(0, 2), expand=True)
+        grid.width = max(self._console.width - _ROOM_FOR_ECHO, 1)
         if progress.listing:
             found = f"{pictures_text(progress.located)} found" if progress.located else ""
             done = f"{progress.finished:,} done" if progress.finished else ""

@@ -122,12 +122,11 @@ def _counts_line(summary: dict[str, Any]) -> Text:
 
 
 def _failures_line(failed: int, output: str, error_types: Mapping[str, int]) -> Text:
-    line = Text(f"{pictures_text(failed)} failed", style="red")
+    line = Text.assemble((f"{pictures_text(failed)} failed", "red"), f": see {_place(output, 'failures.jsonl')}")
     frequent = sorted(error_types.items(), key=lambda item: (-item[1], item[0]))[:_MOST_ERROR_TYPES]
     if frequent:
         listed = ", ".join(f"{count:,} × {printable(name)}" for name, count in frequent)
-        line.append(f" ({listed}{', …' if len(error_types) > len(frequent) else ''})")
-    line.append(f": see {_place(output, 'failures.jsonl')}")
+        line.append(f"\n  {listed}{', …' if len(error_types) > len(frequent) else ''}", style="dim")
     return line
 
 

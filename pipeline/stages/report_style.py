@@ -2,15 +2,17 @@
 
 STYLE = """
 :root {
-  color-scheme: light dark; --page: #fff; --ink: #1b1f24; --muted: #59626e; --line: #dfe3e8; --soft: #f5f7f9;
-  --track: #e9edf1; --grid: #fff; --accent: #2b7a92; --bar: #72b4c8; --accent-soft: #b5d8e2; --heat: 29,120,150; --good: #18703f;
-  --good-soft: #e3f4ea; --warn: #8a4f00; --warn-soft: #fdf0d9; --bad: #ad2115; --edge: rgba(0,0,0,.28);
+  color-scheme: light dark;
+  --page: #fff; --ink: #1b1f24; --muted: #59626e; --line: #dfe3e8; --soft: #f5f7f9; --track: #e9edf1; --grid: #fff;
+  --accent: #2b7a92; --accent-soft: #b5d8e2; --bar: #72b4c8; --heat: 29,120,150; --edge: rgba(0,0,0,.28);
+  --good: #18703f; --good-soft: #e3f4ea; --warn: #8a4f00; --warn-soft: #fdf0d9; --bad: #ad2115;
 }
-@media screen and (prefers-color-scheme:dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --page: #15181c; --ink: #e6e9ed; --muted: #a0a9b4; --line: #2d333a; --soft: #1c2025; --track: #272d34;
-    --grid: #15181c; --accent: #5fb2cb; --bar: #3b849b; --accent-soft: #2f6374; --heat: 70,170,205; --good: #71d09a; --good-soft: #17301f;
-    --warn: #f0b75c; --warn-soft: #35280f; --bad: #ff8d80; --edge: rgba(255,255,255,.4);
+    --grid: #15181c; --accent: #5fb2cb; --accent-soft: #2f6374; --bar: #3b849b; --heat: 70,170,205;
+    --edge: rgba(255,255,255,.4); --good: #71d09a; --good-soft: #17301f; --warn: #f0b75c; --warn-soft: #35280f;
+    --bad: #ff8d80;
   }
 }
 * { box-sizing: border-box }
@@ -58,10 +60,10 @@ tbody th { color: var(--ink); font-size: 14px; vertical-align: middle; overflow-
 .n { text-align: right; white-space: nowrap }
 td small, th small { color: var(--muted); font-size: 12.5px; font-weight: 400 }
 td.n small { display: block; line-height: 1.3 }
-.name { min-width: 120px; max-width: 280px }
+.name { min-width: 140px; max-width: 280px }
 .draw { width: 22%; min-width: 120px }
 .draw.half { width: 40% }
-.metric { max-width: 440px }
+.metric { min-width: 190px; max-width: 440px }
 .metric small { display: block; line-height: 1.4 }
 svg { display: block; overflow: visible }
 .swatch { display: inline-block; vertical-align: -1px; margin-right: 8px }
@@ -120,10 +122,12 @@ footer {
 @media print {
   @page { margin: 16mm 14mm }
   main { max-width: none; padding: 0 }
+  .facts { gap: 12px 22px }
+  .pictures { grid-template-columns: 1fr 1fr; gap: 16px }
   body { font-size: 10.5pt }
   section { margin-top: 26px }
   h2, h3 { break-after: avoid }
-  tr, figure, .facts { break-inside: avoid }
+  tr, figure, .facts, .pairs { break-inside: avoid }
   thead { display: table-header-group }
   .wide { overflow: visible }
   .dense { font-size: 6.5pt }

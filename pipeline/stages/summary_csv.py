@@ -4,6 +4,8 @@ import csv
 import io
 from typing import Any
 
+from pipeline.stages.wording import printable
+
 _AREA_COLUMNS = {
     "area_px": "px",
     "area_fraction": "fraction",
@@ -39,7 +41,8 @@ def summary_csv(summary: dict[str, Any]) -> str:
 
     Returns:
         Comma-separated text with `\\n` line ends. A null is an empty cell; intervals take two columns, `_low` and
-        `_high`; a name that a spreadsheet would take for a formula has an apostrophe before it.
+        `_high`; a name that a spreadsheet would take for a formula has an apostrophe before it, and its control
+        characters are escaped.
     """
     lines = io.StringIO()
     rows = [_row(entry) for entry in summary["classes"]]
@@ -74,4 +77,6 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    # Escapes for control characters keep it at a line a class; the csv module of Python 3.11 leaves "\r" unquoted.
+    apostrophe = "'" if text.startswith(_FORMULA_STARTS) else ""
+    return apostrophe + printable(text)

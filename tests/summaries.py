@@ -1,0 +1,60 @@
+"""Summaries as a job writes them, of made-up pictures."""
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.palette import default_colors
+from pipeline.core.records import PictureRecord
+from pipeline.core.spec import ClassSpec
+from pipeline.core.statistics import statistics
+from pipeline.core.totals import Totals, cells_of
+
+
+def make_summary(
+    names: list[str], *, pictures: int = 6, truth: bool = True, groups: list[str] | None = None, m2: float | None = None
+) -> dict[str, Any]:
+    """A summary as a job writes it, of made-up pictures; the last class occurs nowhere."""
+    count = len(names)
+    classes = [
+        ClassSpec(k, name, color) for k, (name, color) in enumerate(zip(names, default_colors(count), strict=True))
+    ]
+    random = np.random.default_rng(7)
+    records = []
+    for index in range(pictures):
+        matrix = random.integers(0, 40, (count, count)) + 300 * np.eye(count, dtype=np.int64)
+        matrix[-1] = matrix[:, -1] = 0
+        area_px = tuple(matrix.sum(axis=0).tolist())
+        group = groups[index % len(groups)] if groups else ""
+        confusion = cells_of(matrix) if truth else None
+        records.append(PictureRecord(f"{index}.png", "", group, sum(area_px), 1, "", 0, "", area_px, confusion, m2))
+
+    def part(group: str) -> dict[str, Any]:
+        mine = [record for record in records if record.group == group]
+        images = {"segmented": len(mine), "with_ground_truth": len(mine) * truth}
+        return {"images": images, **statistics(Totals.of(mine, count), classes)}
+
+    return {
+        "schema_version": 1,
+        "run": {
+            "status": "done",
+            "started": "2026-03-04T05:06:07Z",
+            "finished": "2026-03-04T05:07:07Z",
+            "seconds": 60.0,
+            "resumed": 0,
+            "model": {"name": "shapes", "digest": "abc"},
+            "options": {"input": ["pictures"], "ignore_label": None},
+            "versions": {"maskbeam": "0.1.0"},
+            "stages": {"read": 1.0, "segment": 3.0},
+        },
+        "images": {
+            "found": pictures,
+            "segmented": pictures,
+            "failed": 0,
+            "ignored": 0,
+            "with_ground_truth": pictures * truth,
+            "unpaired_truth": 0,
+        },
+        **statistics(Totals.of(records, count), classes),
+        "groups": {name: part(name) for name in groups or []},
+    }

@@ -1,0 +1,84 @@
+"""The closing table on a terminal and in a log."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+from summaries import make_summary
+
+from pipeline.app.terminal import print_summary
+
+
+def printed(summary: dict[str, Any], *, width: int = 80, colored: bool = False, **options: Any) -> str:
+    file = io.StringIO()
+    console = Console(
+        file=file, width=width, force_terminal=colored, color_system="truecolor" if colored else None, highlight=False
+    )
+    print_summary(summary, "out/run", console, **options)
+    return file.getvalue()
+
+
+def test_classes_scores_and_counts_stand_within_80_columns() -> None:
+    summary = make_summary(["background", "pet", "never"])
+    text = printed(summary)
+    assert max(map(len, text.splitlines())) <= 80
+    pet = next(line for line in text.splitlines() if "pet" in line)
+    entry = summary["classes"][1]
+    assert f"{entry['iou']:.3f}" in pet
+    assert f"{entry['iou_ci95'][0]:.3f}–{entry['iou_ci95'][1]:.3f}" in pet
+    assert f"{entry['dice']:.3f}" in pet
+    never = next(line for line in text.splitlines() if "never" in line)
+    assert never.split() == ["never", "0.0", "%", "0", "–", "–", "–"]
+    assert f"Mean IoU {summary['metrics']['global_mean_iou']:.3f} global" in text
+    assert "6 pictures found, 6 segmented, 0 failed · 1 min 00 s, 0.1 pictures/s" in text
+    assert "Report: out/run/report.html" in text
+    assert "failures.jsonl" not in text
+
+
+def test_failures_say_where_to_look_and_the_most_frequent_types() -> None:
+    summary = make_summary(["a", "b"])
+    summary["images"] |= {"found": 1240, "failed": 1234, "ignored": 1, "unpaired_truth": 2}
+    summary["run"]["resumed"] = 5
+    text = printed(summary, error_types={"Rare": 1, "Truncated": 1000, "Empty": 200, "NotAnImage": 33})
+    assert "1,234 pictures failed: see out/run/failures.jsonl\n" in text
+    assert "1,000 × Truncated, 200 × Empty, 33 × NotAnImage, …" in text
+    flat = " ".join(text.split())
+    assert "6 segmented (5 by an earlier run), 1,234 failed, 1 other file ignored, 2 masks without a picture" in flat
+
+
+def test_without_truth_areas_stand_alone() -> None:
+    text = printed(make_summary(["a", "b"], truth=False))
+    assert "No ground truth" in text
+    assert "IoU" not in text
+    assert "Median picture" in text
+
+
+def test_colour_only_where_the_terminal_has_it() -> None:
+    summary = make_summary(["a", "b"])
+    assert "\x1b[" not in printed(summary)
+    assert "■" not in printed(summary)
+    red, green, blue = (int(summary["classes"][1]["color"][start : start + 2], 16) for start in (1, 3, 5))
+    assert f"\x1b[38;2;{red};{green};{blue}m■" in printed(summary, colored=True)
+
+
+def test_names_neither_steer_the_terminal_nor_count_as_markup() -> None:
+    text = printed(make_summary(["\x1b[2Jcleared", "[bold]pet[/bold]"]), width=100)
+    assert "\x1b" not in text
+    assert r"\x1b[2Jcleared" in text
+    assert "[bold]pet[/bold]" in text
+
+
+def test_of_very_many_classes_the_largest_are_listed() -> None:
+    text = printed(make_summary([f"class {k:03}" for k in range(60)]))
+    assert "… and 20 more classes in out/run/summary.csv" in text
+    assert len([line for line in text.splitlines() if " class " in line and "…" not in line]) == 40
+
+
+def test_no_terminal_means_100_columns_and_no_colour(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(make_summary(["x" * 200, "b"]), "gs://bucket/" + "deep/" * 30)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line.rstrip()) for line in lines if "bucket" not in line) <= 100
+    assert "\x1b" not in "".join(lines)
+    # A path is one line, to be copied.
+    assert lines[-1] == f"Report: gs://bucket/{'deep/' * 30}report.html"
