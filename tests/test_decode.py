@@ -313,6 +313,10 @@ def test_grey_masks_keep_their_values() -> None:
     one_bit = small > 127
     for file_format in ("PNG", "TIFF"):
         np.testing.assert_array_equal(_values(decode_mask(_encode(one_bit, file_format))), one_bit)
+    np.testing.assert_array_equal(decode_mask(b"P5 3 1 65535\n\0\0\0\1\1\0").values, [[0, 1, 256]])
+    np.testing.assert_array_equal(decode_mask(b"P2 3 1 65535\n0 1 256\n").values, [[0, 1, 256]])
+    np.testing.assert_array_equal(decode_mask(b"P1 3 1\n0 1 0\n").values, [[1, 0, 1]])
+    np.testing.assert_array_equal(decode_mask(b"P2 3 1 255\n0 1 255\n").values, [[0, 1, 255]])
     alpha = np.stack([small, small[::-1]], axis=-1)
     np.testing.assert_array_equal(_values(decode_mask(_encode(Image.fromarray(alpha, "LA"), "PNG"))), small)
 
@@ -354,6 +358,8 @@ def test_masks_of_other_kinds_are_refused() -> None:
     assert _fault(lambda: decode_mask(_png(3, 1, 16, 2, [row]))).error_type == "NotAMask"
     grey_alpha = b"".join(struct.pack(">2H", i, 65535) for i in range(3))
     assert _fault(lambda: decode_mask(_png(3, 1, 16, 4, [grey_alpha]))).error_type == "NotAMask"
+    for rescaled in (b"P5 3 1 2\n\0\1\2", b"P2 3 1 2\n0 1 2\n", b"P6 1 1 65535\n\0\1\0\1\0\1"):
+        assert _fault(partial(decode_mask, rescaled)).error_type == "NotAMask"
     too_large = np.array([[0, 70_000]], np.int32)
     assert "70000" in _fault(lambda: decode_mask(_encode(too_large, "TIFF"))).message
 

@@ -69,6 +69,10 @@ def test_check_holds_targets_against_the_classes() -> None:
     for text in ("1=0,2=2", "1=0,3=255", "#0000ff=2"):
         with pytest.raises(OptionError, match="not one of the model's 0 to 1"):
             LabelMap.parse(text).check(2, None)
+    # Two meanings of one ignore label: the raw value 2, or what 3 becomes?
+    with pytest.raises(OptionError, match="2 is the ignore label and the raw value of class 1"):
+        LabelMap.parse("1=0,2=1,3=2").check(2, 2)
+    LabelMap.parse("1=0,2=1,3=2").check(3, 3)
     # The value 255 and the colour #0000ff are the same number and different keys.
     with pytest.raises(OptionError, match="class id 99"):
         LabelMap.parse("255=99,#0000ff=0").check(2, None)

@@ -118,8 +118,9 @@ def decode_image(data: bytes, *, channels: int = 3, max_pixels: int | None = DEF
         picture = _eight_bit(_upright(picture, _still_to_apply(picture, orientation)))
         if picture.mode == "LAB" and channels == 1:
             picture = picture.convert("RGB")
-        picture = picture.convert("L" if channels == 1 else "RGB")
-        pixels = np.asarray(picture)
+        mode = "L" if channels == 1 else "RGB"
+        # Converting to its own mode would copy the picture.
+        pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
     except Exception as error:
         raise _picture_error(error, "decode") from error
     return DecodedImage(pixels.reshape(*pixels.shape[:2], channels), orientation)
@@ -153,7 +154,7 @@ def decode_mask(
     """
     picture = _open(data, max_pixels, "truth")
     try:
-        _refuse_sixteen_bit_colors(picture)
+        _refuse_rescaled_values(picture)
         orientation = _orientation(picture)
         picture.load()
         turn = _still_to_apply(picture, orientation)
@@ -260,12 +261,17 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _refuse_sixteen_bit_colors(picture: Image.Image) -> None:
-    """Pillow keeps only the high byte of 16-bit colours, so that every small label would silently become 0."""
+def _refuse_rescaled_values(picture: Image.Image) -> None:
+    """Refuses what Pillow would rescale so that small labels silently become others, mostly 0."""
     for tile in getattr(picture, "tile", ()):
-        raw_mode = tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0])
-        if ";16" in raw_mode and picture.mode not in _SIXTEEN_BIT_MODES:
+        arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        if picture.mode not in _SIXTEEN_BIT_MODES and ";16" in str(arguments[:1]):
             raise PictureError("truth", "NotAMask", "a mask of several 16-bit channels can't be read; 16-bit grey can")
+        full_scale = 65_535 if picture.mode == "I" else 255
+        if tile.codec_name in ("ppm", "ppm_plain") and picture.mode != "1" and arguments[-1] != full_scale:
+            raise PictureError(
+                "truth", "NotAMask", f"a mask of maximum {arguments[-1]} can't be read; 255 and grey of 65535 can"
+            )
 
 
 def _raw_values(picture: Image.Image) -> RawMask:

@@ -91,8 +91,12 @@ class LabelMap:
         """Holds the targets against the model's classes.
 
         Raises:
-            OptionError: a target is neither a class id of the model nor the ignore label.
+            OptionError: a target is neither a class id of the model nor the ignore label, or the ignore label is
+                meant both as a raw value, which the map gives a class, and as another value's target.
         """
+        own_target = self.class_of_value.get(-1 if ignore_label is None else ignore_label, num_classes)
+        if own_target < num_classes <= (ignore_label or 0) and ignore_label in self.class_of_value.values():
+            raise OptionError(f"label map: {ignore_label} is the ignore label and the raw value of class {own_target}")
         for target in (*self.class_of_value.values(), *self.class_of_color.values()):
             if not 0 <= target < num_classes and target != ignore_label:
                 raise OptionError(f"label map: class id {target} is not one of the model's 0 to {num_classes - 1}")
