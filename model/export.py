@@ -22,6 +22,7 @@ from pipeline.core.labels import ClassIds
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE
 from pipeline.stages import storage
+from pipeline.stages.engines.base import Batch, Logits
 
 UInt8Array = npt.NDArray[np.uint8]
 Probe = tuple[UInt8Array, ClassIds | None]
@@ -90,6 +91,17 @@ def export_network(
     return Exported(files, agreement)
 
 
+class KerasEngine:
+    """A Keras network that ends in logits as an engine, for a backend that has no LiteRT export."""
+
+    def __init__(self, network: keras.Model) -> None:
+        self._network = network
+
+    def logits(self, batch: Batch) -> Logits:
+        """As `pipeline.stages.engines.base.Engine.logits`."""
+        return np.asarray(keras.ops.convert_to_numpy(self._network(batch, training=False)), np.float32)
+
+
 def compare(
     network: keras.Model,
     tflite: bytes,
@@ -132,6 +144,11 @@ def _in_float32(network: keras.Model, config: NetworkConfig) -> keras.Model:
         keras.mixed_precision.set_dtype_policy(policy)
     plain.set_weights(network.get_weights())
     return plain
+
+
+def keras_file(network: keras.Model, config: NetworkConfig) -> bytes:
+    """The `model.keras` of a trained network: float32, without the optimizer's state."""
+    return _keras_bytes(_in_float32(network, config))
 
 
 def _keras_bytes(network: keras.Model) -> bytes:

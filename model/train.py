@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +13,22 @@ import numpy as np
 
 from model.batches import TrainingPictures
 from model.classes import balanced_weights, resolve_classes
-from model.dataset import Labels, PreparedData, prepare
-from model.evaluate import PictureScore, load_engine, score_pictures, summarise
-from model.export import export_network
+from model.dataset import prepare
+from model.finish import finish
 from model.fit import CHECKPOINT_FILE, Fitter
+from model.job import Job
 from model.losses import SegmentationLoss
 from model.network import PRESETS, NetworkConfig, build_network, check_config, logits_of
 from model.options import TrainOptions, check_options, parse_class_weights
-from model.source import EncodedPair, open_source
-from model.split import Split, split_pictures
-from model.versions import library_versions
+from model.source import open_source
+from model.split import split_pictures
 from pipeline.core.errors import OptionError
-from pipeline.core.palette import default_colors
-from pipeline.core.spec import FLOAT_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
+from pipeline.core.spec import METADATA_FILE, ModelSpec
 from pipeline.stages import storage
 
 TRAINING_FOLDER = "training"
 
-_CALIBRATION_PICTURES = 100
-_PROBE_PICTURES = 50
-
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A training with all its decisions taken.
-
-    Attributes:
-        options: as given.
-        config: the network.
-        labels: how masks are read.
-        class_names: by id.
-        data: the pictures at the model's size.
-        split: which picture is for what.
-    """
-
-    options: TrainOptions
-    config: NetworkConfig
-    labels: Labels
-    class_names: tuple[str, ...]
-    data: PreparedData
-    split: Split
 
 
 def train(options: TrainOptions, say: Say) -> ModelSpec:
@@ -84,7 +58,7 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
     callbacks = [keras.callbacks.TensorBoard(folder / TRAINING_FOLDER / "tensorboard")] if options.tensorboard else []
     fitter.run(options.epochs, options.patience, lambda row: say(_epoch_line(row, options.epochs)), callbacks)
     say(f"best epoch {fitter.progress.best_epoch}, validation global_mean_iou {fitter.progress.best_score:.4f}")
-    return _finish(job, network, fitter, folder, say)
+    return finish(job, network, fitter.progress, folder, folder / TRAINING_FOLDER, say)
 
 
 def _check_output(folder: Path, resume: bool) -> None:
@@ -189,71 +163,4 @@ def _epoch_line(row: dict[str, float], epochs: int) -> str:
     return (
         f"epoch {int(row['epoch']):3d}/{epochs}  loss {row['loss']:.4f}  "
         f"validation global_mean_iou {row['val_global_mean_iou']:.4f}  {row['seconds']:.1f} s"
-    )
-
-
-def _finish(job: Job, network: keras.Model, fitter: Fitter, folder: Path, say: Say) -> ModelSpec:
-    """Exports, evaluates on what training never saw, and writes the metadata last."""
-    store, split = job.data.store, job.split
-    probes = [store[int(index)] for index in split.validation[:_PROBE_PICTURES]]
-    calibration = [store[int(index)][0] for index in split.train[:_CALIBRATION_PICTURES]]
-    exported = export_network(network, job.config, folder, calibration, probes, saved_model=job.options.saved_model)
-    spec = _spec(job, fitter, folder)
-    spec = replace(spec, files=exported.files, agreement=exported.agreement)
-    pictures = _score_test(job, spec, folder)
-    if pictures:
-        spec = replace(spec, scores=summarise(pictures, spec))
-        say(f"kept pictures: {_score_line(spec.scores)}")
-    storage.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
-    return spec
-
-
-def _score_line(scores: dict[str, Any]) -> str:
-    named = ("pictures", "global_mean_iou", "global_mean_dice", "pixel_accuracy")
-    return ", ".join(f"{name} {scores[name]}" for name in named)
-
-
-def _score_test(job: Job, spec: ModelSpec, folder: Path) -> list[PictureScore]:
-    engine = load_engine((folder / FLOAT_MODEL_FILE).read_bytes(), spec.height, spec.width, spec.channels)
-    return list(score_pictures(_test_pairs(job), job.labels, engine, spec))
-
-
-def _test_pairs(job: Job) -> Iterator[EncodedPair]:
-    if job.options.test_dataset:
-        return open_source(job.options.test_dataset, None)
-    kept = {job.data.store.pair_ids[int(index)] for index in job.split.test}
-    return (pair for pair in open_source(job.options.dataset, job.options.ground_truth) if pair.pair_id in kept)
-
-
-def _spec(job: Job, fitter: Fitter, folder: Path) -> ModelSpec:
-    options, config = job.options, job.config
-    colors = default_colors(config.num_classes)
-    training = {
-        "dataset": options.dataset_name or options.dataset.rstrip("/").rpartition("/")[2],
-        "licence": options.licence or "not given",
-        "pictures": len(job.split.train),
-        "validation_pictures": len(job.split.validation),
-        "epochs": fitter.progress.epoch,
-        "best_epoch": fitter.progress.best_epoch,
-        "preset": config.preset,
-        "width": config.width,
-        "depth": config.depth,
-        "loss": options.loss,
-        "augment": options.augment,
-        "batch_size": options.batch_size,
-        "learning_rate": options.learning_rate,
-        "seed": options.seed,
-        "val_fraction": options.val_fraction,
-        "test_fraction": 0.0 if options.test_dataset else options.test_fraction,
-    }
-    return ModelSpec(
-        name=options.name or folder.resolve().name,
-        height=config.image_height,
-        width=config.image_width,
-        channels=config.channels,
-        classes=tuple(ClassSpec(class_id, name, colors[class_id]) for class_id, name in enumerate(job.class_names)),
-        label_map=job.labels.label_map.to_metadata(),
-        ignore_label=job.labels.ignore_label,
-        training=training,
-        versions=library_versions(),
     )

@@ -1,0 +1,146 @@
+"""The end of a training: exports, scores on pictures that it never saw, figures, and the metadata last."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from model.dataset import load_pair
+from model.evaluate import PictureScore, load_engine, score_pictures, segment, summarise
+from model.export import Exported, KerasEngine, export_network, keras_file
+from model.figures import Example, draw_curves, draw_examples
+from model.fit import Progress
+from model.job import Job
+from model.network import logits_of
+from model.source import EncodedPair, open_source
+from model.versions import library_versions
+from pipeline.core.palette import default_colors
+from pipeline.core.spec import FLOAT_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
+from pipeline.stages import storage
+from pipeline.stages.engines.base import Engine
+
+CURVES_FILE, EXAMPLES_FILE = "curves.png", "examples.png"
+
+_CALIBRATION_PICTURES = 100
+_PROBE_PICTURES = 50
+_ROWS_A_KIND = 2
+
+Say = Callable[[str], None]
+
+
+def finish(job: Job, network: keras.Model, progress: Progress, folder: Path, figures: Path, say: Say) -> ModelSpec:
+    """Turns a trained network into a model folder.
+
+    Args:
+        job: what was trained.
+        network: softmax at the end, with the weights of the best epoch.
+        progress: how the training went.
+        folder: the model folder.
+        figures: where the figures go.
+        say: takes a line of progress.
+
+    Returns:
+        What stands in `metadata.json`.
+    """
+    exported = _export(job, network, folder, say)
+    spec = replace(_spec(job, progress, folder), files=exported.files, agreement=exported.agreement)
+    engine: Engine = KerasEngine(logits_of(network))
+    if FLOAT_MODEL_FILE in exported.files:
+        content = (folder / FLOAT_MODEL_FILE).read_bytes()
+        engine = load_engine(content, spec.height, spec.width, spec.channels)
+    storage.write_bytes(os.fspath(figures / CURVES_FILE), draw_curves(progress.log, job.class_names))
+    pictures = list(score_pictures(_test_pairs(job), job.labels, engine, spec))
+    if pictures:
+        spec = replace(spec, scores=summarise(pictures, spec))
+        examples = _examples(job, pictures, engine, spec)
+        storage.write_bytes(os.fspath(figures / EXAMPLES_FILE), draw_examples(examples, spec))
+        named = ("pictures", "global_mean_iou", "global_mean_dice", "pixel_accuracy")
+        say("kept pictures: " + ", ".join(f"{name} {spec.scores[name]}" for name in named))
+    storage.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
+    return spec
+
+
+def _export(job: Job, network: keras.Model, folder: Path, say: Say) -> Exported:
+    if keras.backend.backend() != "tensorflow":
+        content = keras_file(network, job.config)
+        storage.write_bytes(os.fspath(folder / KERAS_MODEL_FILE), content)
+        say("no LiteRT file yet: run `python -m model export` with KERAS_BACKEND=tensorflow")
+        file = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        return Exported({KERAS_MODEL_FILE: file}, {})
+    store, split = job.data.store, job.split
+    probes = [store[int(index)] for index in split.validation[:_PROBE_PICTURES]]
+    calibration = [store[int(index)][0] for index in split.train[:_CALIBRATION_PICTURES]]
+    return export_network(network, job.config, folder, calibration, probes, saved_model=job.options.saved_model)
+
+
+def _test_pairs(job: Job) -> Iterator[EncodedPair]:
+    if job.options.test_dataset:
+        return open_source(job.options.test_dataset, None)
+    kept = {job.data.store.pair_ids[int(index)] for index in job.split.test}
+    return (pair for pair in open_source(job.options.dataset, job.options.ground_truth) if pair.pair_id in kept)
+
+
+def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: ModelSpec) -> list[Example]:
+    """The best, the middle and the worst of the scored pictures."""
+    ranked = sorted((one for one in pictures if not np.isnan(one.mean_iou)), key=lambda one: -one.mean_iou)
+    middle = max(0, (len(ranked) - _ROWS_A_KIND) // 2)
+    title_of: dict[str, str] = {}
+    kinds = {"best": ranked, "median": ranked[middle:], "worst": ranked[::-1]}
+    for kind, candidates in kinds.items():
+        for one in candidates[:_ROWS_A_KIND]:
+            title_of.setdefault(one.pair_id, f"{kind}, mean IoU {one.mean_iou:.3f}, {one.pair_id}")
+    found: dict[str, Example] = {}
+    for pair in _test_pairs(job):
+        if pair.pair_id in title_of:
+            image, truth = load_pair(pair, job.labels, spec.channels)
+            found[pair.pair_id] = Example(title_of[pair.pair_id], image, truth, segment(image, engine, spec))
+    return [found[pair_id] for pair_id in title_of]
+
+
+def _spec(job: Job, progress: Progress, folder: Path) -> ModelSpec:
+    options, config = job.options, job.config
+    colors = default_colors(config.num_classes)
+    training: dict[str, Any] = {
+        "dataset": options.dataset_name or options.dataset.rstrip("/").rpartition("/")[2],
+        "licence": options.licence or "not given",
+        "pictures": len(job.split.train),
+        "validation_pictures": len(job.split.validation),
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "best_validation_global_mean_iou": round(progress.best_score, 6),
+        "preset": config.preset,
+        "width": config.width,
+        "depth": config.depth,
+        "command": _command(job),
+    }
+    return ModelSpec(
+        name=options.name or folder.resolve().name,
+        height=config.image_height,
+        width=config.image_width,
+        channels=config.channels,
+        classes=tuple(ClassSpec(class_id, name, colors[class_id]) for class_id, name in enumerate(job.class_names)),
+        label_map=job.labels.label_map.to_metadata(),
+        ignore_label=job.labels.ignore_label,
+        training=training,
+        versions=library_versions(),
+    )
+
+
+def _command(job: Job) -> dict[str, Any]:
+    """The options that were given otherwise than by default, places on this machine left out."""
+    given = {}
+    for name, field in type(job.options).__dataclass_fields__.items():
+        value = getattr(job.options, name)
+        if name not in _NOT_IN_COMMAND and value != field.default:
+            given[name] = list(value) if isinstance(value, tuple) else value
+    return given
+
+
+_NOT_IN_COMMAND = frozenset(
+    ("dataset", "output", "ground_truth", "test_dataset", "name", "dataset_name", "licence", "resume")
+)

@@ -1,0 +1,29 @@
+"""A training with all its decisions taken."""
+
+from dataclasses import dataclass
+
+from model.dataset import Labels, PreparedData
+from model.network import NetworkConfig
+from model.options import TrainOptions
+from model.split import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is trained on what.
+
+    Attributes:
+        options: as given.
+        config: the network.
+        labels: how masks are read.
+        class_names: by id.
+        data: the pictures at the model's size.
+        split: which picture is for what.
+    """
+
+    options: TrainOptions
+    config: NetworkConfig
+    labels: Labels
+    class_names: tuple[str, ...]
+    data: PreparedData
+    split: Split
