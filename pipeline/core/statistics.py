@@ -12,6 +12,7 @@ from pipeline.core.spec import ClassSpec
 from pipeline.core.totals import FRACTION_ONE, HISTOGRAM_BINS, Totals
 
 _LEAST_PICTURES_FOR_INTERVAL = 2
+_NORMAL_97_5 = 1.959963984540054
 Number = float | None
 
 
@@ -44,8 +45,12 @@ def _classes(totals: Totals, classes: Sequence[ClassSpec]) -> list[dict[str, Any
     precision, recall = scores.precision_per_class(matrix), scores.recall_per_class(matrix)
     count = totals.num_classes
     both, true, predicted = (totals.replicates[:, part * count : (part + 1) * count] for part in range(3))
-    iou_ci95 = _intervals(scores.iou_from_counts(both, true, predicted), totals.sample_present)
-    dice_ci95 = _intervals(scores.dice_from_counts(both, true, predicted), totals.sample_present)
+    iou_ci95 = _intervals(
+        [_number(v) for v in iou], scores.iou_from_counts(both, true, predicted), totals.sample_present
+    )
+    dice_ci95 = _intervals(
+        [_number(v) for v in dice], scores.dice_from_counts(both, true, predicted), totals.sample_present
+    )
     histograms = _histograms(totals)
     rows: list[dict[str, Any]] = []
     for spec in classes:
@@ -131,7 +136,7 @@ def _metrics(totals: Totals) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for name, value in values.items():
         metrics[name] = _number(value)
-        metrics[f"{name}_ci95"] = _intervals(drawn[name][:, None], [totals.sample_means])[0]
+        metrics[f"{name}_ci95"] = _intervals([metrics[name]], drawn[name][:, None], [totals.sample_means])[0]
     return metrics
 
 
@@ -141,16 +146,23 @@ def _row_means(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return means
 
 
-def _intervals(replicates: npt.NDArray[np.float64], pictures: Sequence[int]) -> list[list[float] | None]:
-    """The 2.5th and 97.5th percentile of each column; None where fewer than two pictures say anything of it."""
+def _intervals(
+    estimates: Sequence[Number], replicates: npt.NDArray[np.float64], pictures: Sequence[int]
+) -> list[list[float] | None]:
+    """Intervals of 95 % around each estimate, from the deviation of its column of replicates, kept within 0 to 1.
+
+    The replicates' deviation is taken rather than their percentiles (Efron and Tibshirani, "An introduction to the
+    bootstrap", 1993, section 13.3): replicates lack pictures, so with many classes all of them may lie below the
+    estimate. None where fewer than two pictures say anything of it.
+    """
     intervals: list[list[float] | None] = []
-    for column, support in zip(replicates.T, pictures, strict=True):
+    for estimate, column, count in zip(estimates, replicates.T, pictures, strict=True):
         drawn = column[~np.isnan(column)]
-        if support < _LEAST_PICTURES_FOR_INTERVAL or not drawn.size:
+        if estimate is None or count < _LEAST_PICTURES_FOR_INTERVAL or drawn.size < 2:
             intervals.append(None)
         else:
-            low, high = np.percentile(drawn, (2.5, 97.5), method="inverted_cdf")
-            intervals.append([float(low), float(high)])
+            reach = _NORMAL_97_5 * float(drawn.std(ddof=1))
+            intervals.append([max(0.0, estimate - reach), min(1.0, estimate + reach)])
     return intervals
 
 
