@@ -1,7 +1,7 @@
-"""The other ways to segment a folder, for throughput.py: `contenders.py NAME IMAGES MODEL OUTPUT` prints its seconds.
+"""The other ways to segment a folder: `contenders.py NAME IMAGES MODEL OUTPUT` prints its seconds, for throughput.py.
 
-Each is what a careful person would write with that tool: the whole picture resized to the model's size, the same network,
-logits (or probabilities) back to the picture's size, argmax, an indexed PNG.
+Each is what a careful person would write with that tool: the whole picture resized to the model's size, the same
+network, logits (or probabilities) back to the picture's size, argmax, an indexed PNG.
 """
 
 import os

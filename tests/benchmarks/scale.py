@@ -1,4 +1,4 @@
-"""The whole job over more and more small pictures: pictures a second and peak memory at each size, in each running mode.
+"""The whole job over more and more small pictures: pictures a second and peak memory, in each running mode.
 
     python tests/benchmarks/scale.py [--sizes 1000 10000 100000] [--model shapes] [--modes default] [--json FILE]
 
@@ -52,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     print(
-        f"{'mode':10s} {'pictures':>9s} {'seconds':>8s} {'pictures/s':>10s} {'peak MB':>8s} {'kB a picture above the first':>30s}"
+        f"{'mode':10s} {'pictures':>9s} {'seconds':>8s} {'pictures/s':>10s} {'peak MB':>8s} {'kB a picture more':>18s}"
     )
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:
@@ -62,7 +62,7 @@ def main() -> None:
             for size in arguments.sizes:
                 contender = Contender(mode, "", ours(*MODES[mode]))
                 seconds, peak_mb = run(contender, Path(folder) / str(size), arguments.model, Path(folder) / "out")
-                above = "" if first is None else f"{(peak_mb - first[1]) * 1e3 / (size - first[0]):30.2f}"
+                above = "" if first is None else f"{(peak_mb - first[1]) * 1e3 / (size - first[0]):18.2f}"
                 first = first or (size, peak_mb)
                 print(f"{mode:10s} {size:9d} {seconds:8.1f} {size / seconds:10.1f} {peak_mb:8.0f} {above}", flush=True)
                 rows.append({"mode": mode, "pictures": size, "seconds": seconds, "peak_mb": peak_mb})

@@ -1,9 +1,9 @@
 """What each stage of a picture's way costs, beside the bare library call beneath it, and the floor that follows.
 
-    python tests/benchmarks/stages.py --images FOLDER [--masks FOLDER --label_map 1=0,2=1,3=2] --model MODEL [--json FILE]
+    python tests/benchmarks/stages.py --images FOLDER --model MODEL [--masks FOLDER --label_map 1=0,2=1] [--json FILE]
 
-CPU milliseconds a picture of one thread, the mean over the pictures; the stages in turn with their bare calls, so that both see
-the same machine. The floor is what the cores could do if nothing but the bare calls and the engine existed:
+CPU milliseconds a picture of one thread, the mean over the pictures; the stages in turn with their bare calls, so that
+both see the same machine. The floor is what the cores could do if nothing but the bare calls and the engine existed:
 cores / (engine + bare calls), in pictures a second.
 """
 

@@ -2,10 +2,11 @@
 
     python tests/benchmarks/throughput.py --images FOLDER --model MODEL [--seconds 30] [--rounds 3] [--json FILE]
 
-FOLDER holds the pictures; MODEL is a model folder with `model.keras` and `model.tflite`. Each contender runs as a process of
-its own, in turn, round after round, over the same pictures (repeated until a round of the fastest takes `--seconds`). The
-clock runs from the first picture's read to the last mask's write (ours: the job's own `run.seconds`, so the graph, the load
-of the model and the tables count against us); imports count for nobody. Peak memory is that of the whole process tree.
+FOLDER holds the pictures; MODEL is a model folder with `model.keras` and `model.tflite`. Each contender runs as a
+process of its own, in turn, round after round, over the same pictures (repeated until a round of ours takes
+`--seconds`). The clock runs from the first picture's read to the last mask's write (ours: the job's own `run.seconds`,
+so the graph, the load of the model and the tables count against us); imports count for nobody. Peak memory is that of
+the whole process tree.
 `bare` is the engine alone on pictures that are already decoded: no pipeline can be faster.
 
 Peers that are not installed are left out and named: pip install ray tensorflow-hub
@@ -62,7 +63,8 @@ def peer(name: str) -> Callable[[Path, Path, Path], list[str]]:
 def ours(*options: str) -> Callable[[Path, Path, Path], list[str]]:
     """Our own command, as a user would type it."""
     return lambda images, model, output: [
-        sys.executable, "-m", "pipeline", "--input", str(images), "--model", str(model), "--output", str(output), *options
+        sys.executable, "-m", "pipeline", "--input", str(images), "--model", str(model), "--output", str(output),
+        *options,
     ]  # fmt: skip
 
 
@@ -154,7 +156,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     contenders = [c for c in CONTENDERS if importlib.util.find_spec(c.needs)]
-    for left_out in set(c.name for c in CONTENDERS) - set(c.name for c in contenders):
+    for left_out in {c.name for c in CONTENDERS} - {c.name for c in contenders}:
         print(f"left out, not installed: {left_out}")
     if arguments.only is not None:
         contenders = [c for c in contenders if any(c.name.lower().startswith(o.lower()) for o in arguments.only)]
@@ -177,9 +179,8 @@ def main() -> None:
         rows = [
             {"name": c.name, "rates": c.rates, "peaks_mb": c.peaks_mb, "equal_pixels": c.agreement} for c in contenders
         ]
-        arguments.json.write_text(
-            json.dumps({"pictures": count, "cores": os.cpu_count(), "contenders": rows}, indent=2)
-        )
+        document = {"pictures": count, "cores": os.cpu_count(), "contenders": rows}
+        arguments.json.write_text(json.dumps(document, indent=2))
 
 
 def repeated(images: Path, target: Path, model: Path, seconds: float) -> Path:
