@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import Any
 
 from pipeline.app.options import JobOptions, parse_options
-from pipeline.core.errors import OptionError, StorageError
+from pipeline.core.errors import EngineError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.stages import storage
 from pipeline.stages.engines.load import usable_cores
@@ -47,10 +47,30 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options = parse_options(arguments)
         model, settings, pictures, truths = prepare(options)
+        if options.plan:
+            return _plan(options, model, settings, pictures, truths)
     except OptionError as error:
         print(f"maskbeam: {error}", file=sys.stderr)
         return UNUSABLE
     return _run(options, model, settings, pictures, truths)
+
+
+def _plan(
+    options: JobOptions,
+    model: ModelFolder,
+    settings: SegmentSettings,
+    pictures: list[Source],
+    truths: list[Source],
+) -> int:
+    from pipeline.app.plan import make_plan, plan_text
+
+    try:
+        plan = make_plan(model, options.backend, options.batch_size or 1, settings, pictures, truths)
+    except EngineError as error:
+        print(f"maskbeam: {error}", file=sys.stderr)
+        return BROKEN
+    print(plan_text(plan, options.plan_workers, options.plan_price_per_hour))
+    return DONE
 
 
 def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Source], list[Source]]:
@@ -65,7 +85,7 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
     Raises:
         OptionError: something isn't.
     """
-    model = open_model(options.model)
+    model = open_model(options.model, precision=options.precision)
     pictures = parse_sources(options.input, "--input")
     truths = [
         Source(truth.kind, truth.uri, picture.prefix)
@@ -83,10 +103,11 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         except OSError as error:
             raise OptionError(f"--input {text}: can't be listed: {error.strerror or error}") from error
     output = storage.absolute(options.output)
-    try:
-        storage.check_writable(output)
-    except StorageError as error:
-        raise OptionError(f"--output: {error}") from error
+    if not options.plan:
+        try:
+            storage.check_writable(output)
+        except StorageError as error:
+            raise OptionError(f"--output: {error}") from error
     settings = SegmentSettings(model.spec, model.digest, label_map, ignore_label, output, options.max_pixels)
     return model, settings, pictures, truths
 

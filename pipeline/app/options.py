@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from pipeline.core.decode import DEFAULT_MAX_PIXELS
 from pipeline.core.errors import OptionError
 from pipeline.stages.engines.load import BACKENDS
+from pipeline.stages.modelfolder import PRECISIONS
 
 _LATER_OPTIONS = (
     "--tile_overlap",
@@ -21,10 +22,6 @@ _LATER_OPTIONS = (
     "--pixel_size_m",
     "--existing",
     "--retry_failed",
-    "--precision",
-    "--plan",
-    "--plan_workers",
-    "--plan_price_per_hour",
 )
 _LATER_MODES = ("tile",)
 
@@ -44,8 +41,12 @@ class JobOptions:
         max_pixels: larger pictures are refused before they are decoded.
         max_failure_ratio: the share of failures, 0 to 1, above which a job ends with status 3.
         backend: the engine.
+        precision: `float32` or `int8`, which decides the model's file.
         batch_size: pictures a batch; 0 for the engine's best.
         threads: batches in the engine at a time in a process; 0 for the machine's cores.
+        plan: whether to count, sample and estimate instead of doing the job.
+        plan_workers: machines to estimate for; None to leave them out.
+        plan_price_per_hour: of one of them; None to leave the cost out.
         beam_args: everything that Beam understands, untouched.
     """
 
@@ -59,8 +60,12 @@ class JobOptions:
     max_pixels: int
     max_failure_ratio: float
     backend: str
+    precision: str
     batch_size: int
     threads: int
+    plan: bool
+    plan_workers: int | None
+    plan_price_per_hour: float | None
     beam_args: tuple[str, ...]
 
 
@@ -97,8 +102,12 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
         max_pixels=values.max_pixels,
         max_failure_ratio=values.max_failure_ratio,
         backend=values.backend,
+        precision=values.precision,
         batch_size=values.batch_size,
         threads=values.threads,
+        plan=values.plan,
+        plan_workers=values.plan_workers,
+        plan_price_per_hour=values.plan_price_per_hour,
         beam_args=tuple(rest),
     )
     if options.ground_truth and len(options.ground_truth) != len(options.input):
@@ -106,6 +115,12 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
             f"--ground_truth is given {len(options.ground_truth)} times and --input {len(options.input)} times;"
             " each --input needs its own, in the same order"
         )
+    if options.precision != PRECISIONS[0] and options.backend == "tensorflow":
+        raise OptionError("--precision int8 is LiteRT's; --backend tensorflow runs float32 alone")
+    if not options.plan and (options.plan_workers is not None or options.plan_price_per_hour is not None):
+        raise OptionError("--plan_workers and --plan_price_per_hour go with --plan")
+    if options.plan_price_per_hour is not None and options.plan_workers is None:
+        raise OptionError("--plan_price_per_hour goes with --plan_workers")
     if rest:
         _refuse_unknown(rest)
     return options
@@ -151,6 +166,16 @@ def _ratio(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _price(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no price")
     return value
 
 
@@ -230,6 +255,12 @@ def _parser() -> argparse.ArgumentParser:
         help="what runs the model; auto is litert (default: %(default)s)",
     )
     engine.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="int8 runs the quantised file; what it costs stands in the model's metadata (default: %(default)s)",
+    )
+    engine.add_argument(
         "--batch_size",
         type=_whole(0),
         default=0,
@@ -242,5 +273,20 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="batches in the engine at a time, in each process; 0 is chosen for the machine (default: %(default)s)",
+    )
+    plan = parser.add_argument_group("before a long job")
+    plan.add_argument(
+        "--plan",
+        action="store_true",
+        help="count the pictures, segment a sample, print what the job would take, and stop; writes nothing",
+    )
+    plan.add_argument(
+        "--plan_workers", type=_whole(1), metavar="N", help="with --plan: estimate for N machines like this one, too"
+    )
+    plan.add_argument(
+        "--plan_price_per_hour",
+        type=_price,
+        metavar="X",
+        help="with --plan_workers: the price of one machine for an hour, in any currency",
     )
     return parser

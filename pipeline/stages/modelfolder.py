@@ -8,6 +8,7 @@ from pipeline.core.errors import ModelError
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, ModelSpec
 from pipeline.stages import storage
 
+PRECISIONS = ("float32", "int8")
 _CARRIED = os.path.join(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "model/pretrained"
 )
@@ -68,7 +69,7 @@ def open_model(name_or_folder: str, *, precision: str = "float32") -> ModelFolde
 
     Args:
         name_or_folder: a carried model's name, or a folder or bucket prefix.
-        precision: `float32` or `int8`, which decides the file.
+        precision: one of `PRECISIONS`, which decides the file.
 
     Returns:
         The model, its digest computed from the file itself.

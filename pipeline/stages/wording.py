@@ -50,6 +50,16 @@ def share_text(fraction: float | None) -> str:
     return f"{rounded} %"
 
 
+def bytes_text(size_bytes: float) -> str:
+    """A size in decimal units with three digits: `812 B`, `3.40 MB`, `12.6 GB`."""
+    value, unit = float(size_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} B" if unit == "B" else f"{value:#.3g} {unit}".replace(". ", " ")
+
+
 def rate_text(per_second: float) -> str:
     """Pictures a second with three digits where they say something: `127`, `27.3`, `0.042`."""
     if per_second >= 100:

@@ -1,0 +1,184 @@
+"""`--plan`: counts, segments a sample, and says what the whole job would take; nothing is written to the output."""
+
+import heapq
+import tempfile
+import time
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from pipeline.core.records import Failure, FileRef, Located
+from pipeline.stages.engines.load import load_engine, usable_cores
+from pipeline.stages.modelfolder import ModelFolder
+from pipeline.stages.pool import BatchWindow
+from pipeline.stages.segment import Segmenter, SegmentSettings
+from pipeline.stages.sources import Ignored, Listed, Source, list_source
+from pipeline.stages.storage import list_files
+from pipeline.stages.wording import bytes_text, duration_text, rate_text
+
+SAMPLE_PICTURES = 256
+SAMPLE_S = 20.0
+START_S = 5.0
+"""What a local job takes before its first picture: imports, the graph, the model. Measured at 2 to 5 s."""
+CLUSTER_START_S = 300.0
+"""What a cluster takes before its first picture: machines and images. An assumption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job would take.
+
+    Args:
+        pictures: how many the sources name.
+        ignored: files that are no pictures.
+        source_bytes: size of all pictures' files; those of unknown size are left out.
+        listing_s: seconds that the listing took.
+        sampled: pictures that were segmented.
+        sample_failed: how many of them failed.
+        sample_s: seconds that they took on this machine with all its cores.
+        cores: the cores they took.
+        mask_bytes: mean size of a mask.
+    """
+
+    pictures: int
+    ignored: int
+    source_bytes: int
+    listing_s: float
+    sampled: int
+    sample_failed: int
+    sample_s: float
+    cores: int
+    mask_bytes: float
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second on this machine."""
+        return self.sampled / self.sample_s if self.sample_s else 0.0
+
+    def seconds(self, workers: int | None = None) -> float:
+        """The whole job's seconds on this machine, or on so many workers like it.
+
+        Args:
+            workers: machines like this one; None for this one alone.
+        """
+        start = START_S if workers is None else CLUSTER_START_S
+        return start + self.listing_s + self.pictures / (self.rate * (workers or 1)) if self.rate else float("inf")
+
+
+def make_plan(
+    model: ModelFolder,
+    backend: str,
+    batch_size: int,
+    settings: SegmentSettings,
+    pictures: Sequence[Source],
+    truths: Sequence[Source],
+) -> Plan:
+    """Lists the sources and segments a sample of them.
+
+    Args:
+        model: the checked model.
+        backend: the engine.
+        batch_size: pictures a batch, at least 1.
+        settings: the job's; its output is replaced by a temporary folder.
+        pictures: parsed sources of pictures.
+        truths: parsed sources of masks.
+
+    Returns:
+        The plan.
+
+    Raises:
+        EngineError: the engine can't run.
+        OSError: a source can't be listed.
+    """
+    start = time.perf_counter()
+    # The pictures with the lowest checksums of their ids: the same ones every time, from all over the archive.
+    sample: list[tuple[int, int, Listed]] = []
+    count = ignored = source_bytes = 0
+    for item in (item for source in pictures for item in list_source(source)):
+        if isinstance(item, Ignored):
+            ignored += item.files
+            continue
+        count += 1
+        if isinstance(item, Listed):
+            source_bytes += max(0, item.file.size_bytes)
+            entry = (-zlib.crc32(item.image_id.encode("utf-8", "replace")), -count, item)
+            push = heapq.heappush if len(sample) < SAMPLE_PICTURES else heapq.heappushpop
+            push(sample, entry)
+    masks = _masks_of([listed for _, _, listed in sample], truths)
+    listing_s = time.perf_counter() - start
+    located = [
+        Located(listed.image_id, listed.file, masks.get(listed.pairing_key, listed.truth)) for _, _, listed in sample
+    ]
+    cores = usable_cores()
+    with tempfile.TemporaryDirectory(prefix="maskbeam-plan-") as folder, ThreadPoolExecutor(cores + 1) as executor:
+        segmenter = Segmenter(replace(settings, output=folder), load_engine(model, backend, cores))
+        sampled, failed, mask_bytes, sample_s = _segment(segmenter, executor, located, batch_size, cores, folder)
+    return Plan(count, ignored, source_bytes, listing_s, sampled, failed, sample_s, cores, mask_bytes)
+
+
+def _masks_of(sample: Sequence[Listed], truths: Sequence[Source]) -> dict[str, FileRef]:
+    wanted = {listed.pairing_key for listed in sample}
+    masks: dict[str, FileRef] = {}
+    for item in (item for source in truths for item in list_source(source)):
+        if isinstance(item, Listed) and item.pairing_key in wanted:
+            masks[item.pairing_key] = item.truth or item.file
+    return masks
+
+
+def _segment(
+    segmenter: Segmenter,
+    executor: ThreadPoolExecutor,
+    located: Sequence[Located],
+    batch_size: int,
+    cores: int,
+    folder: str,
+) -> tuple[int, int, float, float]:
+    """Takes pictures through until the sample or its time is used up; the first round warms up and is not counted."""
+    warm_up = BatchWindow(segmenter, executor, batch_size, 2 * (cores + 1))
+    for picture in located[: cores * batch_size]:
+        list(warm_up.add(picture))
+    list(warm_up.finish())
+    window = BatchWindow(segmenter, executor, batch_size, 2 * (cores + 1))
+    sampled = failed = 0
+    start = time.perf_counter()
+    for picture in located:
+        done = [outcome for outcomes, _ in window.add(picture) for outcome in outcomes]
+        sampled, failed = sampled + len(done), failed + sum(isinstance(outcome, Failure) for outcome in done)
+        if time.perf_counter() - start > SAMPLE_S:
+            break
+    done = [outcome for outcomes, _ in window.finish() for outcome in outcomes]
+    sampled, failed = sampled + len(done), failed + sum(isinstance(outcome, Failure) for outcome in done)
+    seconds = time.perf_counter() - start
+    sizes = [file.size_bytes for file in list_files(folder) if file.uri.endswith(".png")]
+    return sampled, failed, sum(sizes) / len(sizes) if sizes else 0.0, seconds
+
+
+def plan_text(plan: Plan, workers: int | None, price_per_hour: float | None) -> str:
+    """The plan for a person.
+
+    Args:
+        plan: what `make_plan` gives.
+        workers: machines like this one, None to leave them out.
+        price_per_hour: of one such machine, in any currency; None to leave cost out.
+
+    Returns:
+        A few lines.
+    """
+    lines = [
+        f"{plan.pictures:,} pictures, {bytes_text(plan.source_bytes)}; {plan.ignored:,} other files are ignored"
+        f" (listed in {duration_text(plan.listing_s)})",
+        f"Sample: {plan.sampled} pictures at {rate_text(plan.rate)} pictures/s on {plan.cores} cores,"
+        f" {plan.sample_failed} of them failed",
+        f"Masks: about {bytes_text(plan.mask_bytes * plan.pictures)}",
+        f"This machine: {duration_text(plan.seconds())}",
+    ]
+    if workers is not None:
+        hours = plan.seconds(workers) * workers / 3600
+        cost = "" if price_per_hour is None else f", {hours * price_per_hour:,.2f} at {price_per_hour:g} an hour each"
+        lines.append(f"{workers} workers: {duration_text(plan.seconds(workers))}, {hours:,.1f} machine hours{cost}")
+    lines.append(
+        "Assumed: the sample stands for all; workers are like this machine, read as fast, and share the work evenly;"
+        f" {duration_text(START_S)} to start here, {duration_text(CLUSTER_START_S)} on a cluster."
+    )
+    return "\n".join(lines)
