@@ -54,25 +54,28 @@ class TrainingPictures:
         return np.stack(images), np.stack(masks)
 
 
-class _NumpyBatches(keras.utils.PyDataset):  # type: ignore[misc]
+class NumpyBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """An epoch for any backend."""
 
     def __init__(self, pictures: TrainingPictures, epoch: int) -> None:
+        """Takes one epoch of the pictures."""
         super().__init__(workers=2, use_multiprocessing=False)
         self._pictures, self._epoch = pictures, epoch
         self._order = pictures.order(epoch).reshape(pictures.steps, pictures.batch_size)
 
     def __len__(self) -> int:
+        """The number of batches."""
         return self._pictures.steps
 
     def __getitem__(self, step: int) -> tuple[UInt8Array, ClassIds]:
+        """One batch: (n, H, W, C) uint8 and (n, H, W) class ids."""
         return self._pictures.batch(self._epoch, self._order[step])
 
 
 def epoch_batches(pictures: TrainingPictures, epoch: int) -> Any:
     """What `keras.Model.fit` takes for one epoch, each batch (n, H, W, C) uint8 and (n, H, W) class ids."""
     if keras.backend.backend() != "tensorflow":
-        return _NumpyBatches(pictures, epoch)
+        return NumpyBatches(pictures, epoch)
     import tensorflow as tf
 
     image, mask = pictures.picture(epoch, int(pictures.indices[0]))

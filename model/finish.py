@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,7 @@ def _spec(job: Job, progress: Progress, folder: Path) -> ModelSpec:
         "preset": config.preset,
         "width": config.width,
         "depth": config.depth,
+        "seed": options.seed,
         "command": _command(job),
     }
     return ModelSpec(
@@ -131,14 +133,18 @@ def _spec(job: Job, progress: Progress, folder: Path) -> ModelSpec:
     )
 
 
-def _command(job: Job) -> dict[str, Any]:
-    """The options that were given otherwise than by default, places on this machine left out."""
-    given = {}
+def _command(job: Job) -> str:
+    """The command that makes the model again; where the data lay and where the model went is left open."""
+    words = ["python", "-m", "model", "train", "--dataset", "SOURCE", "--output", "DIR"]
     for name, field in type(job.options).__dataclass_fields__.items():
         value = getattr(job.options, name)
-        if name not in _NOT_IN_COMMAND and value != field.default:
-            given[name] = list(value) if isinstance(value, tuple) else value
-    return given
+        if name in _NOT_IN_COMMAND or value == field.default:
+            continue
+        if name == "image_size":
+            value = "x".join(str(side) for side in value)
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        words += [f"--{name}"] if value is True else [f"--{name}", text]
+    return shlex.join(words)
 
 
 _NOT_IN_COMMAND = frozenset(

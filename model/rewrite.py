@@ -25,6 +25,14 @@ _PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 _TAPS = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)
 
 
+class DepthToSpace(keras.layers.Layer):  # type: ignore[misc]
+    """(N, h, w, 4 c) → (N, 2 h, 2 w, c): four phases interleaved."""
+
+    def call(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return keras.ops.depth_to_space(x, 2)
+
+
 class InferenceBlocks:
     """The blocks of `model.network.Blocks` as the export computes them; no layer here learns."""
 
@@ -42,12 +50,14 @@ class InferenceBlocks:
         phases = []
         for row, column in _PHASES:
             # Four convolutions, each padded on its own side, ran faster than one wide one that is sliced.
-            padded = keras.layers.ZeroPadding2D(((1 - row, row), (1 - column, column)))(x)
+            padded = keras.layers.ZeroPadding2D(
+                ((1 - row, row), (1 - column, column)), name=f"{name}_pad{row}{column}"
+            )(x)
             convolution = keras.layers.Conv2D(filters, 2, use_bias=False, name=f"{name}_phase{row}{column}")
             phases.append(convolution(padded))
-        up = keras.ops.depth_to_space(keras.layers.Concatenate()(phases), 2)
+        up = DepthToSpace(name=f"{name}_up")(keras.layers.Concatenate(name=f"{name}_phases")(phases))
         skipped = keras.layers.Conv2D(filters, 3, padding="same", name=f"{name}_skip")(skip)
-        return keras.layers.ReLU()(keras.layers.Add()([up, skipped]))
+        return keras.layers.ReLU(name=f"{name}_relu")(keras.layers.Add(name=f"{name}_add")([up, skipped]))
 
     def drop(self, x: Tensor, rate: float, name: str) -> Tensor:
         """See `Blocks.drop`; inference drops nothing."""

@@ -51,14 +51,11 @@ def split_pictures(pair_ids: Sequence[str], seed: int, val_fraction: float, test
         raise OptionError(f"a training needs at least {wanted} pictures with masks, not {len(pair_ids)}")
     points = np.array([_point(seed, pair_id) for pair_id in pair_ids])
     parts = np.where(points < test_fraction, 2, np.where(points < test_fraction + val_fraction, 1, 0))
-    # In a handful of pictures a part may have come out empty: it takes the picture next to its share.
-    by_point = np.argsort(points)
-    if test_fraction > 0.0 and not (parts == 2).any():
-        parts[by_point[0]] = 2
-    if not (parts == 1).any():
-        parts[by_point[int((parts == 2).sum()) % len(by_point)]] = 1
-    if not (parts == 0).any():
-        parts[by_point[-1]] = 0
+    # In a handful of pictures a part may have come out empty: it takes one of the largest part's.
+    for part in (0, 1, 2) if test_fraction > 0.0 else (0, 1):
+        if not (parts == part).any():
+            largest = np.flatnonzero(parts == np.argmax(np.bincount(parts)))
+            parts[largest[np.argmin(points[largest])]] = part
     train, validation, test = (np.flatnonzero(parts == part) for part in range(3))
     return Split(train, validation, test)
 

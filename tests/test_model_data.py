@@ -1,0 +1,225 @@
+"""What training sees: pairs, class ids, splits, variations and batches."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.augment import AUGMENTATIONS, augment, warp
+from model.dataset import Labels, PairStore, load_pair, prepare
+from model.sample import write_sample
+from model.source import EncodedPair, open_source, tfds_name
+from model.split import split_pictures
+from pipeline.core.errors import OptionError, PictureError
+from pipeline.core.labels import LabelMap
+from pipeline.core.resize import resize_image, resize_mask_nearest
+
+_LABELS = Labels(LabelMap.identity(3), 3, None)
+
+
+def _save(path: Path, pixels: np.ndarray, **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def _picture(height: int = 12, width: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_pairs_are_found_by_their_path_without_the_ending(tmp_path: Path) -> None:
+    for name in ("images/a/1.jpg", "images/b/1.png", "images/lone.png", "images/note.txt"):
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("no picture")
+        else:
+            _save(tmp_path / name, _picture())
+    for name in ("masks/a/1.png", "masks/b/1.png", "masks/other.png"):
+        _save(tmp_path / name, np.zeros((12, 16), np.uint8))
+    assert [pair.pair_id for pair in open_source(str(tmp_path), None)] == ["a/1.jpg", "b/1.png"]
+    apart = open_source(str(tmp_path / "images"), str(tmp_path / "masks"))
+    assert [pair.pair_id for pair in apart] == ["a/1.jpg", "b/1.png"]
+
+
+def test_two_masks_for_a_picture_are_refused(tmp_path: Path) -> None:
+    _save(tmp_path / "images/1.png", _picture())
+    _save(tmp_path / "masks/1.png", np.zeros((12, 16), np.uint8))
+    _save(tmp_path / "masks/1.bmp", np.zeros((12, 16), np.uint8))
+    with pytest.raises(OptionError, match="2 masks"):
+        list(open_source(str(tmp_path), None))
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("tfds:oxford_iiit_pet/train", "oxford_iiit_pet"),
+        ("tfds:oxford_iiit_pet:4.0.0/train", "oxford_iiit_pet"),
+        ("tfds:voc/2012:4.*.*/train[:10%]", "voc"),
+        ("tfds:voc", None),
+        ("folder", None),
+    ],
+)
+def test_the_name_of_a_tfds_source(source: str, name: str | None) -> None:
+    assert tfds_name(source) == name
+
+
+def test_training_sees_what_the_job_sees(tmp_path: Path) -> None:
+    write_sample(tmp_path, 5, 2)
+    pairs = list(open_source(str(tmp_path), None))
+    found = prepare(iter(pairs), _LABELS, 32, 48, 3)
+    assert found.store.pair_ids == [pair.pair_id for pair in pairs]
+    for index, pair in enumerate(pairs):
+        image, mask = load_pair(pair, _LABELS, 3)
+        stored_image, stored_mask = found.store[index]
+        assert np.array_equal(stored_image, resize_image(image, 32, 48))
+        assert np.array_equal(stored_mask, resize_mask_nearest(mask, 32, 48))
+    assert found.class_px.sum() == 5 * 32 * 48
+
+
+def test_exif_turns_picture_and_mask_alike(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    _save(tmp_path / "images/1.jpg", np.tile(np.arange(16, dtype=np.uint8)[None, :, None], (12, 1, 3)), exif=exif)
+    mask = np.zeros((12, 16), np.uint8)
+    mask[:3] = 1
+    _save(tmp_path / "masks/1.png", mask)
+    (pair,) = open_source(str(tmp_path), None)
+    image, class_ids = load_pair(pair, _LABELS, 3)
+    assert image.shape == (16, 12, 3)
+    assert np.array_equal(class_ids, np.rot90(mask, -1))
+
+
+def test_ignored_pixels_become_the_number_of_classes(tmp_path: Path) -> None:
+    mask = np.zeros((12, 16), np.uint8)
+    mask[0] = 255
+    _save(tmp_path / "images/1.png", _picture())
+    _save(tmp_path / "masks/1.png", mask)
+    labels = Labels(LabelMap.identity(2), 2, 255)
+    (pair,) = open_source(str(tmp_path), None)
+    assert (load_pair(pair, labels, 3)[1][0] == 2).all()
+    assert prepare(iter([pair]), labels, 12, 16, 3).class_px.tolist() == [11 * 16, 0]
+
+
+def test_a_mask_of_another_size_stops_and_a_broken_picture_is_left_out(tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        _save(tmp_path / f"images/{name}.png", _picture())
+        _save(tmp_path / f"masks/{name}.png", np.zeros((12, 16), np.uint8))
+    (tmp_path / "images/1.png").write_bytes(b"broken")
+    found = prepare(open_source(str(tmp_path), None), _LABELS, 8, 8, 3)
+    assert found.store.pair_ids == ["2.png"]
+    assert len(found.left_out) == 1
+    _save(tmp_path / "masks/2.png", np.zeros((5, 5), np.uint8))
+    with pytest.raises(OptionError, match=r"2\.png: the mask is 5x5 px"):
+        prepare(open_source(str(tmp_path), None), _LABELS, 8, 8, 3)
+
+
+def test_not_one_usable_picture_is_an_error() -> None:
+    def nothing() -> Iterator[EncodedPair]:
+        yield EncodedPair("x", lambda: (b"", b""))
+
+    with pytest.raises(OptionError, match="not one picture"):
+        prepare(nothing(), _LABELS, 8, 8, 3)
+
+
+def test_an_unreadable_file_is_a_picture_error() -> None:
+    def fail() -> tuple[bytes, bytes]:
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(PictureError, match="Permission denied"):
+        load_pair(EncodedPair("x", fail), _LABELS, 3)
+
+
+def test_the_store_gives_back_from_disk_what_it_took() -> None:
+    rng = np.random.default_rng(0)
+    store = PairStore(4, 6, 3, in_memory_bytes=2 * 4 * 6 * 5)
+    pairs = [
+        (rng.integers(0, 256, (4, 6, 3), np.uint8), rng.integers(0, 300, (4, 6)).astype(np.uint16)) for _ in range(5)
+    ]
+    for number, (image, mask) in enumerate(pairs):
+        store.append(str(number), image, mask)
+    for number, (image, mask) in enumerate(pairs):
+        assert np.array_equal(store[number][0], image)
+        assert np.array_equal(store[number][1], mask)
+
+
+def test_a_picture_keeps_its_part_when_others_come() -> None:
+    ids = [f"picture {number}" for number in range(500)]
+    few, many = split_pictures(ids[:200], 1, 0.1, 0.2), split_pictures(ids, 1, 0.1, 0.2)
+    for part in ("train", "validation", "test"):
+        before = {ids[index] for index in getattr(few, part)}
+        after = {ids[index] for index in getattr(many, part)}
+        assert before == after & set(ids[:200])
+    assert sorted(np.concatenate([many.train, many.validation, many.test])) == list(range(500))
+    assert len(many.test) == pytest.approx(100, abs=25)
+    assert len(many.validation) == pytest.approx(50, abs=20)
+    assert list(many.test) != list(split_pictures(ids, 2, 0.1, 0.2).test)
+
+
+@pytest.mark.parametrize("count", [3, 4, 7])
+def test_no_part_of_a_handful_is_empty(count: int) -> None:
+    for seed in range(20):
+        split = split_pictures([str(number) for number in range(count)], seed, 0.1, 0.1)
+        assert min(len(split.train), len(split.validation), len(split.test)) >= 1
+
+
+@pytest.mark.parametrize(("fractions", "count"), [((0.0, 0.1), 9), ((0.6, 0.4), 9), ((0.1, 0.1), 2)])
+def test_a_split_that_leaves_nothing_is_refused(fractions: tuple[float, float], count: int) -> None:
+    with pytest.raises(OptionError):
+        split_pictures([str(number) for number in range(count)], 0, *fractions)
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_variations_keep_shape_dtype_and_class_ids(kind: str, channels: int) -> None:
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (40, 56, channels), np.uint8)
+    mask = np.full((40, 56), 7, np.uint8)
+    mask[10:30, 10:30] = 200
+    for number in range(20):
+        varied, moved = augment(image, mask, kind, np.random.default_rng(number))
+        assert varied.shape == image.shape
+        assert varied.dtype == np.uint8
+        assert moved.shape == mask.shape
+        assert moved.dtype == mask.dtype
+        assert set(np.unique(moved)) <= {7, 200}
+        again = augment(image, mask, kind, np.random.default_rng(number))
+        assert np.array_equal(again[0], varied)
+        assert np.array_equal(again[1], moved)
+
+
+def test_picture_and_mask_move_together() -> None:
+    """A picture that shows its own mask still shows it behind every turn, zoom and shift."""
+    mask = np.zeros((64, 64), np.uint8)
+    mask[12:40, 20:50] = 1
+    image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+    for number in range(30):
+        varied, moved = augment(image, mask, "full", np.random.default_rng(number))
+        grey = varied.mean(axis=2)
+        if moved.min() == moved.max():
+            continue
+        threshold = (grey[moved == 1].mean() + grey[moved == 0].mean()) / 2
+        assert ((grey > threshold) == (moved == 1)).mean() > 0.96
+
+
+def test_a_warp_by_whole_pixels_is_exact() -> None:
+    image, mask = _picture(20, 20), np.arange(400, dtype=np.uint16).reshape(20, 20)
+    moved_image, moved_mask = warp(image, mask, np.array([[1.0, 0.0, 3.0], [0.0, 1.0, -2.0]]))
+    assert np.array_equal(moved_image[2:, :17], image[:18, 3:])
+    assert np.array_equal(moved_mask[2:, :17], mask[:18, 3:])
+
+
+def test_both_ways_of_making_batches_give_the_same_pixels(tmp_path: Path) -> None:
+    pytest.importorskip("keras", reason="the extra `train` is not installed")
+    from model.batches import NumpyBatches, TrainingPictures, epoch_batches
+
+    write_sample(tmp_path, 11, 2)
+    found = prepare(open_source(str(tmp_path), None), _LABELS, 16, 16, 3)
+    pictures = TrainingPictures(found.store, np.arange(11), "full", 4, seed=9)
+    plain = NumpyBatches(pictures, 1)
+    assert len(plain) == 2
+    for step, (images, masks) in enumerate(epoch_batches(pictures, 1)):
+        expected_images, expected_masks = plain[step]
+        assert np.array_equal(np.asarray(images), expected_images)
+        assert np.array_equal(np.asarray(masks), expected_masks)
+    assert not np.array_equal(pictures.order(1), pictures.order(2))
+    assert not np.array_equal(pictures.picture(1, 0)[0], pictures.picture(2, 0)[0])

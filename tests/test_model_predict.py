@@ -1,0 +1,167 @@
+"""Predicting one's own pictures, the scores at the end, the figures, and the export command."""
+
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.dataset import Labels
+from model.evaluate import PictureScore, load_engine, score_pictures, segment, summarise
+from model.figures import Example, draw_curves, draw_examples
+from model.predict import overlay, predict
+from model.sample import draw_sample, write_sample
+from model.source import open_source
+from pipeline.core.errors import OptionError
+from pipeline.core.palette import default_colors
+from pipeline.core.spec import ClassSpec, ModelSpec
+from pipeline.stages.modelfolder import open_model
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample(folder, 12, 7)
+    return folder
+
+
+def _spec(num_classes: int = 3) -> ModelSpec:
+    colors = default_colors(num_classes)
+    return ModelSpec("m", 8, 8, 3, tuple(ClassSpec(i, f"class {i}", colors[i]) for i in range(num_classes)))
+
+
+def test_predict_writes_a_mask_of_every_pictures_own_size(sample: Path, tmp_path: Path) -> None:
+    done, failures = predict("shapes", [str(sample / "images")], tmp_path, "float32")
+    assert (done, failures) == (12, [])
+    for path in sorted((sample / "images").iterdir()):
+        mask = Image.open(tmp_path / "masks" / f"{path.name}.png")
+        picture = draw_sample(7, int(path.stem.rpartition("_")[2]))
+        assert mask.mode == "P"
+        assert mask.size == picture.mask.shape[::-1]
+        assert (np.asarray(mask) == picture.mask).mean() > 0.95
+        assert Image.open(tmp_path / "overlays" / f"{path.name}.jpg").size == mask.size
+
+
+def test_predict_needs_no_tensorflow(sample: Path, tmp_path: Path) -> None:
+    block = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
+    run = block + "from model.cli import main; sys.exit(main(sys.argv[1:]))"
+    picture = str(next((sample / "images").iterdir()))
+    command = [sys.executable, "-c", run, "predict", picture, "--model", "shapes", "--output", str(tmp_path)]
+    done = subprocess.run([*command, "--precision", "int8"], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(list((tmp_path / "masks").iterdir())) == 1
+
+
+def test_a_broken_picture_costs_itself_alone(sample: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    good = str(next((sample / "images").iterdir()))
+    done, failures = predict("shapes", [str(broken), good], tmp_path / "out", "float32")
+    assert done == 1
+    assert len(failures) == 1
+    assert "broken.png" in failures[0]
+
+
+def test_what_cannot_be_predicted_is_refused(sample: Path, tmp_path: Path) -> None:
+    picture = next((sample / "images").iterdir())
+    with pytest.raises(OptionError, match="no such file"):
+        predict("shapes", [str(tmp_path / "nothing.png")], tmp_path, "float32")
+    twin = tmp_path / "twin" / picture.name
+    twin.parent.mkdir()
+    shutil.copy(picture, twin)
+    with pytest.raises(OptionError, match="two pictures have the name"):
+        predict("shapes", [str(picture), str(twin)], tmp_path, "float32")
+    with pytest.raises(OptionError, match="neither a folder nor"):
+        predict("no such model", [str(picture)], tmp_path, "float32")
+
+
+def test_the_overlay_shows_the_picture_where_nothing_is() -> None:
+    image = np.full((4, 4, 3), 100, np.uint8)
+    mask = np.zeros((4, 4), np.uint8)
+    mask[0] = 1
+    laid = overlay(image, mask, _spec())
+    assert (laid[1:] == 100).all()
+    assert (laid[0] != 100).any()
+    assert overlay(image[..., :1], mask, _spec()).shape == (4, 4, 3)
+
+
+def test_the_carried_model_keeps_its_promise(sample: Path) -> None:
+    """The scores that the job must reach on the sample, by the same code as at the end of a training."""
+    for precision in ("float32", "int8"):
+        model = open_model("shapes", precision=precision)
+        spec = model.spec
+        engine = load_engine(model.read(), spec.height, spec.width, spec.channels)
+        labels = Labels(spec.labels(), spec.num_classes, spec.ignore_label)
+        pictures = list(score_pictures(open_source(str(sample), None), labels, engine, spec))
+        assert len(pictures) == 12
+        assert summarise(pictures, spec)["global_mean_iou"] > 0.92
+
+
+def test_the_summary_is_that_of_the_summed_matrix() -> None:
+    spec = _spec(3)
+    first = PictureScore("a", 0.45, np.array([[90, 10, 0], [0, 0, 0], [0, 0, 0]]))
+    second = PictureScore("b", 1.0, np.array([[50, 0, 0], [0, 50, 0], [0, 0, 0]]))
+    summary = summarise([first, second], spec)
+    assert summary["global_mean_iou"] == pytest.approx(0.8833, abs=1e-4)
+    assert summary["samplewise_mean_iou"] == pytest.approx(0.725)
+    assert summary["classes"]["class 2"] == {"iou": None, "dice": None}
+    assert summary["pictures"] == 2
+
+
+def test_the_figures_can_be_drawn(sample: Path) -> None:
+    spec = open_model("shapes").spec
+    picture = draw_sample(7, 0)
+    engine = load_engine(open_model("shapes").read(), spec.height, spec.width, spec.channels)
+    prediction = segment(picture.image, engine, spec)
+    truth = picture.mask.copy()
+    truth[:5] = spec.num_classes
+    sheet = Image.open(io.BytesIO(draw_examples([Example("best", picture.image, truth, prediction)] * 2, spec)))
+    assert sheet.format == "PNG"
+    colors = {color for _, color in sheet.getcolors(1 << 20) or []}
+    assert (128, 128, 128) in colors
+    log = [
+        {"loss": 1.0 / n, "val_global_mean_iou": 0.5, "val_iou_0": float("nan"), "val_iou_1": 0.1 * n}
+        for n in (1, 2, 3)
+    ]
+    assert Image.open(io.BytesIO(draw_curves(log, ["a", "b"]))).size[0] > 300
+    assert Image.open(io.BytesIO(draw_curves(log[:1], ["a", "b"]))).format == "PNG"
+
+
+def test_export_writes_the_same_lite_model_again(sample: Path, tmp_path: Path) -> None:
+    pytest.importorskip("keras", reason="the extra `train` is not installed")
+    from model.reexport import export_model
+
+    carried = ROOT / "model" / "pretrained" / "shapes"
+    shutil.copytree(carried, tmp_path / "copy")
+    (tmp_path / "copy" / "model.tflite").unlink()
+    spec = export_model(tmp_path / "copy", str(sample), None, saved_model=True)
+    assert spec.agreement["model.tflite"]["equal_pixels"] > 0.9999
+    assert spec.agreement["model_int8.tflite"]["equal_pixels"] > 0.98
+    assert (tmp_path / "copy" / "saved_model" / "saved_model.pb").is_file()
+    picture = draw_sample(7, 3)
+    masks = []
+    for folder in (carried, tmp_path / "copy"):
+        model = open_model(str(folder))
+        engine = load_engine(model.read(), spec.height, spec.width, spec.channels)
+        masks.append(segment(picture.image, engine, spec))
+    assert (masks[0] == masks[1]).mean() > 0.9999
+
+
+def test_export_of_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("keras", reason="the extra `train` is not installed")
+    from model.reexport import export_model
+
+    with pytest.raises(OptionError, match=r"metadata\.json"):
+        export_model(tmp_path, None, None, saved_model=False)
+    carried = ROOT / "model" / "pretrained" / "shapes"
+    shutil.copy(carried / "metadata.json", tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"none")
+    with pytest.raises(OptionError, match="no Keras file"):
+        export_model(tmp_path, None, None, saved_model=False)
