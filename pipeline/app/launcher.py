@@ -2,34 +2,34 @@
 
 import json
 import logging
+import os
 import platform
 import re
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 from pipeline.app.options import JobOptions, parse_options
-from pipeline.core.errors import EngineError, OptionError, StorageError
+from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.stages import storage
-from pipeline.stages.engines.load import usable_cores
+from pipeline.stages.engines.load import check_backend
 from pipeline.stages.modelfolder import ModelFolder, open_model
 from pipeline.stages.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
 from pipeline.stages.segment import SegmentSettings
 from pipeline.stages.sources import Source, holds_something, parse_sources
 from pipeline.stages.tally import ProgressSender
 
-DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES = 0, 1, 2, 3
+DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 _VERSIONED = ("maskbeam", "apache-beam", "ai-edge-litert", "numpy", "pillow", "opencv-python-headless", "pyarrow")
-_LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
-# A Dataflow job goes on by itself; whoever launched it reads run.status when it has ended.
-_RUNNERS_NOT_WAITED_FOR = ("DataflowRunner",)
-# Beam's local runner hands a DoFn's exception on as text.
-_EXPECTED = re.compile(r"pipeline\.core\.errors\.(?:EngineError|StorageError|ModelError|OptionError): ([^\n]+)")
+# Beam hands an exception on as itself or as text, where each line that begins so ends one of a chain; and it says in
+# which step it came up, which nobody needs.
+_EXPECTED = re.compile(r"^pipeline\.core\.errors\.(?:EngineError|StorageError|ModelError|OptionError): (.+)$", re.M)
+_STEP = re.compile(r" \[while running '.*'\]$")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,20 +39,51 @@ def main(arguments: Sequence[str]) -> int:
         arguments: without the program's name.
 
     Returns:
-        The exit status: 0 done; 1 the job broke; 2 unusable options; 3 done with too many failures.
+        The exit status: 0 done; 1 the job broke; 2 unusable options; 3 done with too many failures; 130 interrupted.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for noisy in ("apache_beam", "root"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    # The runners log each exception's trace before they raise it.
+    logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        return _ended("interrupted", INTERRUPTED)
+
+
+def _main(arguments: Sequence[str]) -> int:
     try:
         options = parse_options(arguments)
-        model, settings, pictures, truths = prepare(options)
-        if options.plan:
-            return _plan(options, model, settings, pictures, truths)
+        prepared = prepare(options)
+        beam_options, runner = _choose_runner(options)
+        check_backend(prepared[0], options.backend, is_here=options.plan or runner.is_local)
     except OptionError as error:
-        print(f"maskbeam: {error}", file=sys.stderr)
-        return UNUSABLE
-    return _run(options, model, settings, pictures, truths)
+        return _ended(str(error), UNUSABLE)
+    try:
+        if options.plan:
+            return _plan(options, *prepared)
+        return _run(options, *prepared, beam_options, runner)
+    except (MaskbeamError, RuntimeError) as error:
+        if _STEP.sub("", str(error)) == KeyboardInterrupt.__name__:
+            raise KeyboardInterrupt from error
+        said = _expected(error)
+        if said is None:
+            raise
+        return _ended(said, BROKEN)
+
+
+def _ended(said: str, status: int) -> int:
+    print(f"maskbeam: {said}", file=sys.stderr)
+    return status
+
+
+def _expected(error: Exception) -> str | None:
+    """The message of an exception that is raised on purpose, out of whatever Beam made of it; None for others."""
+    if isinstance(error, MaskbeamError):
+        return _STEP.sub("", str(error))
+    messages = _EXPECTED.findall(str(error))
+    return _STEP.sub("", messages[-1]) if messages else None
 
 
 def _plan(
@@ -64,11 +95,7 @@ def _plan(
 ) -> int:
     from pipeline.app.plan import make_plan, plan_text
 
-    try:
-        plan = make_plan(model, options.backend, options.batch_size or 1, settings, pictures, truths)
-    except EngineError as error:
-        print(f"maskbeam: {error}", file=sys.stderr)
-        return BROKEN
+    plan = make_plan(model, options.backend, options.batch_size or 1, settings, pictures, truths)
     print(plan_text(plan, options.plan_workers, options.plan_price_per_hour))
     return DONE
 
@@ -94,7 +121,7 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         )
     ]
     ignore_label = model.spec.ignore_label if options.ignore_label is None else options.ignore_label
-    label_map = LabelMap.parse(options.label_map) if options.label_map else model.spec.labels()
+    label_map = LabelMap.parse(options.label_map) if options.label_map is not None else model.spec.labels()
     label_map.check(model.spec.num_classes, ignore_label)
     for source, text in zip(pictures, options.input, strict=True):
         try:
@@ -112,27 +139,35 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
     return model, settings, pictures, truths
 
 
+def _choose_runner(options: JobOptions) -> tuple[Any, Any]:
+    # Beam takes seconds to import, and a mistake in the options is said at once.
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from pipeline.app.runner import choose_runner
+
+    beam_options = PipelineOptions(list(options.beam_args))
+    return beam_options, choose_runner(beam_options)
+
+
 def _run(
     options: JobOptions,
     model: ModelFolder,
     settings: SegmentSettings,
     pictures: list[Source],
     truths: list[Source],
+    beam_options: Any,
+    runner: Any,
 ) -> int:
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
     from pipeline.app.graph import Job, build
     from pipeline.app.progress import ProgressDisplay
     from pipeline.app.terminal import print_summary
     from pipeline.transforms.segment import EngineSettings
 
-    beam_options = PipelineOptions(list(options.beam_args))
-    runner_name = beam_options.view_as(StandardOptions).runner or _LOCAL_RUNNERS[0]
-    is_local = runner_name in _LOCAL_RUNNERS
-    threads = options.threads or (_local_threads(beam_options) if is_local else 1)
-    writer = ResultsWriter(settings.output, model.spec, options.model, model.digest, _run_info(options, runner_name))
-    with ProgressDisplay() if is_local else nullcontext() as display:
+    threads = options.threads or runner.threads
+    writer = ResultsWriter(settings.output, model.spec, options.model, model.digest, _run_info(options, runner.name))
+    with ProgressDisplay() if runner.is_local else nullcontext() as display, _without_traces(runner.is_local):
         job = Job(
             pictures=pictures,
             truths=truths,
@@ -141,40 +176,28 @@ def _run(
             writer=writer,
             progress=display.sender() if display else ProgressSender(None, ""),
         )
-        root = beam.Pipeline(runner=_local_runner() if is_local else runner_name, options=beam_options)
+        root = beam.Pipeline(runner=runner.runner, options=beam_options)
         build(root, job)
-        try:
-            result = root.run()
-            if runner_name in _RUNNERS_NOT_WAITED_FOR:
-                return DONE
-            result.wait_until_finish()
-        except RuntimeError as error:
-            expected = _EXPECTED.search(str(error))
-            if expected is None:
-                raise
-            print(f"maskbeam: {expected.group(1)}", file=sys.stderr)
-            return BROKEN
+        result = root.run()
+        if not runner.is_waited_for:
+            return DONE
+        result.wait_until_finish()
     summary: dict[str, Any] = json.loads(storage.read_bytes(storage.join(settings.output, SUMMARY_FILE)))
     print_summary(summary, options.output, error_types=summary["run"]["failures_by_type"])
     return DONE if summary["run"]["status"] == STATUS_DONE else TOO_MANY_FAILURES
 
 
-def _local_runner() -> Any:
-    """FnApiRunner itself: Beam's DirectRunner would first try to download another one."""
-    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+@contextmanager
+def _without_traces(is_local: bool) -> Iterator[None]:
+    """Keeps Beam's local worker from printing each exception's trace: the launcher gets the exception itself.
 
-    return FnApiRunner()
-
-
-def _local_threads(beam_options: Any) -> int:
-    """Engine threads a process, so that all processes together use every core once."""
-    from apache_beam.options.pipeline_options import DirectOptions
-
-    direct = beam_options.view_as(DirectOptions)
-    cores = usable_cores()
-    if direct.direct_running_mode != "multi_processing":
-        return cores
-    return max(1, cores // (direct.direct_num_workers or cores))
+    What holds standard error already, as the display and the logging do, goes on writing to it.
+    """
+    if not is_local:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        yield
 
 
 def _run_info(options: JobOptions, runner_name: str) -> RunInfo:

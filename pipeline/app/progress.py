@@ -161,7 +161,8 @@ class ProgressDisplay:
         interval_s: float = LINE_INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        # The stream as it is now: while the job runs, `sys.stderr` may lead elsewhere.
+        self._console = console or Console(file=sys.stderr, highlight=False)
         self._interval_s = interval_s
         self._clock = clock
         self._token = secrets.token_hex(16)

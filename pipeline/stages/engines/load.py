@@ -1,9 +1,13 @@
 """Choosing and loading the engine of a process."""
 
+import importlib.util
 import os
 
-from pipeline.core.errors import OptionError
+from pipeline.core.errors import EngineError, OptionError
+from pipeline.core.spec import KERAS_MODEL_FILE
+from pipeline.stages import storage
 from pipeline.stages.engines.base import Engine, self_test
+from pipeline.stages.engines.quiet import without_greeting
 from pipeline.stages.modelfolder import ModelFolder
 
 BACKENDS = ("auto", "litert", "tensorflow")
@@ -12,6 +16,25 @@ BACKENDS = ("auto", "litert", "tensorflow")
 def usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_backend(model: ModelFolder, backend: str, *, is_here: bool) -> None:
+    """Proves that a backend has what it needs, before any work.
+
+    Args:
+        model: a checked model folder.
+        backend: one of `BACKENDS`.
+        is_here: whether the engine will run on this machine.
+
+    Raises:
+        OptionError: the model folder lacks the backend's file, or this machine the backend's package.
+    """
+    if backend != "tensorflow":
+        return
+    if not storage.exists(storage.join(model.uri, KERAS_MODEL_FILE)):
+        raise OptionError(f"--backend tensorflow needs {KERAS_MODEL_FILE}, which model {model.location} lacks")
+    if is_here and importlib.util.find_spec("tensorflow") is None:
+        raise OptionError("--backend tensorflow needs TensorFlow: pip install 'maskbeam[train]'")
 
 
 def load_engine(model: ModelFolder, backend: str, threads: int) -> Engine:
@@ -27,18 +50,20 @@ def load_engine(model: ModelFolder, backend: str, threads: int) -> Engine:
 
     Raises:
         EngineError: the engine can't be loaded or fails its self-test.
-        OptionError: the backend's package isn't installed.
     """
     engine: Engine
     if backend == "tensorflow":
         try:
             from pipeline.stages.engines.tensorflow import TensorFlowEngine
         except ImportError as error:
-            raise OptionError("--backend tensorflow needs TensorFlow: pip install 'maskbeam[train]'") from error
+            raise EngineError(f"--backend tensorflow: TensorFlow can't be imported: {error}") from error
         engine = TensorFlowEngine(model, threads)
     else:
-        from pipeline.stages.engines.litert import LiteRTEngine
+        from pipeline.stages.engines.litert import GREETING, LiteRTEngine
 
         engine = LiteRTEngine(model.read(), threads)
+        with without_greeting(GREETING):
+            self_test(engine, model.spec)
+        return engine
     self_test(engine, model.spec)
     return engine
