@@ -1,6 +1,7 @@
 """Which classes a training has, and how its masks name them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,36 @@ from pipeline.core.decode import decode_mask
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.labels import LabelMap
 
-_KNOWN = {"oxford_iiit_pet": ("1=0,2=1,3=2", ("pet", "background", "border"))}
-"""Data sets whose masks don't count from 0: their label map and class names."""
+
+@dataclass(frozen=True, slots=True)
+class KnownDataset:
+    """What need not be said of a data set from TFDS.
+
+    Attributes:
+        title: for the metadata.
+        licence: for the metadata.
+        label_map: raw mask values to class ids.
+        class_names: by id.
+    """
+
+    title: str
+    licence: str
+    label_map: str
+    class_names: tuple[str, ...]
+
+
+_KNOWN = {
+    "oxford_iiit_pet": KnownDataset(
+        "Oxford-IIIT Pet", "CC BY-SA 4.0 (research use in the archive)", "1=0,2=1,3=2", ("pet", "background", "border")
+    )
+}
 
 _MOST_CLASSES_GUESSED = 64
+
+
+def known_dataset(source: str) -> KnownDataset | None:
+    """What is known of a `tfds:` source's data set, None for any other."""
+    return _KNOWN.get(tfds_name(source) or "")
 
 
 def resolve_classes(options: TrainOptions) -> tuple[Labels, tuple[str, ...]]:
@@ -27,9 +54,9 @@ def resolve_classes(options: TrainOptions) -> tuple[Labels, tuple[str, ...]]:
     Raises:
         OptionError: the options contradict each other, or the masks' values are no class ids.
     """
-    known_map, known_names = _KNOWN.get(tfds_name(options.dataset) or "", (None, None))
-    map_text = options.label_map or known_map
-    names = options.class_names or (known_names if options.label_map is None else None)
+    known = known_dataset(options.dataset)
+    map_text = options.label_map or (known.label_map if known else None)
+    names = options.class_names or (known.class_names if known and options.label_map is None else None)
     label_map = None if map_text is None else LabelMap.parse(map_text)
     if names is not None:
         num_classes = len(names)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from model.classes import known_dataset
 from model.dataset import load_pair
 from model.evaluate import PictureScore, load_engine, score_pictures, segment, summarise
 from model.export import Exported, KerasEngine, export_network, keras_file
@@ -105,10 +106,11 @@ def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: Mode
 
 def _spec(job: Job, progress: Progress, folder: Path) -> ModelSpec:
     options, config = job.options, job.config
+    known = known_dataset(options.dataset)
     colors = default_colors(config.num_classes)
     training: dict[str, Any] = {
-        "dataset": options.dataset_name or options.dataset.rstrip("/").rpartition("/")[2],
-        "licence": options.licence or "not given",
+        "dataset": options.dataset_name or (known.title if known else storage.base_name(options.dataset)),
+        "licence": options.licence or (known.licence if known else "not given"),
         "pictures": len(job.split.train),
         "validation_pictures": len(job.split.validation),
         "epochs": progress.epoch,

@@ -144,7 +144,7 @@ def _residual(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
 
 
 PRESETS: dict[str, Preset] = {
-    "residual": Preset(_residual, width=24, depth=4, image_size=128),
+    "residual": Preset(_residual, width=16, depth=4, image_size=128),
     "chapter": Preset(_chapter, width=64, depth=2, image_size=128),
 }
 """By name; the first is the default."""

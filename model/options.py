@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from model.augment import check_augmentation
 from pipeline.core.errors import OptionError
 
+DEFAULT_PRESET = "residual"
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16")
 
@@ -57,7 +58,7 @@ class TrainOptions:
     name: str | None = None
     dataset_name: str | None = None
     licence: str | None = None
-    preset: str = "residual"
+    preset: str = DEFAULT_PRESET
     image_size: tuple[int, int] | None = None
     width: int | None = None
     depth: int | None = None
@@ -69,7 +70,7 @@ class TrainOptions:
     learning_rate: float = 2e-3
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
-    augment: str = "full"
+    augment: str = "light"
     val_fraction: float = 0.1
     test_fraction: float = 0.1
     patience: int = 0
