@@ -11,7 +11,7 @@ from pipeline.stages.sources import Source
 from pipeline.stages.tally import ProgressSender
 from pipeline.transforms.locate import LocatePictures
 from pipeline.transforms.segment import EngineSettings, SegmentImages
-from pipeline.transforms.write import WriteFailures, WriteSummary, WriteTables
+from pipeline.transforms.write import RemoveSpool, WriteFailures, WriteSummary, WriteTables
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
 
     shards = segmented.records | "WriteTables" >> WriteTables(job.writer, locations.located)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
-    _ = segmented.records | "Summarise" >> WriteSummary(
+    summary = segmented.records | "Summarise" >> WriteSummary(
         job.writer,
         failures=written,
         shards=shards,
@@ -56,3 +56,4 @@ def build(root: beam.Pipeline, job: Job) -> None:
         unpaired_truth=locations.unpaired_truth,
         seconds=segmented.seconds,
     )
+    _ = summary | "CleanUp" >> RemoveSpool(job.writer.output)

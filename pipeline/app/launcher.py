@@ -1,5 +1,6 @@
 """From a command line to a finished job and an exit status."""
 
+import itertools
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
@@ -17,11 +18,12 @@ from pipeline.app.options import JobOptions, parse_options
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.stages import storage
+from pipeline.stages.archives.spool import SPOOL_FOLDER
 from pipeline.stages.engines.load import check_backend
 from pipeline.stages.modelfolder import ModelFolder, open_model
 from pipeline.stages.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
 from pipeline.stages.segment import SegmentSettings
-from pipeline.stages.sources import Source, holds_something, parse_sources
+from pipeline.stages.sources import Source, holds_something, parse_sources, parse_truths
 from pipeline.stages.tally import ProgressSender
 
 DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
@@ -113,19 +115,14 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         OptionError: something isn't.
     """
     model = open_model(options.model, precision=options.precision)
-    pictures = parse_sources(options.input, "--input")
-    truths = [
-        Source(truth.kind, truth.uri, picture.prefix)
-        for truth, picture in zip(
-            (parse_sources([text], "--ground_truth")[0] for text in options.ground_truth), pictures, strict=False
-        )
-    ]
+    groups = parse_sources(options.input, "--input")
+    truths = parse_truths(options.ground_truth, groups)
     ignore_label = model.spec.ignore_label if options.ignore_label is None else options.ignore_label
     label_map = LabelMap.parse(options.label_map) if options.label_map is not None else model.spec.labels()
     label_map.check(model.spec.num_classes, ignore_label)
-    for source, text in zip(pictures, options.input, strict=True):
+    for group, text in zip(groups, options.input, strict=True):
         try:
-            if not holds_something(source):
+            if not any(map(holds_something, group)):
                 raise OptionError(f"--input {text}: holds no picture")
         except OSError as error:
             raise OptionError(f"--input {text}: can't be listed: {error.strerror or error}") from error
@@ -136,6 +133,10 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         except StorageError as error:
             raise OptionError(f"--output: {error}") from error
     settings = SegmentSettings(model.spec, model.digest, label_map, ignore_label, output, options.max_pixels)
+    spool = storage.join(output, SPOOL_FOLDER)
+    pictures, truths = (
+        [replace(source, spool=spool) for source in sources] for sources in (itertools.chain(*groups), truths)
+    )
     return model, settings, pictures, truths
 
 

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from pipeline.core.records import Failure, FileRef, Located
+from pipeline.stages.archives.spool import SPOOL_FOLDER
 from pipeline.stages.engines.load import load_engine, usable_cores
 from pipeline.stages.modelfolder import ModelFolder
 from pipeline.stages.pool import BatchWindow
 from pipeline.stages.segment import Segmenter, SegmentSettings
 from pipeline.stages.sources import Ignored, Listed, Source, list_source
-from pipeline.stages.storage import list_files
+from pipeline.stages.storage import join, list_files
 from pipeline.stages.wording import bytes_text, duration_text, rate_text
 
 SAMPLE_PICTURES = 256
@@ -91,6 +92,21 @@ def make_plan(
         EngineError: the engine can't run.
         OSError: a source can't be listed.
     """
+    with tempfile.TemporaryDirectory(prefix="maskbeam-plan-") as folder:
+        pictures, truths = (
+            [replace(source, spool=join(folder, SPOOL_FOLDER)) for source in sources] for sources in (pictures, truths)
+        )
+        return _make_plan(model, backend, batch_size, replace(settings, output=folder), pictures, truths)
+
+
+def _make_plan(
+    model: ModelFolder,
+    backend: str,
+    batch_size: int,
+    settings: SegmentSettings,
+    pictures: Sequence[Source],
+    truths: Sequence[Source],
+) -> Plan:
     start = time.perf_counter()
     # The pictures with the lowest checksums of their ids: the same ones every time, from all over the archive.
     sample: list[tuple[int, int, Listed]] = []
@@ -111,9 +127,11 @@ def make_plan(
         Located(listed.image_id, listed.file, masks.get(listed.pairing_key, listed.truth)) for _, _, listed in sample
     ]
     cores = usable_cores()
-    with tempfile.TemporaryDirectory(prefix="maskbeam-plan-") as folder, ThreadPoolExecutor(cores + 1) as executor:
-        segmenter = Segmenter(replace(settings, output=folder), load_engine(model, backend, cores))
-        sampled, failed, mask_bytes, sample_s = _segment(segmenter, executor, located, batch_size, cores, folder)
+    with ThreadPoolExecutor(cores + 1) as executor:
+        segmenter = Segmenter(settings, load_engine(model, backend, cores))
+        sampled, failed, mask_bytes, sample_s = _segment(
+            segmenter, executor, located, batch_size, cores, settings.output
+        )
     return Plan(count, ignored, source_bytes, listing_s, sampled, failed, sample_s, cores, mask_bytes)
 
 

@@ -22,6 +22,7 @@ from pipeline.core.totals import cells_of
 from pipeline.stages import storage
 from pipeline.stages.encode import encode_mask, palette_of
 from pipeline.stages.engines.base import Engine, input_batch
+from pipeline.stages.reading import FileReader
 
 # What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
 _NAME_FAULTS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST))
@@ -99,7 +100,7 @@ class Segmenter:
         self._settings = settings
         self._settings_digest = settings.digest()
         self._engine = engine
-        self._read = read or read_file
+        self._read = read or FileReader(settings.output)
         self._palette = palette_of([spec.color for spec in settings.spec.classes][:256])
         self._scratch = None if storage.is_remote(settings.output) else storage.join(settings.output, "_progress/tmp")
 
@@ -241,11 +242,6 @@ class Segmenter:
             error.message,
             fingerprint(picture, self._settings_digest),
         )
-
-
-def read_file(file: FileRef) -> bytes:
-    """Reads a plain file's bytes."""
-    return storage.read_bytes(file.uri)
 
 
 @contextmanager

@@ -1,18 +1,19 @@
 """From what stands behind `--input` to named files. Only names and sizes are read here, never pictures."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
 from pipeline.stages import storage
+from pipeline.stages.archives.listing import ARCHIVE_ENDINGS, Entry, NoPictures, list_archive
 from pipeline.stages.manifest import MANIFEST_ENDINGS, read_manifest
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
-_LATER_KINDS = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +21,16 @@ class Source:
     """One parsed `--input` or `--ground_truth`.
 
     Args:
-        kind: `folder`, `glob` or `manifest`.
+        kind: `folder`, `glob`, `archive` or `manifest`.
         uri: absolute path, URI or pattern.
         prefix: what stands before every id, "" for a lone source.
+        spool: where pictures are laid down that can't be read by range, None while names alone are wanted.
     """
 
     kind: str
     uri: str
     prefix: str = ""
+    spool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Ignored:
     files: int
 
 
-def parse_sources(texts: Sequence[str], option: str) -> list[Source]:
+def parse_sources(texts: Sequence[str], option: str) -> list[list[Source]]:
     """Parses all sources of an option and gives them their prefixes.
 
     Args:
@@ -71,22 +74,50 @@ def parse_sources(texts: Sequence[str], option: str) -> list[Source]:
         option: `--input` or `--ground_truth`, for messages.
 
     Returns:
-        A source a text; with several, each id is prefixed by its source's base name.
+        The sources of each text: one, or for a glob that matches archives one an archive. Where there are several in
+        all, each id is prefixed by its source's base name.
 
     Raises:
         OptionError: a source isn't there or is of no known kind, or two have the same base name.
     """
-    sources = [_parse(text, option) for text in texts]
+    groups = [_parse(text, option) for text in texts]
+    sources = [source for group in groups for source in group]
     if len(sources) == 1:
-        return sources
+        return groups
     prefixes = [_prefix(source) for source in sources]
-    for prefix in prefixes:
-        if prefixes.count(prefix) > 1:
-            raise OptionError(f"{option}: two sources have the base name {prefix!r}; their ids would collide")
-    return [Source(source.kind, source.uri, prefix) for source, prefix in zip(sources, prefixes, strict=True)]
+    repeated = next((prefix for prefix, count in Counter(prefixes).items() if count > 1), None)
+    if repeated is not None:
+        raise OptionError(f"{option}: two sources have the base name {repeated!r}; their ids would collide")
+    return [[replace(source, prefix=_prefix(source)) for source in group] for group in groups]
 
 
-def _parse(text: str, option: str) -> Source:
+def parse_truths(texts: Sequence[str], pictures: Sequence[Sequence[Source]]) -> list[Source]:
+    """Parses the sources of masks and gives them the prefixes of the pictures that they belong to.
+
+    Args:
+        texts: `--ground_truth` as written, none or as many as `--input`.
+        pictures: what `parse_sources` made of `--input`.
+
+    Returns:
+        The sources of masks. Several archives behind one `--input` take as many behind its `--ground_truth`, in the
+        order of their names.
+
+    Raises:
+        OptionError: a source isn't there or is of no known kind, or archives and their masks differ in number.
+    """
+    truths: list[Source] = []
+    for text, group in zip(texts, pictures, strict=False):
+        found = _parse(text, "--ground_truth")
+        if len(group) == 1:
+            truths += [replace(truth, prefix=group[0].prefix) for truth in found]
+        elif len(found) == len(group):
+            truths += [replace(truth, prefix=picture.prefix) for truth, picture in zip(found, group, strict=True)]
+        else:
+            raise OptionError(f"--ground_truth {text}: {len(found)} sources of masks for {len(group)} archives")
+    return truths
+
+
+def _parse(text: str, option: str) -> list[Source]:
     if not text:
         raise OptionError(f"{option}: an empty source")
     if "://" in text and not text.startswith((*storage.REMOTE_SCHEMES, "file://")):
@@ -94,32 +125,41 @@ def _parse(text: str, option: str) -> Source:
     uri = storage.absolute(text)
     if text.startswith("tfds:") or re.search(r"\.tfrecords?\b", storage.base_name(text).lower()):
         raise OptionError(f"{option} {text}: TFRecord and TFDS sources can't be read yet")
-    if _GLOB_CHARACTERS.search(text) and not storage.exists(uri):
-        return Source("glob", uri)
-    if not storage.is_remote(uri) and storage.is_folder(uri):
-        return Source("folder", uri)
     lower = uri.lower()
-    if lower.endswith(_LATER_KINDS):
-        raise OptionError(f"{option} {text}: archives can't be read yet")
-    if lower.endswith(MANIFEST_ENDINGS):
-        if not storage.exists(uri):
-            raise OptionError(f"{option} {text}: no such file")
-        return Source("manifest", uri)
-    if storage.is_remote(uri) and storage.is_folder(uri):
-        return Source("folder", uri)
-    if not storage.exists(uri):
+    try:
+        if _GLOB_CHARACTERS.search(text) and not storage.exists(uri):
+            if lower.endswith(ARCHIVE_ENDINGS):
+                return [Source("archive", stored.uri) for stored in storage.list_glob(uri)]
+            return [Source("glob", uri)]
+        if not storage.is_remote(uri) and storage.is_folder(uri):
+            return [Source("folder", uri)]
+        there = storage.exists(uri)
+        for kind, endings in (("archive", ARCHIVE_ENDINGS), ("manifest", MANIFEST_ENDINGS)):
+            if there and lower.endswith(endings):
+                return [Source(kind, uri)]
+        if storage.is_remote(uri) and storage.is_folder(uri):
+            return [Source("folder", uri)]
+    except OSError as error:
+        raise OptionError(f"{option} {text}: can't be looked up: {error.strerror or error}") from error
+    if not there:
         raise OptionError(f"{option} {text}: no such file or folder")
     if has_picture_ending(uri):
-        return Source("glob", uri)
-    raise OptionError(f"{option} {text}: neither a folder, a glob, a picture nor a manifest (.csv, .jsonl)")
+        return [Source("glob", uri)]
+    raise OptionError(
+        f"{option} {text}: neither a folder, a glob, a picture, an archive (.tar, .tar.gz, .zip) nor a manifest"
+        " (.csv, .jsonl)"
+    )
 
 
 def _prefix(source: Source) -> str:
-    """The base name of a source: the folder's, the manifest's without its ending, the glob's fixed folder's."""
+    """The base name of a source: the folder's, the file's without its ending, the glob's fixed folder's."""
     if source.kind == "glob":
         return storage.base_name(_fixed_folder(source.uri)) or "root"
     name = storage.base_name(source.uri)
-    return name if source.kind == "folder" else name.rpartition(".")[0]
+    if source.kind == "folder":
+        return name
+    ending = next((ending for ending in ARCHIVE_ENDINGS if name.lower().endswith(ending)), None)
+    return name[: -len(ending)] if ending else name.rpartition(".")[0]
 
 
 def _fixed_folder(pattern: str) -> str:
@@ -145,6 +185,9 @@ def list_source(source: Source) -> Iterator[Listed | Ignored | Failure]:
         for row in read_manifest(source.uri):
             yield row if isinstance(row, Failure) else _named(source, row.image_id, row.image, row.mask, row.columns)
         return
+    if source.kind == "archive":
+        yield from _list_archive(source)
+        return
     is_folder = source.kind == "folder"
     root = source.uri if is_folder else _fixed_folder(source.uri)
     ignored = 0
@@ -155,6 +198,18 @@ def list_source(source: Source) -> Iterator[Listed | Ignored | Failure]:
         relative = stored.uri[len(root) :].lstrip("/")
         yield _named(source, relative, FileRef(stored.uri, stored.size_bytes, stored.version))
     yield Ignored(ignored)
+
+
+def _list_archive(source: Source) -> Iterator[Listed | Ignored | Failure]:
+    for item in list_archive(source.uri, source.spool):
+        if isinstance(item, Entry):
+            yield _named(source, item.name, item.file, item.truth)
+        elif isinstance(item, NoPictures):
+            yield Ignored(item.members)
+        else:
+            image_id = f"{source.prefix}/{item.name}" if source.prefix and item.name else item.name
+            uri = f"{source.uri}!{item.name}" if item.name else source.uri
+            yield Failure(_shown(image_id), _shown(uri), "locate", item.error_type, item.message)
 
 
 def _named(
@@ -168,8 +223,13 @@ def _named(
     fault = unsafe_name(image_id)
     if fault is None:
         return Listed(image_id, file, truth, columns)
-    shown, uri = (text.encode("utf-8", "backslashreplace").decode() for text in (image_id, file.display_uri))
-    return Failure(shown, uri, "locate", "UnsafeName", f"the name {fault}; no output can bear it")
+    message = f"the name {fault}; no output can bear it"
+    return Failure(_shown(image_id), _shown(file.display_uri), "locate", "UnsafeName", message)
+
+
+def _shown(name: str) -> str:
+    """A name that can be written as UTF-8: bytes that are none stand as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def unsafe_name(image_id: str) -> str | None:

@@ -6,6 +6,7 @@ renamed; a bucket's object appears when it is closed.
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from apache_beam.io.filesystem import FileMetadata
 
 REMOTE_SCHEMES = ("gs://", "s3://")
+_PIECE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,61 @@ def list_glob(pattern: str) -> Iterator[StoredFile]:
             yield _local_file(path)
 
 
+def read_range(uri: str, offset: int, length: int) -> bytes:
+    """Reads a part of a file.
+
+    Args:
+        uri: absolute path or URI.
+        offset: where the part begins.
+        length: how many bytes are wanted.
+
+    Returns:
+        The part; shorter where the file ends.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if is_remote(uri):
+        from apache_beam.io.filesystem import CompressionTypes
+        from apache_beam.io.filesystems import FileSystems
+
+        with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+            remote.seek(offset)
+            return bytes(remote.read(length))
+    parts: list[bytes] = []
+    with open(uri, "rb", buffering=0) as file:
+        file.seek(offset)
+        while length > 0:
+            part = file.read(length)
+            if not part:
+                break
+            parts.append(part)
+            length -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_pieces(uri: str) -> Iterator[bytes]:
+    """Reads a whole file a piece at a time, so that memory holds no more than one of them.
+
+    Args:
+        uri: absolute path or URI.
+
+    Yields:
+        Pieces of at most `_PIECE_BYTES` in their order.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    offset = 0
+    while True:
+        piece = read_range(uri, offset, _PIECE_BYTES)
+        if piece:
+            yield piece
+        if len(piece) < _PIECE_BYTES:
+            return
+        offset += len(piece)
+
+
 def stat_file(uri: str) -> StoredFile:
     """Looks one file up.
 
@@ -212,6 +269,20 @@ def delete(uri: str) -> None:
 
     if FileSystems.exists(uri):
         FileSystems.delete([uri])
+
+
+def delete_folder(folder: str) -> None:
+    """Deletes everything below a folder or prefix; none there is no fault.
+
+    Raises:
+        OSError: something there can't be deleted.
+    """
+    if not is_remote(folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+        return
+    for stored in list_files(folder):
+        delete(stored.uri)
 
 
 def check_writable(folder: str) -> None:

@@ -10,6 +10,7 @@ from apache_beam.transforms.combiners import Count
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.totals import Totals
 from pipeline.stages import tables
+from pipeline.stages.archives.spool import remove_spool
 from pipeline.stages.results import ResultsWriter, WrittenFailures
 from pipeline.transforms import coders
 from pipeline.transforms.totals import SumTotalsFn
@@ -139,6 +140,23 @@ class WriteSummary(beam.PTransform[Any, Any]):
             groups=AsDict(groups),
         )
         return summary
+
+
+class RemoveSpool(beam.PTransform[Any, Any]):
+    """Removes what was unpacked on the way, once the results stand; takes what `WriteSummary` emits.
+
+    Args:
+        output: the job's absolute folder or bucket prefix.
+    """
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self._output = output
+
+    def expand(self, summary: PCollection[dict[str, Any]]) -> PCollection[None]:
+        output = self._output
+        removed: PCollection[None] = summary | "RemoveSpool" >> beam.Map(lambda _: remove_spool(output))
+        return removed
 
 
 def _by_group(record: PictureRecord) -> Iterable[tuple[str, PictureRecord]]:

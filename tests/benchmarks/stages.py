@@ -42,10 +42,10 @@ def thread_ms(call: Callable[[], Any]) -> tuple[float, Any]:
 
 def located(images: Path, masks: Path | None) -> list[Located]:
     """The pictures and their masks, as the job pairs them."""
-    (source,) = parse_sources([str(images)], "--input")
+    ((source,),) = parse_sources([str(images)], "--input")
     truths: dict[str, FileRef] = {}
     if masks:
-        (truth_source,) = parse_sources([str(masks)], "--ground_truth")
+        ((truth_source,),) = parse_sources([str(masks)], "--ground_truth")
         truths = {i.pairing_key: i.file for i in list_source(truth_source) if isinstance(i, Listed)}
     listed = [item for item in list_source(source) if isinstance(item, Listed)]
     return [Located(item.image_id, item.file, truths.get(item.pairing_key)) for item in listed]
