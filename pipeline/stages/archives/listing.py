@@ -18,6 +18,8 @@ LARGEST_MEMBER_BYTES = 1 << 30
 BOMB_BYTES, BOMB_RATIO = 64 << 20, 100
 """A member that unpacks to more than the first and to more than the second times its packed size is refused."""
 
+_PIECE_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -139,7 +141,7 @@ def _unpacked(stream: GunzippedBytes, member: Member) -> bytes | None:
     pieces: list[bytes] = []
     taken = 0
     while taken < member.size_bytes:
-        piece = stream.read_at(member.offset_bytes + taken, min(BOMB_BYTES, member.size_bytes - taken))
+        piece = stream.read_at(member.offset_bytes + taken, min(_PIECE_BYTES, member.size_bytes - taken))
         if not piece:
             break
         pieces.append(piece)
