@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -57,7 +58,7 @@ class _Loaded:
 
     def __init__(self, engine: EngineSettings, settings: SegmentSettings) -> None:
         loaded = load_engine(engine.model, engine.backend, engine.threads)
-        self.segmenter = Segmenter(settings, loaded)
+        self.segmenter = Segmenter(settings, loaded, turn=BoundedSemaphore(engine.threads))
         # One thread more than interpreters: it reads and decodes while the others infer.
         self.executor = ThreadPoolExecutor(engine.threads + 1, "maskbeam")
 
@@ -130,8 +131,8 @@ class SegmentImages(beam.PTransform[Any, Any]):
         self._progress = progress
 
     def expand(self, located: PCollection[Located]) -> Segmented:
-        # A runner would fuse this step with the join before it: work would stay where a key lies, and the progress would
-        # have no total to count towards before the last picture is done.
+        # A runner would fuse this step with the join before it: work would stay where a key lies, and the progress
+        # would have no total to count towards before the last picture is done.
         spread = located | "Spread" >> beam.Reshuffle()
         outputs = spread | beam.ParDo(
             _SegmentDoFn(self._engine, self._settings, self._progress, Shared())
