@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from pipeline.stages.pairing import Grouping
 from pipeline.stages.results import ResultsWriter
 from pipeline.stages.segment import SegmentSettings
 from pipeline.stages.sources import Source
@@ -25,6 +26,7 @@ class Job:
         engine: how a process runs the model.
         writer: where the results go.
         progress: where to tell how far the job is.
+        grouping: how a picture's group is found, None where there are no groups.
     """
 
     pictures: Sequence[Source]
@@ -33,6 +35,7 @@ class Job:
     engine: EngineSettings
     writer: ResultsWriter
     progress: ProgressSender
+    grouping: Grouping | None = None
 
 
 def build(root: beam.Pipeline, job: Job) -> None:
@@ -42,7 +45,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
         root: an empty pipeline.
         job: what to do.
     """
-    locations = root | "Locate" >> LocatePictures(job.pictures, job.truths, job.progress)
+    locations = root | "Locate" >> LocatePictures(job.pictures, job.truths, job.progress, job.grouping)
     segmented = locations.located | "Segment" >> SegmentImages(job.engine, job.settings, job.progress)
     failures = (locations.failures, segmented.failures) | "AllFailures" >> beam.Flatten()
 
@@ -55,5 +58,6 @@ def build(root: beam.Pipeline, job: Job) -> None:
         ignored=locations.ignored,
         unpaired_truth=locations.unpaired_truth,
         seconds=segmented.seconds,
+        grouped=job.grouping is not None,
     )
     _ = summary | "CleanUp" >> RemoveSpool(job.writer.output)

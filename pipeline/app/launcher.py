@@ -21,9 +21,10 @@ from pipeline.stages import storage
 from pipeline.stages.archives.spool import SPOOL_FOLDER
 from pipeline.stages.engines.load import check_backend
 from pipeline.stages.modelfolder import ModelFolder, open_model
+from pipeline.stages.pairing import Grouping
 from pipeline.stages.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
 from pipeline.stages.segment import SegmentSettings
-from pipeline.stages.sources import Source, holds_something, parse_sources, parse_truths
+from pipeline.stages.sources import Source, has_column, holds_something, parse_sources, parse_truths
 from pipeline.stages.tally import ProgressSender
 
 DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
@@ -126,6 +127,9 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
                 raise OptionError(f"--input {text}: holds no picture")
         except OSError as error:
             raise OptionError(f"--input {text}: can't be listed: {error.strerror or error}") from error
+    column = options.group_by
+    if column is not None and not any(has_column(source, column) for source in itertools.chain(*groups)):
+        raise OptionError(f"--group_by {column}: no manifest of --input has such a column")
     output = storage.absolute(options.output)
     if not options.plan:
         try:
@@ -168,6 +172,9 @@ def _run(
 
     threads = options.threads or runner.threads
     writer = ResultsWriter(settings.output, model.spec, options.model, model.digest, _run_info(options, runner.name))
+    grouping = (
+        Grouping(options.group_by, options.group_by_regex) if options.group_by or options.group_by_regex else None
+    )
     with ProgressDisplay() if runner.is_local else nullcontext() as display, _without_traces(runner.is_local):
         job = Job(
             pictures=pictures,
@@ -176,6 +183,7 @@ def _run(
             engine=EngineSettings(model, options.backend, threads, options.batch_size or 1),
             writer=writer,
             progress=display.sender() if display else ProgressSender(None, ""),
+            grouping=grouping,
         )
         root = beam.Pipeline(runner=runner.runner, options=beam_options)
         build(root, job)

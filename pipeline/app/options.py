@@ -1,6 +1,7 @@
 """The options of `python -m pipeline`: parsed strictly, explained in groups, checked before any work."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,8 +18,6 @@ _LATER_OPTIONS = (
     "--overlays",
     "--probabilities",
     "--instances",
-    "--group_by",
-    "--group_by_regex",
     "--pixel_size_m",
     "--existing",
     "--retry_failed",
@@ -38,6 +37,8 @@ class JobOptions:
         label_map: `RAW=CLASS_ID,…`; None for the model's own.
         ignore_label: the raw value that counts for nothing; None for the model's own.
         mode: `auto` or `resize`.
+        group_by: the manifest column that groups pictures; None for none.
+        group_by_regex: the regular expression whose first group, found in the id, groups pictures; None for none.
         max_pixels: larger pictures are refused before they are decoded.
         max_failure_ratio: the share of failures, 0 to 1, above which a job ends with status 3.
         backend: the engine.
@@ -57,6 +58,8 @@ class JobOptions:
     label_map: str | None
     ignore_label: int | None
     mode: str
+    group_by: str | None
+    group_by_regex: str | None
     max_pixels: int
     max_failure_ratio: float
     backend: str
@@ -99,6 +102,8 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
         label_map=values.label_map,
         ignore_label=values.ignore_label,
         mode=values.mode,
+        group_by=values.group_by,
+        group_by_regex=values.group_by_regex,
         max_pixels=values.max_pixels,
         max_failure_ratio=values.max_failure_ratio,
         backend=values.backend,
@@ -157,6 +162,16 @@ def _whole(least: int) -> Any:
         return value
 
     return parse
+
+
+def _regex_with_group(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+    if not groups:
+        raise argparse.ArgumentTypeError(f"{text!r} has no group; put parentheses around what names it")
+    return text
 
 
 def _ratio(text: str) -> float:
@@ -225,6 +240,16 @@ def _parser() -> argparse.ArgumentParser:
         type=_whole(0),
         metavar="VALUE",
         help="mask pixels of this value count for nothing (default: the model's own)",
+    )
+    groups = parser.add_argument_group(
+        "groups: scores and areas for parts of the archive"
+    ).add_mutually_exclusive_group()
+    groups.add_argument("--group_by", metavar="COLUMN", help="group pictures by a column of their manifest")
+    groups.add_argument(
+        "--group_by_regex",
+        type=_regex_with_group,
+        metavar="REGEX",
+        help="group pictures by the regular expression's first group, searched for in the image id",
     )
     pictures = parser.add_argument_group("how pictures are treated")
     pictures.add_argument(

@@ -66,6 +66,18 @@ def read_manifest(uri: str) -> Iterator[ManifestRow | Failure]:
         )
 
 
+def manifest_has_column(uri: str, column: str) -> bool:
+    """Whether a manifest has a column of this name, for JSON lines in any of its rows.
+
+    Raises:
+        OptionError: the file is no such table.
+        OSError: it can't be read.
+    """
+    if uri.lower().endswith(".csv"):
+        return column in (csv.DictReader(_text(uri)).fieldnames or ())
+    return any(column in row for _, row in _rows(uri))
+
+
 def _reference(folder: str, path: str) -> FileRef:
     """Where a path that a manifest names lies; local files are looked up, so that a change of theirs is seen."""
     is_whole = storage.is_remote(path) or os.path.isabs(path) or path.startswith("file://")

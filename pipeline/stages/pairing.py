@@ -1,10 +1,31 @@
 """Joining pictures to their masks by key: a pure function of one key's group."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.core.records import Failure, FileRef, Located
 from pipeline.stages.sources import Listed
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How a picture's group is found: by one of the two.
+
+    Args:
+        column: a manifest's column.
+        regex: a regular expression that is searched for in the id; its first group is the picture's.
+    """
+
+    column: str | None = None
+    regex: str | None = None
+
+    def group_of(self, picture: Listed) -> str:
+        """The picture's group, "" where the manifest's row or the regular expression names none."""
+        if self.column is not None:
+            return dict(picture.columns).get(self.column, "")
+        match = re.search(self.regex or "", picture.image_id)
+        return (match[1] or "") if match else ""
 
 
 @dataclass(slots=True)
@@ -22,13 +43,13 @@ class Paired:
     unpaired_truth: int = 0
 
 
-def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], group_of: str | None = None) -> Paired:
+def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], grouping: Grouping | None = None) -> Paired:
     """Gives each picture its mask.
 
     Args:
         pictures: the listed pictures of one pairing key.
         truths: the masks of the same key, from `--ground_truth`; where there are any they win over a manifest's.
-        group_of: the manifest column whose value is the picture's group.
+        grouping: how a picture's group is found, None where there are no groups.
 
     Returns:
         What is to be done, and what can't be. Of pictures with the same id the first by address is done; each further
@@ -51,7 +72,7 @@ def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], group_of: str | 
             paired.failures.append(Failure(picture.image_id, uri, "truth", "AmbiguousTruth", message))
             continue
         truth = candidates[0] if candidates else picture.truth
-        group = dict(picture.columns).get(group_of, "") if group_of else ""
+        group = grouping.group_of(picture) if grouping else ""
         paired.located.append(Located(picture.image_id, picture.file, truth, group))
     if not seen:
         paired.unpaired_truth = len(candidates)

@@ -10,7 +10,7 @@ from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
 from pipeline.stages import storage
 from pipeline.stages.archives.listing import ARCHIVE_ENDINGS, Entry, NoPictures, list_archive
-from pipeline.stages.manifest import MANIFEST_ENDINGS, read_manifest
+from pipeline.stages.manifest import MANIFEST_ENDINGS, manifest_has_column, read_manifest
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
@@ -259,3 +259,8 @@ def unsafe_name(image_id: str) -> str | None:
 def holds_something(source: Source) -> bool:
     """Whether a source names at least one picture; reads no further than the first."""
     return any(not isinstance(item, Ignored) for item in list_source(source))
+
+
+def has_column(source: Source, column: str) -> bool:
+    """Whether a source is a manifest with a column of this name."""
+    return source.kind == "manifest" and manifest_has_column(source.uri, column)

@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 
 from pipeline.core.records import Failure, FileRef, Located
-from pipeline.stages.pairing import pair
+from pipeline.stages.pairing import Grouping, pair
 from pipeline.stages.sources import Ignored, Listed, Source, list_source
 from pipeline.stages.tally import ProgressSender
 from pipeline.transforms import coders
@@ -47,9 +47,9 @@ def _candidates(element: tuple[int, Source]) -> Iterator[Any]:
 class _PairDoFn(beam.DoFn):
     """Joins the candidates of one key."""
 
-    def __init__(self, progress: ProgressSender, group_column: str | None) -> None:
+    def __init__(self, progress: ProgressSender, grouping: Grouping | None) -> None:
         self._progress = progress
-        self._group_column = group_column
+        self._grouping = grouping
 
     def process(self, element: tuple[str, Iterable[_Candidate]]) -> Iterator[Any]:
         pictures, truths = [], []
@@ -59,7 +59,7 @@ class _PairDoFn(beam.DoFn):
                 pictures.append(listed)
             else:
                 truths.append(listed.truth or listed.file)
-        paired = pair(pictures, truths, self._group_column)
+        paired = pair(pictures, truths, self._grouping)
         self._progress.located(len(paired.located))
         yield from paired.located
         for failure in paired.failures:
@@ -78,7 +78,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
         pictures: parsed sources of pictures.
         truths: parsed sources of masks, in the order of `pictures`, or none.
         progress: where to tell how many were found.
-        group_column: the manifest column that groups pictures, None for none.
+        grouping: how a picture's group is found, None where there are no groups.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class LocatePictures(beam.PTransform[Any, Any]):
         pictures: Sequence[Source],
         truths: Sequence[Source],
         progress: ProgressSender,
-        group_column: str | None = None,
+        grouping: Grouping | None = None,
     ) -> None:
         super().__init__()
         self._sources = [(_PICTURE, source) for source in pictures] + [(_TRUTH, source) for source in truths]
         self._progress = progress
-        self._group_column = group_column
+        self._grouping = grouping
 
     def expand(self, pbegin: PBegin) -> Locations:
         listed = (
@@ -107,7 +107,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
             listed.candidates
             | "JoinByKey" >> beam.GroupByKey()
             | "Pair"
-            >> beam.ParDo(_PairDoFn(self._progress, self._group_column))
+            >> beam.ParDo(_PairDoFn(self._progress, self._grouping))
             .with_outputs("failures", "unpaired_truth", main="located")
             .with_output_types(Located)
         )
