@@ -1,0 +1,235 @@
+"""Engines: the same bits for any batch and any number of threads, and a self-test that stops a broken one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pipeline.core.errors import EngineError, OptionError
+from pipeline.core.spec import ModelSpec
+from pipeline.stages.engines import load
+from pipeline.stages.engines.base import Batch, Engine, Logits, input_batch, self_test
+from pipeline.stages.engines.litert import LiteRTEngine
+from pipeline.stages.engines.load import check_backend, load_engine
+from pipeline.stages.modelfolder import ModelFolder, carried_names, open_model
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module", params=["tiny", "shapes"])
+def model(request: pytest.FixtureRequest, tiny_model: Path) -> ModelFolder:
+    if request.param == "tiny":
+        return open_model(str(tiny_model))
+    if request.param not in carried_names():
+        pytest.skip(f"the model {request.param} is not carried")
+    return open_model(request.param)
+
+
+def noise(spec: ModelSpec, count: int) -> npt.NDArray[np.uint8]:
+    shape = (count, spec.height, spec.width, spec.channels)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+def test_the_same_bits_for_any_batch_size(model: ModelFolder, batch_size: int) -> None:
+    engine, pictures = load_engine(model, "litert", 1), noise(model.spec, 9)
+    alone = np.concatenate([engine.logits(pictures[k : k + 1]) for k in range(9)])
+    together = np.concatenate([engine.logits(pictures[k : k + batch_size]) for k in range(0, 9, batch_size)])
+    assert alone.dtype == np.float32
+    assert alone.shape[0] == 9
+    assert alone.shape[3] == model.spec.num_classes
+    assert alone.tobytes() == together.tobytes()
+
+
+def test_the_same_bits_from_many_threads_and_changing_batch_sizes(model: ModelFolder) -> None:
+    engine, pictures = load_engine(model, "litert", 2), noise(model.spec, 12)
+    expected = [engine.logits(pictures[k : k + 1])[0].tobytes() for k in range(12)]
+    parts = [(first, first + size) for size in (1, 3, 4) for first in range(0, 12, size)]
+    with ThreadPoolExecutor(4) as executor:
+        for (first, last), logits in zip(
+            parts, executor.map(lambda part: engine.logits(pictures[slice(*part)]), parts), strict=True
+        ):
+            assert [each.tobytes() for each in logits] == expected[first:last]
+
+
+def test_a_later_run_leaves_earlier_logits_alone(model: ModelFolder) -> None:
+    engine, pictures = load_engine(model, "litert", 1), noise(model.spec, 2)
+    first = engine.logits(pictures[:1])
+    kept = first.copy()
+    engine.logits(pictures[1:])
+    assert np.array_equal(first, kept)
+
+
+def test_the_tiny_model_gives_back_its_input(tiny_model: Path) -> None:
+    spec = open_model(str(tiny_model)).spec
+    pictures = noise(spec, 2)
+    logits = load_engine(open_model(str(tiny_model)), "auto", 1).logits(pictures)
+    assert np.allclose(logits, pictures / 255.0, atol=1e-6)
+
+
+def test_no_more_interpreters_than_threads(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.stages.engines import litert
+
+    made, at_work, most = [0], [0], [0]
+    lock = threading.Lock()
+
+    class Slow:
+        def __init__(self, _: bytes) -> None:
+            made[0] += 1
+
+        def run(self, batch: Batch) -> Logits:
+            with lock:
+                at_work[0] += 1
+                most[0] = max(most[0], at_work[0])
+            threading.Event().wait(0.01)
+            with lock:
+                at_work[0] -= 1
+            return batch.astype(np.float32)
+
+    monkeypatch.setattr(litert, "_Runner", Slow)
+    engine, batch = LiteRTEngine(b"", 2), np.zeros((1, 2, 2, 3), np.uint8)
+    with ThreadPoolExecutor(6) as executor:
+        list(executor.map(lambda _: engine.logits(batch), range(24)))
+    assert (made[0], most[0]) == (2, 2)
+
+
+def test_a_batch_that_breaks_leaves_the_engine_usable(tiny_model: Path) -> None:
+    engine = load_engine(open_model(str(tiny_model)), "litert", 1)
+    good = np.full((1, 32, 32, 3), 7, np.uint8)
+    before = engine.logits(good)
+    for bad in (np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 32, 32), np.uint8)):
+        with pytest.raises((ValueError, RuntimeError)):
+            engine.logits(bad)
+    assert np.array_equal(engine.logits(good), before)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x1c\x00\x00\x00TFL3" + b"\0" * 64])
+def test_a_file_that_is_no_model_is_an_engine_fault(tiny_model: Path, content: bytes) -> None:
+    with pytest.raises(EngineError, match="can't load the model"):
+        LiteRTEngine(content, 1).logits(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_float_models_get_the_range_of_their_metadata(tiny_model: Path) -> None:
+    spec = open_model(str(tiny_model)).spec
+    pictures = [np.full((2, 2, 3), value, np.uint8) for value in (0, 51, 255)]
+    assert input_batch(pictures, spec).dtype == np.uint8
+    batch = input_batch(pictures, replace(spec, dtype="float32", value_range=(-1.0, 1.0)))
+    assert batch.dtype == np.float32
+    assert np.allclose(batch[:, 0, 0, 0], [-1.0, -0.6, 1.0])
+
+
+class Fake:
+    """An engine that answers whatever a function of the batch says."""
+
+    def __init__(self, answer: Callable[[Batch], Logits]) -> None:
+        self.logits = answer
+
+
+def zeros(batch: Batch, classes: int = 3) -> Logits:
+    return np.zeros((*batch.shape[:3], classes), np.float32)
+
+
+def fails(_: Batch) -> Logits:
+    raise RuntimeError("no such operation")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (fails, "fails on a plain picture: no such operation"),
+        (lambda batch: zeros(batch, 2), "the metadata promises 3 classes"),
+        (lambda batch: zeros(batch)[0], "the metadata promises 3 classes"),
+        (lambda batch: zeros(batch).repeat(2, axis=0), "the metadata promises 3 classes"),
+        (lambda batch: zeros(batch) + np.float32("nan"), "not finite"),
+        (lambda batch: zeros(batch) / (1 - batch.max() // 255), "not finite"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*encountered in divide:RuntimeWarning")
+def test_the_self_test_stops_a_broken_engine(tiny_model: Path, answer: Callable[[Batch], Logits], said: str) -> None:
+    engine: Engine = Fake(answer)
+    with pytest.raises(EngineError, match=said):
+        self_test(engine, open_model(str(tiny_model)).spec)
+
+
+def test_the_self_test_passes_a_sound_engine(tiny_model: Path) -> None:
+    self_test(Fake(zeros), open_model(str(tiny_model)).spec)
+
+
+def test_a_model_of_other_size_than_its_metadata_is_stopped(tiny_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    metadata = json.loads((folder / "metadata.json").read_text("utf-8"))
+    metadata["classes"].append({"class_id": 3, "name": "white", "color": "#ffffff"})
+    (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    with pytest.raises(EngineError, match="promises 4 classes"):
+        load_engine(open_model(str(folder)), "auto", 1)
+
+
+def test_a_backend_without_its_file_or_package_is_refused_before_work(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    check_backend(open_model(str(folder)), "litert", is_here=True)
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda _: None)
+    check_backend(open_model(str(folder)), "tensorflow", is_here=False)
+    with pytest.raises(OptionError, match=r"pip install 'maskbeam\[train\]'"):
+        check_backend(open_model(str(folder)), "tensorflow", is_here=True)
+    (folder / "model.keras").unlink()
+    with pytest.raises(OptionError, match=r"needs model\.keras"):
+        check_backend(open_model(str(folder)), "tensorflow", is_here=False)
+
+
+def test_litert_starts_without_a_word_and_without_tensorflow(tiny_model: Path) -> None:
+    program = f"""
+        import sys
+        sys.modules["tensorflow"] = sys.modules["keras"] = None
+        import numpy as np
+        from pipeline.stages.engines.load import load_engine
+        from pipeline.stages.modelfolder import open_model
+        engine = load_engine(open_model({str(tiny_model)!r}), "auto", 2)
+        print(engine.logits(np.zeros((2, 32, 32, 3), np.uint8)).shape, file=sys.stderr)
+    """
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "(2, 32, 32, 3)\n"
+
+
+def test_only_the_greeting_is_kept_from_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    from pipeline.stages.engines.quiet import without_greeting
+
+    def speak_and_fail() -> None:
+        with without_greeting(b"INFO: hello"):
+            os.write(2, b"before\nINFO: hello, world\nafter\n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        speak_and_fail()
+    os.write(2, b"INFO: hello again\n")
+    assert capfd.readouterr().err == "before\nafter\nINFO: hello again\n"
+
+
+def test_tensorflow_gives_the_same_masks(tiny_model: Path) -> None:
+    pytest.importorskip("tensorflow")
+    model = open_model(str(tiny_model))
+    engine, pictures = load_engine(model, "tensorflow", 1), noise(model.spec, 5)
+    assert np.allclose(engine.logits(pictures), load_engine(model, "litert", 1).logits(pictures), atol=1e-6)
+
+
+def test_a_keras_file_that_is_none_is_an_engine_fault(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (folder / "model.keras").write_bytes(b"garbage")
+    with pytest.raises(EngineError, match=r"model\.keras can't be loaded"):
+        load_engine(open_model(str(folder)), "tensorflow", 1)

@@ -1,0 +1,174 @@
+"""Local storage: whole files under final names or none, listing in order, and addresses in one form."""
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import StorageError
+from pipeline.stages import storage
+
+
+def names_below(folder: Path) -> list[str]:
+    return [str(Path(stored.uri).relative_to(folder)) for stored in storage.list_files(str(folder))]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("/a/b/", "/a/b"),
+        ("/a/../b", "/b"),
+        ("file:///a/b", "/a/b"),
+        ("gs://bucket/a/", "gs://bucket/a"),
+        ("s3://bucket/a//b", "s3://bucket/a//b"),
+    ],
+)
+def test_addresses_come_in_one_form(text: str, address: str) -> None:
+    assert storage.absolute(text) == address
+
+
+def test_relative_and_home_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert storage.absolute("a/b") == str(tmp_path / "a" / "b")
+    assert storage.absolute("~/a") == str(tmp_path / "home" / "a")
+
+
+def test_names_are_joined_and_taken_apart() -> None:
+    assert storage.join("/a/", "b", "c.png") == "/a/b/c.png"
+    assert storage.join("/", "b") == "//b" or storage.join("/", "b") == "/b"
+    assert storage.join("gs://bucket", "b") == "gs://bucket/b"
+    assert storage.base_name("/a/b/") == "b"
+    assert storage.base_name("gs://bucket/c.png") == "c.png"
+
+
+def test_what_is_written_is_read_back_and_makes_its_folders(tmp_path: Path) -> None:
+    uri = str(tmp_path / "new" / "deep" / "file.bin")
+    storage.write_bytes(uri, b"first")
+    storage.write_bytes(uri, b"second")
+    assert storage.read_bytes(uri) == b"second"
+    assert files_in(tmp_path) == ["file.bin"]
+
+
+def test_a_scratch_folder_holds_what_is_not_whole_yet(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    storage.write_bytes(str(tmp_path / "out" / "file.bin"), b"data", str(scratch))
+    assert files_in(tmp_path / "out") == ["file.bin"]
+    assert scratch.is_dir()
+    assert files_in(scratch) == []
+
+
+def test_a_write_that_breaks_leaves_what_was_there_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"before")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_bytes(str(path), b"after")
+    assert path.read_bytes() == b"before"
+    assert files_in(tmp_path) == ["file.bin"]
+
+
+def test_many_writers_of_one_name_leave_one_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.bin"
+    contents = [bytes([number]) * 200_000 for number in range(8)]
+    threads = [threading.Thread(target=storage.write_bytes, args=(str(path), content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in contents
+    assert files_in(tmp_path) == ["file.bin"]
+
+
+def test_listing_goes_through_folders_in_order_of_names(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.png", "a.png", "c/d/e.png", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"12345")
+    assert names_below(tmp_path) == [".hidden.png", "a.png", "b/1.png", "b/2.png", "c/d/e.png"]
+    assert {stored.size_bytes for stored in storage.list_files(str(tmp_path))} == {5}
+
+
+def test_links_to_files_are_listed_and_links_to_folders_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "far.png").write_bytes(b"far away")
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "elsewhere" / "far.png")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    assert names_below(tmp_path / "in") == ["link.png"]
+    assert next(storage.list_files(str(tmp_path / "in"))).size_bytes == len(b"far away")
+
+
+def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert names_below(tmp_path) == []
+    assert list(storage.list_glob(str(tmp_path / "*.png"))) == []
+
+
+def test_globs_match_names_and_any_number_of_folders(tmp_path: Path) -> None:
+    for name in ("1.png", "2.jpg", "deep/3.png", "deep/deeper/4.png", ".5.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+
+    def found(pattern: str) -> list[str]:
+        return [str(Path(stored.uri).relative_to(tmp_path)) for stored in storage.list_glob(str(tmp_path / pattern))]
+
+    assert found("*.png") == [".5.png", "1.png"]
+    assert found("[12].*") == ["1.png", "2.jpg"]
+    assert found("deep/?.png") == ["deep/3.png"]
+    assert found("**/*.png") == [".5.png", "1.png", "deep/3.png", "deep/deeper/4.png"]
+    assert found("*.tif") == []
+
+
+def test_a_version_changes_with_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    before = storage.stat_file(str(path))
+    os.utime(path, ns=(1, 1))
+    after = storage.stat_file(str(path))
+    assert before.version != after.version
+    assert before.size_bytes == after.size_bytes
+    with pytest.raises(FileNotFoundError):
+        storage.stat_file(str(tmp_path / "none.png"))
+
+
+def test_deleting_and_looking(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"")
+    assert storage.exists(str(path))
+    assert storage.is_folder(str(tmp_path))
+    assert not storage.is_folder(str(path))
+    storage.delete(str(path))
+    storage.delete(str(path))
+    assert not storage.exists(str(path))
+
+
+def test_an_output_is_proven_writable_and_left_clean(tmp_path: Path) -> None:
+    storage.check_writable(str(tmp_path / "new" / "out"))
+    assert (tmp_path / "new" / "out").is_dir()
+    assert files_in(tmp_path) == []
+
+
+def test_an_output_below_a_file_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for folder in ("file", "file/out"):
+        with pytest.raises(StorageError, match="can't be written"):
+            storage.check_writable(str(tmp_path / folder))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_forbidden_output_is_not_writable(tmp_path: Path) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(StorageError, match="Permission denied"):
+        storage.check_writable(str(tmp_path / "out"))
