@@ -61,7 +61,9 @@ def _add_train(commands: Any) -> None:
     data.add_argument("--test_fraction", type=float, metavar="X", help="share kept for the scores at the end")
     net = train.add_argument_group("network")
     net.add_argument("--preset", metavar="NAME", help="residual or chapter")
-    net.add_argument("--mode", choices=("resize",), help="the whole picture at the model's size")
+    net.add_argument(
+        "--mode", type=_mode, default="resize", metavar="resize", help="the whole picture at the model's size"
+    )
     net.add_argument("--image_size", type=_image_size, metavar="N|HxW", help="the model's input, px")
     net.add_argument("--width", type=int, metavar="N", help="filters of the first level")
     net.add_argument("--depth", type=int, metavar="N", help="how often the picture is halved")
@@ -95,6 +97,12 @@ def _add_train(commands: Any) -> None:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
+
+
+def _mode(text: str) -> str:
+    if text != "resize":
+        raise OptionError(f"--mode {text}: training takes resize, the whole picture at the model's size")
+    return text
 
 
 def _image_size(text: str) -> tuple[int, int]:

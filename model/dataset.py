@@ -105,6 +105,13 @@ class PairStore:
         image = np.frombuffer(data, np.uint8, split).reshape(self._image_shape)
         return image, np.frombuffer(data, np.uint16, offset=split).reshape(self._mask_shape)
 
+    def class_px(self, indices: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.int64]:
+        """The pixels of every class in some of the pairs, ignored ones left out, (num_classes,) int64."""
+        counts = np.zeros(num_classes + 1, np.int64)
+        for index in indices:
+            counts += np.bincount(self[int(index)][1].ravel(), minlength=num_classes + 1)
+        return counts[:num_classes]
+
 
 @dataclass(slots=True)
 class PreparedData:
@@ -112,12 +119,10 @@ class PreparedData:
 
     Attributes:
         store: the usable pairs.
-        class_px: (num_classes,) int64, pixels of every class at the model's size.
         left_out: a line a picture that could not be read or decoded.
     """
 
     store: PairStore
-    class_px: npt.NDArray[np.int64]
     left_out: list[str]
 
 
@@ -145,7 +150,7 @@ def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: in
             return error
         return resize_image(image, height, width), resize_mask_nearest(mask, height, width)
 
-    found = PreparedData(PairStore(height, width, channels), np.zeros(labels.num_classes, np.int64), [])
+    found = PreparedData(PairStore(height, width, channels), [])
     for pair, result in _in_order(pairs, work):
         if isinstance(result, PictureError):
             line = f"{pair.pair_id}: {result.message}"
@@ -156,7 +161,6 @@ def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: in
             continue
         image, mask = result
         found.store.append(pair.pair_id, image, mask)
-        found.class_px += np.bincount(mask.ravel(), minlength=labels.num_classes + 1)[: labels.num_classes]
     if not len(found.store):
         raise OptionError(f"not one picture of the data set can be used, {found.left_out[0]}")
     return found

@@ -1,10 +1,11 @@
 """From a trained network to the files of a model folder, each held against Keras on real pictures."""
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ def export_network(
     """
     if keras.backend.backend() != "tensorflow":
         raise OptionError("the export to LiteRT needs TensorFlow: run `export` with KERAS_BACKEND=tensorflow")
-    plain = _in_float32(network, config)
-    fast = rewrite_for_inference(plain, config)
+    with _float32():
+        plain = _copied(network, config)
+        fast = rewrite_for_inference(plain, config)
     contents = {KERAS_MODEL_FILE: _keras_bytes(plain), FLOAT_MODEL_FILE: _convert(fast, None)}
     if calibration:
         contents[INT8_MODEL_FILE] = _convert(fast, calibration)
@@ -134,21 +136,27 @@ def compare(
     return {"pictures": len(probes), "equal_pixels": round(share, 6), "global_mean_iou_difference": difference}
 
 
-def _in_float32(network: keras.Model, config: NetworkConfig) -> keras.Model:
-    """The network with all its work in float32, whatever it was trained in."""
+@contextlib.contextmanager
+def _float32() -> Iterator[None]:
+    """Builds networks whose work is all in float32, whatever training was done in."""
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("float32")
     try:
-        plain = build_network(config)
+        yield
     finally:
         keras.mixed_precision.set_dtype_policy(policy)
-    plain.set_weights(network.get_weights())
-    return plain
+
+
+def _copied(network: keras.Model, config: NetworkConfig) -> keras.Model:
+    copy = build_network(config)
+    copy.set_weights(network.get_weights())
+    return copy
 
 
 def keras_file(network: keras.Model, config: NetworkConfig) -> bytes:
     """The `model.keras` of a trained network: float32, without the optimizer's state."""
-    return _keras_bytes(_in_float32(network, config))
+    with _float32():
+        return _keras_bytes(_copied(network, config))
 
 
 def _keras_bytes(network: keras.Model) -> bytes:

@@ -1,5 +1,6 @@
 """What a training is asked to do, checked before any work."""
 
+import importlib.util
 from dataclasses import dataclass
 
 from model.augment import check_augmentation
@@ -106,6 +107,8 @@ def check_options(options: TrainOptions) -> None:
     ):
         if chosen not in known:
             raise OptionError(f"{name} {chosen} is none of {', '.join(known)}")
+    if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise OptionError("--tensorboard needs the package of that name: pip install tensorboard")
     check_augmentation(options.augment)
     names = options.class_names
     if names is not None and (len(set(names)) != len(names) or "" in names):

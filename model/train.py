@@ -49,13 +49,23 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
     folder = Path(options.output)
     _check_output(folder, options.resume)
     job = _prepare(options, say)
-    _set_up_backend(options)
+    _seed_and_precision(options)
+    try:
+        return _train(job, folder, say)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+
+
+def _train(job: Job, folder: Path, say: Say) -> ModelSpec:
+    options = job.options
     network = build_network(job.config)
     fitter = _fitter(job, network, folder)
     if options.resume and fitter.resume():
         say(f"resumed behind epoch {fitter.progress.epoch}")
     say(f"{job.config.preset} network, {network.count_params():,} parameters, {keras.backend.backend()} backend")
-    callbacks = [keras.callbacks.TensorBoard(folder / TRAINING_FOLDER / "tensorboard")] if options.tensorboard else []
+    callbacks: list[Any] = []
+    if options.tensorboard:
+        callbacks = [keras.callbacks.TensorBoard(folder / TRAINING_FOLDER / "tensorboard", write_graph=False)]
     fitter.run(options.epochs, options.patience, lambda row: say(_epoch_line(row, options.epochs)), callbacks)
     say(f"best epoch {fitter.progress.best_epoch}, validation global_mean_iou {fitter.progress.best_score:.4f}")
     return finish(job, network, fitter.progress, folder, folder / TRAINING_FOLDER, say)
@@ -93,16 +103,17 @@ def _prepare(options: TrainOptions, say: Say) -> Job:
     data = prepare(pairs, labels, height, width, options.channels)
     for line in data.left_out:
         say(f"left out: {line}")
-    for class_id in np.flatnonzero(data.class_px == 0):
-        say(f"warning: class {class_id} ({class_names[class_id]}) occurs in no mask")
     test_fraction = 0.0 if options.test_dataset else options.test_fraction
     split = split_pictures(data.store.pair_ids, options.seed, options.val_fraction, test_fraction)
+    class_px = data.store.class_px(np.arange(len(data.store)), labels.num_classes)
+    for class_id in np.flatnonzero(class_px == 0):
+        say(f"warning: class {class_id} ({class_names[class_id]}) occurs in no mask")
     counts = (len(split.train), len(split.validation), len(split.test))
     say("{} pictures to train on, {} to choose the best epoch, {} kept for the end".format(*counts))
     return Job(options, config, labels, class_names, data, split)
 
 
-def _set_up_backend(options: TrainOptions) -> None:
+def _seed_and_precision(options: TrainOptions) -> None:
     keras.utils.set_random_seed(options.seed)
     on_gpu = False
     if keras.backend.backend() == "tensorflow":
@@ -121,7 +132,7 @@ def _fitter(job: Job, network: keras.Model, folder: Path) -> Fitter:
     pictures = TrainingPictures(job.data.store, job.split.train, options.augment, options.batch_size, options.seed)
     weights = parse_class_weights(options.class_weights)
     if options.class_weights == "balanced":
-        weights = balanced_weights(job.data.class_px)
+        weights = balanced_weights(job.data.store.class_px(job.split.train, job.labels.num_classes))
     loss = SegmentationLoss(options.loss, job.labels.num_classes, weights)
     optimizer = keras.optimizers.Adam(_learning_rate(options, pictures.steps))
     trained = logits_of(network)

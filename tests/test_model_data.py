@@ -73,7 +73,7 @@ def test_training_sees_what_the_job_sees(tmp_path: Path) -> None:
         stored_image, stored_mask = found.store[index]
         assert np.array_equal(stored_image, resize_image(image, 32, 48))
         assert np.array_equal(stored_mask, resize_mask_nearest(mask, 32, 48))
-    assert found.class_px.sum() == 5 * 32 * 48
+    assert found.store.class_px(np.arange(5), 3).sum() == 5 * 32 * 48
 
 
 def test_exif_turns_picture_and_mask_alike(tmp_path: Path) -> None:
@@ -97,7 +97,8 @@ def test_ignored_pixels_become_the_number_of_classes(tmp_path: Path) -> None:
     labels = Labels(LabelMap.identity(2), 2, 255)
     (pair,) = open_source(str(tmp_path), None)
     assert (load_pair(pair, labels, 3)[1][0] == 2).all()
-    assert prepare(iter([pair]), labels, 12, 16, 3).class_px.tolist() == [11 * 16, 0]
+    store = prepare(iter([pair]), labels, 12, 16, 3).store
+    assert store.class_px(np.array([0]), 2).tolist() == [11 * 16, 0]
 
 
 def test_a_mask_of_another_size_stops_and_a_broken_picture_is_left_out(tmp_path: Path) -> None:

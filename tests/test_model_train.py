@@ -209,3 +209,13 @@ def test_without_the_extra_one_line_says_so(sample: Path, tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=dict(os.environ))
     assert done.returncode == 2
     assert done.stderr.strip() == "maskbeam: keras is missing: pip install 'maskbeam[train]'"
+
+
+def test_mixed_precision_trains_and_exports_in_float32(sample: Path, tmp_path: Path) -> None:
+    options = _options(sample, tmp_path / "mixed", epochs=1, precision="mixed_float16", preset="residual", depth=2)
+    train(replace(options, loss="focal", class_weights="balanced"), lambda line: None)
+    assert keras.mixed_precision.dtype_policy().name == "float32"
+    spec = ModelSpec.from_json((tmp_path / "mixed" / METADATA_FILE).read_text())
+    assert spec.agreement["model.tflite"]["equal_pixels"] > 0.999
+    network = keras.saving.load_model(tmp_path / "mixed" / "model.keras", safe_mode=True)
+    assert {layer.dtype_policy.compute_dtype for layer in network.layers} == {"float32"}
