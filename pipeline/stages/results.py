@@ -77,7 +77,7 @@ class ResultsWriter:
     run: RunInfo
 
     def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
-        """Writes one Parquet file of pictures' rows and returns its name below the output."""
+        """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
         name = tables.shard_name(shard, shards)
         self._write(name, tables.pictures_parquet(records, self.spec.class_names, self.model_digest))
         return name

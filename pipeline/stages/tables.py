@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.spec import class_slugs
 from pipeline.core.totals import matrix_of
 
-PICTURES_A_SHARD = 50_000
+PICTURES_A_SHARD = 20_000
+_ROWS_A_GROUP = 4_096
 _MOST_CLASSES_AS_COLUMNS = 32
 _SCORED = ("iou", "dice")
 
 
 def shard_count(pictures: int) -> int:
-    """How many Parquet files hold the rows of so many pictures: at least 1, about 50,000 rows each."""
+    """How many Parquet files hold the rows of so many pictures: at least 1, at most about 20,000 rows each."""
     return max(1, -(-pictures // PICTURES_A_SHARD))
 
 
@@ -36,17 +38,27 @@ def shard_name(shard: int, shards: int) -> str:
 
 
 def pictures_parquet(records: Iterable[PictureRecord], class_names: Sequence[str], model_digest: str) -> bytes:
-    """Encodes pictures' rows, sorted by id.
+    """Encodes pictures' rows, a few thousand at a time.
 
     Args:
-        records: the pictures of one shard, in any order.
+        records: the pictures of one shard, in order of their ids.
         class_names: the model's, by class id; they become the columns' endings, or above 32 classes lists.
         model_digest: SHA-256 of the model file.
 
     Returns:
         A Parquet file.
     """
-    rows = sorted(records, key=lambda record: record.image_id)
+    remaining = iter(records)
+    buffer = io.BytesIO()
+    first = _table(list(islice(remaining, _ROWS_A_GROUP)), class_names, model_digest)
+    with pq.ParquetWriter(buffer, first.schema, compression="zstd") as writer:
+        writer.write_table(first)
+        while rows := list(islice(remaining, _ROWS_A_GROUP)):
+            writer.write_table(_table(rows, class_names, model_digest))
+    return buffer.getvalue()
+
+
+def _table(rows: list[PictureRecord], class_names: Sequence[str], model_digest: str) -> pa.Table:
     columns: dict[str, pa.Array] = {
         "image_id": pa.array([row.image_id for row in rows], pa.string()),
         "source_uri": pa.array([row.source_uri for row in rows], pa.string()),
@@ -59,9 +71,7 @@ def pictures_parquet(records: Iterable[PictureRecord], class_names: Sequence[str
     }
     columns |= _class_columns([_class_values(row) for row in rows], class_names)
     columns["pixel_accuracy"] = pa.array([_accuracy(row) for row in rows], pa.float64())
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    return buffer.getvalue()
+    return pa.table(columns)
 
 
 def _class_values(row: PictureRecord) -> dict[str, list[Any]]:
