@@ -79,7 +79,7 @@ def _count_classes(pairs: Iterator[EncodedPair], ignore_label: int | None) -> in
     for pair in pairs:
         try:
             raw = decode_mask(pair.read()[1])
-        except (PictureError, OSError):
+        except (PictureError, OSError, ValueError):
             continue
         if raw.is_color:
             raise OptionError(f"{pair.pair_id}: the mask holds colours; name them with --label_map #rrggbb=0,…")

@@ -11,11 +11,18 @@ from pipeline.core.errors import MaskbeamError, OptionError
 _NEEDS_TRAIN = frozenset(("keras", "tensorflow", "tensorflow_datasets"))
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that names a default only where there is one to name."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser without abbreviations that reports in one line."""
 
     def __init__(self, **keywords: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **keywords)
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **keywords)
 
     def error(self, message: str) -> NoReturn:
         raise OptionError(message)
@@ -34,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write a model folder's exports anew from its Keras file")
     export.add_argument("--model", required=True, metavar="DIR", help="a model folder with model.keras")
     export.add_argument("--dataset", metavar="SOURCE", help="pictures like those in training, for int8 and agreement")
-    export.add_argument("--ground_truth", metavar="DIR", help="their masks, where SOURCE has no images/ and masks/")
+    export.add_argument("--ground_truth", metavar="SOURCE", help="their masks, where the data set does not hold them")
     export.add_argument("--saved_model", action="store_true", help="write a SavedModel too")
     export.set_defaults(run=_run_export)
     predict = commands.add_parser("predict", help="segment pictures of one's own: masks and overlays")
@@ -50,9 +57,12 @@ def _add_train(commands: Any) -> None:
     train = commands.add_parser("train", help="train a network on pictures with masks and write its model folder")
     data = train.add_argument_group("data")
     data.add_argument(
-        "--dataset", required=True, metavar="SOURCE", help="a folder or tfds:NAME[/CONFIG][:VERSION]/SPLIT"
+        "--dataset",
+        required=True,
+        metavar="SOURCE",
+        help="folder, glob, archive, manifest, or tfds:NAME[/CONFIG][:VERSION]/SPLIT",
     )
-    data.add_argument("--ground_truth", metavar="DIR", help="the masks, where SOURCE has no images/ and masks/")
+    data.add_argument("--ground_truth", metavar="SOURCE", help="the masks, where the data set does not hold them")
     data.add_argument("--test_dataset", metavar="SOURCE", help="pictures of their own for the scores at the end")
     data.add_argument("--label_map", metavar="RAW=ID,…", help="raw mask values (or #rrggbb) to class ids")
     data.add_argument("--ignore_label", type=int, metavar="RAW", help="the mask value that counts for nothing")
@@ -64,9 +74,11 @@ def _add_train(commands: Any) -> None:
     net.add_argument(
         "--mode", type=_mode, default="resize", metavar="resize", help="the whole picture at the model's size"
     )
-    net.add_argument("--image_size", type=_image_size, metavar="N|HxW", help="the model's input, px")
-    net.add_argument("--width", type=int, metavar="N", help="filters of the first level")
-    net.add_argument("--depth", type=int, metavar="N", help="how often the picture is halved")
+    net.add_argument(
+        "--image_size", type=_image_size, metavar="N|HxW", help="the model's input, px; a preset has its own"
+    )
+    net.add_argument("--width", type=int, metavar="N", help="filters of the first level; a preset has its own")
+    net.add_argument("--depth", type=int, metavar="N", help="how often the picture is halved; a preset has its own")
     net.add_argument("--channels", type=int, metavar="N", help="1 or 3")
     how = train.add_argument_group("training")
     how.add_argument("--epochs", type=int, metavar="N", help="passes over the training pictures")

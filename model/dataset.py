@@ -55,8 +55,8 @@ def load_pair(pair: EncodedPair, labels: Labels, channels: int) -> tuple[UInt8Ar
     """
     try:
         image_bytes, mask_bytes = pair.read()
-    except OSError as error:
-        raise PictureError("read", "Unreadable", f"{error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise PictureError("read", "Unreadable", getattr(error, "strerror", None) or str(error)) from error
     image = decode_image(image_bytes, channels=channels)
     height, width = image.pixels.shape[:2]
     raw = decode_mask(mask_bytes, picture_orientation=image.orientation, expected_size=(width, height))

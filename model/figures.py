@@ -14,6 +14,7 @@ from pipeline.core.spec import ModelSpec
 
 UInt8Array = npt.NDArray[np.uint8]
 
+_BILINEAR, _NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 _CELL_PX, _GAP_PX, _TEXT_PX = 256, 12, 16
 _CHART_PX = (760, 300)
 _MARGIN_PX = 52
@@ -45,28 +46,36 @@ def draw_examples(examples: Sequence[Example], spec: ModelSpec) -> bytes:
         A PNG.
     """
     colors = np.array([*(rgb_from_hex(one.color) for one in spec.classes), _IGNORED], np.uint8)
-    font = ImageFont.load_default(_TEXT_PX)
-    row_px = _CELL_PX + _TEXT_PX + 2 * _GAP_PX
-    width, height = 3 * _CELL_PX + 4 * _GAP_PX, len(examples) * row_px + _TEXT_PX + 3 * _GAP_PX
-    sheet = Image.new("RGB", (width, height), _PAPER)
-    pen = ImageDraw.Draw(sheet)
-    left = _GAP_PX
+    rows = [_panels(example, colors) for example in examples]
+    tops = [2 * _GAP_PX + _TEXT_PX]
+    for panels in rows:
+        tops.append(tops[-1] + panels[0].height + _TEXT_PX + 2 * _GAP_PX)
+    sheet = Image.new("RGB", (3 * _CELL_PX + 4 * _GAP_PX, tops[-1]), _PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT_PX)
+    _draw_legend(pen, spec)
+    for example, panels, top in zip(examples, rows, tops, strict=False):
+        pen.text((_GAP_PX, top), f"{example.title}: image, true mask, predicted mask", _INK, font)
+        for column, panel in enumerate(panels):
+            sheet.paste(panel, (_GAP_PX + column * (_CELL_PX + _GAP_PX), top + _TEXT_PX + 6))
+    return _png(sheet)
+
+
+def _panels(example: Example, colors: UInt8Array) -> list[Image.Image]:
+    """Image, true and predicted mask, none larger than a cell."""
+    rgb = np.broadcast_to(example.image, (*example.image.shape[:2], 3)).astype(np.uint8)
+    panels = [Image.fromarray(pixels) for pixels in (rgb, colors[example.truth], colors[example.prediction])]
+    for panel in panels:
+        # A mask is never interpolated, not even for show.
+        panel.thumbnail((_CELL_PX, _CELL_PX), _BILINEAR if panel is panels[0] else _NEAREST)
+    return panels
+
+
+def _draw_legend(pen: ImageDraw.ImageDraw, spec: ModelSpec) -> None:
+    left, font = _GAP_PX, ImageFont.load_default(_TEXT_PX)
     for one in spec.classes:
         pen.rectangle((left, _GAP_PX, left + _TEXT_PX, _GAP_PX + _TEXT_PX), fill=one.color, outline=_INK)
         pen.text((left + _TEXT_PX + 6, _GAP_PX), one.name, _INK, font)
         left += _TEXT_PX + 6 + round(pen.textlength(one.name, font)) + 2 * _GAP_PX
-    for number, example in enumerate(examples):
-        top = _TEXT_PX + 2 * _GAP_PX + number * row_px
-        pen.text((_GAP_PX, top), f"{example.title}: image, true mask, predicted mask", _INK, font)
-        rgb = np.broadcast_to(example.image, (*example.image.shape[:2], 3)).astype(np.uint8)
-        panels = (rgb, colors[example.truth], colors[example.prediction])
-        for column, panel in enumerate(panels):
-            fitted = Image.fromarray(panel)
-            fitted.thumbnail(
-                (_CELL_PX, _CELL_PX), Image.Resampling.BILINEAR if column == 0 else Image.Resampling.NEAREST
-            )
-            sheet.paste(fitted, (_GAP_PX + column * (_CELL_PX + _GAP_PX), top + _TEXT_PX + 6))
-    return _png(sheet)
 
 
 def draw_curves(log: Sequence[dict[str, float]], class_names: Sequence[str]) -> bytes:

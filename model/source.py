@@ -1,16 +1,22 @@
-"""Where training pictures come from: folders of files, and TensorFlow Datasets.
+"""Where training pictures come from: the job's own sources, and TensorFlow Datasets.
 
 A source is a stream of encoded pairs; nothing is decoded here.
 """
 
+import functools
 import re
+import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import OptionError
+from pipeline.core.records import Failure, FileRef
 from pipeline.stages import storage
+from pipeline.stages.archives.spool import SPOOL_FOLDER
+from pipeline.stages.pairing import pair
+from pipeline.stages.reading import FileReader
+from pipeline.stages.sources import Listed, Source, list_source, parse_sources, parse_truths
 
 _TFDS = re.compile(r"tfds:(?P<name>[A-Za-z_]\w*(?:/[\w.-]+?)?(?::[\d.*]+)?)/(?P<split>[^/]+)")
 _TFDS_MASKS = ("segmentation_mask", "segmentation_label", "mask", "label")
@@ -22,7 +28,7 @@ class EncodedPair:
 
     Attributes:
         pair_id: unique in its source: the path below it, or the data set's file name.
-        read: returns the bytes of the picture's and of the mask's file; raises OSError.
+        read: returns the bytes of the picture's and of the mask's file; raises OSError or ValueError.
     """
 
     pair_id: str
@@ -33,11 +39,12 @@ def open_source(source: str, ground_truth: str | None) -> Iterator[EncodedPair]:
     """Lists a source's pictures that have a mask, in a fixed order.
 
     Args:
-        source: a folder with `images/` and `masks/`, a folder of pictures, or `tfds:NAME[/CONFIG][:VERSION]/SPLIT`.
-        ground_truth: the folder of masks for a folder of pictures; None where the source holds them.
+        source: what the job's `--input` takes, a folder with `images/` and `masks/`, or
+            `tfds:NAME[/CONFIG][:VERSION]/SPLIT`.
+        ground_truth: the source of masks; None where the source holds them.
 
     Returns:
-        The pairs, by id for folders, in the data set's order for TFDS.
+        The pairs, by id, or in the data set's order for TFDS.
 
     Raises:
         OptionError: there is no such source, it holds no picture with a mask, or pairing is ambiguous.
@@ -47,50 +54,62 @@ def open_source(source: str, ground_truth: str | None) -> Iterator[EncodedPair]:
             raise OptionError("--ground_truth: a tfds: data set holds its own masks")
         return _tfds_pairs(source)
     root = storage.absolute(source)
-    if not storage.is_folder(root):
-        raise OptionError(f"--dataset {source}: no such folder")
-    images, masks = root, None if ground_truth is None else storage.absolute(ground_truth)
-    if masks is None:
-        images, masks = storage.join(root, "images"), storage.join(root, "masks")
-        if not storage.is_folder(images) or not storage.is_folder(masks):
-            raise OptionError(
-                f"--dataset {source}: no masks: it needs images/ and masks/, or --ground_truth the masks' folder"
-            )
-    elif not storage.is_folder(masks):
-        raise OptionError(f"--ground_truth {ground_truth}: no such folder")
-    return _folder_pairs(source, images, masks)
+    images, masks = storage.join(root, "images"), storage.join(root, "masks")
+    if ground_truth is None and storage.is_folder(images) and storage.is_folder(masks):
+        return _paired(source, images, masks)
+    return _paired(source, source, ground_truth)
 
 
-def _folder_pairs(source: str, images: str, masks: str) -> Iterator[EncodedPair]:
-    mask_of = _by_stem(masks)
-    pairs: list[EncodedPair] = []
-    for stem, uris in _by_stem(images).items():
-        candidates = mask_of.get(stem, [])
-        if len(candidates) > 1:
-            raise OptionError(f"--dataset {source}: {stem} has {len(candidates)} masks: {', '.join(candidates)}")
-        for uri in uris:
-            if candidates:
-                pairs.append(_file_pair(uri[len(images) + 1 :], uri, candidates[0]))
+def _paired(dataset: str, images: str, masks: str | None) -> Iterator[EncodedPair]:
+    """Pairs as the job does; whatever the job would count as a failure is said at once."""
+    groups = parse_sources([images], "--dataset")
+    truths = parse_truths([] if masks is None else [masks], groups)
+    pictures = [listed for group in groups for one in group for listed in _list(one)]
+    masks_by_key: dict[str, list[FileRef]] = {}
+    for truth in truths:
+        for listed in _list(truth):
+            masks_by_key.setdefault(listed.pairing_key, []).append(listed.file)
+    pictures_by_key: dict[str, list[Listed]] = {}
+    for listed in pictures:
+        pictures_by_key.setdefault(listed.pairing_key, []).append(listed)
+    read, pairs = FileReader(_spool_output()), []
+    for key, same in pictures_by_key.items():
+        found = pair(same, masks_by_key.get(key, ()))
+        for failure in found.failures:
+            raise OptionError(f"--dataset {dataset}: {failure.image_id}: {failure.message}")
+        pairs += [_file_pair(read, one.image_id, one.image, one.truth) for one in found.located if one.truth]
     if not pairs:
-        raise OptionError(f"--dataset {source}: no masks: not one picture has a mask of its name")
-    return iter(sorted(pairs, key=lambda pair: pair.pair_id))
+        raise OptionError(
+            f"--dataset {dataset}: no masks: needs images/ and masks/, --ground_truth, or a manifest's mask column"
+            if masks is None
+            else f"--dataset {dataset}: no masks: not one of {len(pictures)} pictures has a mask of its name"
+        )
+    return iter(sorted(pairs, key=lambda one: one.pair_id))
 
 
-def _by_stem(folder: str) -> dict[str, list[str]]:
-    """The picture files below a folder by their path below it without the ending."""
-    found: dict[str, list[str]] = {}
+def _list(source: Source) -> Iterator[Listed]:
     try:
-        for file in storage.list_files(folder):
-            name = file.uri[len(folder) + 1 :]
-            if has_picture_ending(name):
-                found.setdefault(name.rpartition(".")[0], []).append(file.uri)
+        for item in list_source(replace(source, spool=storage.join(_spool_output(), SPOOL_FOLDER))):
+            if isinstance(item, Failure):
+                raise OptionError(f"{item.source_uri}: {item.message}")
+            if isinstance(item, Listed):
+                yield item
     except OSError as error:
-        raise OptionError(f"{folder} can't be listed: {error.strerror or error}") from error
-    return found
+        raise OptionError(f"{source.uri} can't be listed: {error.strerror or error}") from error
 
 
-def _file_pair(pair_id: str, image_uri: str, mask_uri: str) -> EncodedPair:
-    return EncodedPair(pair_id, lambda: (storage.read_bytes(image_uri), storage.read_bytes(mask_uri)))
+def _spool_output() -> str:
+    """A folder for what lies in compressed archives, as long as the process lives."""
+    return _spool().name
+
+
+@functools.cache
+def _spool() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="maskbeam-")
+
+
+def _file_pair(read: FileReader, pair_id: str, image: FileRef, mask: FileRef) -> EncodedPair:
+    return EncodedPair(pair_id, lambda: (read(image), read(mask)))
 
 
 def tfds_name(source: str) -> str | None:

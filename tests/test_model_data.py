@@ -1,5 +1,6 @@
 """What training sees: pairs, class ids, splits, variations and batches."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,8 +46,28 @@ def test_two_masks_for_a_picture_are_refused(tmp_path: Path) -> None:
     _save(tmp_path / "images/1.png", _picture())
     _save(tmp_path / "masks/1.png", np.zeros((12, 16), np.uint8))
     _save(tmp_path / "masks/1.bmp", np.zeros((12, 16), np.uint8))
-    with pytest.raises(OptionError, match="2 masks"):
+    with pytest.raises(OptionError, match="2 masks could be meant"):
         list(open_source(str(tmp_path), None))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "csv", "glob"])
+def test_the_sources_of_the_job_train_too(kind: str, tmp_path: Path) -> None:
+    write_sample(tmp_path / "data", 4, 2)
+    images, masks = tmp_path / "data" / "images", tmp_path / "data" / "masks"
+    expected = [pair.read() for pair in open_source(str(tmp_path / "data"), None)]
+    if kind == "csv":
+        rows = [f"{path},{masks / path.stem}.png\n" for path in sorted(images.iterdir())]
+        (tmp_path / "set.csv").write_text("image,mask\n" + "".join(rows))
+        found = open_source(str(tmp_path / "set.csv"), None)
+    elif kind == "glob":
+        found = open_source(f"{images}/*", f"{masks}/*.png")
+    else:
+        form = {"zip": "zip", "tar": "tar", "tar.gz": "gztar"}[kind]
+        found = open_source(
+            shutil.make_archive(str(tmp_path / "images"), form, images),
+            shutil.make_archive(str(tmp_path / "masks"), form, masks),
+        )
+    assert [pair.read() for pair in found] == expected
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def _fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("--dataset", "{sample}", "--output", "{out}", "--label_map", "0=0,1=1"), "2"),
         (("--dataset", "{sample}", "--output", "{out}", "--class_names", "a,a"), "--class_names"),
         (("--dataset", "{sample}", "--output", "{out}", "--class_weights", "1,2"), "--class_weights"),
-        (("--dataset", "{sample}/nothing", "--output", "{out}"), "no such folder"),
+        (("--dataset", "{sample}/nothing", "--output", "{out}"), "no such file or folder"),
         (("--dataset", "{sample}/images", "--output", "{out}"), "no masks"),
         (("--dataset", "tfds:x", "--output", "{out}"), "tfds:NAME"),
         (("--output", "{out}"), "--dataset"),
