@@ -165,7 +165,8 @@ def save_mask(path: Path, mask: Pixels) -> None:
     """Writes class ids as an indexed PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(mask)
-    picture.putpalette(bytes((192, 32, 32, 32, 192, 32, 32, 32, 192)))
+    # Pillow keeps no more bits of a value than the length of the palette asks for.
+    picture.putpalette(bytes((192, 32, 32, 32, 192, 32, 32, 32, 192)).ljust(3 * 256, b"\0"))
     picture.save(path)
 
 

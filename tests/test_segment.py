@@ -1,0 +1,358 @@
+"""The way of one picture, with engines that do what a test wants: one bad picture costs one picture."""
+
+import errno
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from small_archive import Archive, draw_picture, expected_mask, save_mask
+
+from pipeline.core.errors import EngineError, StorageError
+from pipeline.core.labels import LabelMap
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.core.scores import confusion_matrix
+from pipeline.core.totals import matrix_of
+from pipeline.stages import storage
+from pipeline.stages.engines.base import Batch, Logits
+from pipeline.stages.modelfolder import open_model
+from pipeline.stages.segment import Outcome, Segmenter, SegmentSettings, fingerprint
+
+POISON = 77
+"""The level of a plain picture that breaks `PoisonedEngine`."""
+
+
+class PassingEngine:
+    """Gives the picture back as logits, as the tiny model does, and remembers the sizes of its batches."""
+
+    def __init__(self) -> None:
+        self.batch_sizes: list[int] = []
+
+    def logits(self, batch: Batch) -> Logits:
+        self.batch_sizes.append(len(batch))
+        return (batch / np.float32(255)).astype(np.float32)
+
+
+class PoisonedEngine(PassingEngine):
+    """Breaks on every batch that holds a picture of level `POISON` alone."""
+
+    def logits(self, batch: Batch) -> Logits:
+        logits = super().logits(batch)
+        if (batch == POISON).all(axis=(1, 2, 3)).any():
+            raise RuntimeError("a poisoned picture")
+        return logits
+
+
+@pytest.fixture
+def settings(tiny_model: Path, tmp_path: Path) -> SegmentSettings:
+    model = open_model(str(tiny_model))
+    return SegmentSettings(
+        spec=model.spec,
+        model_digest=model.digest,
+        label_map=LabelMap.identity(3),
+        ignore_label=None,
+        output=str(tmp_path / "out"),
+        max_pixels=1_000_000,
+    )
+
+
+@pytest.fixture
+def located(archive: Archive) -> list[Located]:
+    return [locate(archive.images / image_id, image_id, archive.mask_path(image_id)) for image_id in archive.image_ids]
+
+
+def file_ref(path: Path) -> FileRef:
+    stored = storage.stat_file(str(path))
+    return FileRef(stored.uri, stored.size_bytes, stored.version)
+
+
+def locate(path: Path, image_id: str, mask: Path | None = None) -> Located:
+    return Located(image_id, file_ref(path), mask and file_ref(mask))
+
+
+def plain(folder: Path, levels: Sequence[int]) -> list[Located]:
+    """Pictures of one level each, named by their place."""
+    pictures = []
+    for place, level in enumerate(levels):
+        path = folder / f"{place:02d}.png"
+        Image.new("RGB", (40, 30), (level,) * 3).save(path)
+        pictures.append(locate(path, path.name))
+    return pictures
+
+
+def written_mask(settings: SegmentSettings, image_id: str) -> npt.NDArray[np.uint8]:
+    return np.asarray(Image.open(Path(settings.output) / "masks" / f"{image_id}.png"))
+
+
+def only(outcomes: list[Outcome]) -> Failure:
+    (failure,) = outcomes
+    assert isinstance(failure, Failure)
+    return failure
+
+
+def test_records_say_what_the_masks_hold(archive: Archive, settings: SegmentSettings, located: list[Located]) -> None:
+    outcomes, seconds = Segmenter(settings, PassingEngine()).segment(located)
+    assert [outcome.image_id for outcome in outcomes] == list(archive.image_ids)
+    for outcome in outcomes:
+        assert isinstance(outcome, PictureRecord)
+        mask, truth = written_mask(settings, outcome.image_id), archive.truth(outcome.image_id)
+        expected, sure = expected_mask(archive.pixels(outcome.image_id))
+        assert np.array_equal(mask[sure], expected[sure])
+        assert mask.shape == (outcome.height, outcome.width)
+        assert outcome.area_px == tuple(np.bincount(mask.ravel(), minlength=3))
+        assert sum(outcome.area_px) == outcome.width * outcome.height
+        assert np.array_equal(matrix_of(outcome), confusion_matrix(truth, mask, 3))
+        assert outcome.mask_uri == f"masks/{outcome.image_id}.png"
+        assert outcome.source_bytes == (archive.images / outcome.image_id).stat().st_size
+    assert set(seconds) == {"read", "decode", "truth", "resize", "infer", "mask", "count", "encode", "write"}
+    assert all(value >= 0 for value in seconds.values())
+
+
+def test_masks_are_indexed_png_with_the_models_colours(settings: SegmentSettings, located: list[Located]) -> None:
+    Segmenter(settings, PassingEngine()).segment(located[:1])
+    mask = Image.open(Path(settings.output) / "masks" / f"{located[0].image_id}.png")
+    palette = mask.getpalette()
+    assert (mask.format, mask.mode) == ("PNG", "P")
+    assert palette is not None
+    assert palette[:9] == [0xC0, 0x20, 0x20, 0x20, 0xC0, 0x20, 0x20, 0x20, 0xC0]
+
+
+def test_without_truth_there_are_areas_alone(settings: SegmentSettings, located: list[Located]) -> None:
+    (record,), seconds = Segmenter(settings, PassingEngine()).segment([replace(located[0], truth=None)])
+    assert isinstance(record, PictureRecord)
+    assert record.confusion is None
+    assert sum(record.area_px) == record.width * record.height
+    assert "truth" not in seconds
+
+
+def test_a_batch_of_nothing_never_reaches_the_engine(settings: SegmentSettings, tmp_path: Path) -> None:
+    engine = PassingEngine()
+    segmenter = Segmenter(settings, engine)
+    assert segmenter.segment([])[0] == []
+    assert only(segmenter.segment([Located("a.png", FileRef(str(tmp_path / "none.png")))])[0]).error_type == "Missing"
+    assert engine.batch_sizes == []
+
+
+def test_ignored_pixels_count_as_area_and_not_as_truth(
+    archive: Archive, settings: SegmentSettings, located: list[Located], tmp_path: Path
+) -> None:
+    image_id = archive.image_ids[0]
+    truth = archive.truth(image_id).copy()
+    truth[:5] = 255
+    save_mask(tmp_path / "mask.png", truth)
+    picture = replace(located[0], truth=file_ref(tmp_path / "mask.png"))
+    (record,), _ = Segmenter(replace(settings, ignore_label=255), PassingEngine()).segment([picture])
+    assert isinstance(record, PictureRecord)
+    assert sum(record.area_px) == truth.size
+    assert matrix_of(record).sum() == (truth != 255).sum()
+    failure = only(Segmenter(settings, PassingEngine()).segment([picture])[0])
+    assert (failure.stage, failure.error_type) == ("truth", "UnknownLabels")
+    assert "255" in failure.message
+
+
+def test_one_poisoned_picture_of_32_costs_one_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+    levels = [10 + n for n in range(32)]
+    levels[13] = POISON
+    engine = PoisonedEngine()
+    pictures = plain(tmp_path, levels)
+    outcomes, _ = Segmenter(settings, engine).segment(pictures)
+    assert [outcome.image_id for outcome in outcomes] == [picture.image_id for picture in pictures]
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    assert [(failure.image_id, failure.stage, failure.error_type) for failure in failures] == [
+        ("13.png", "segment", "EngineFailed")
+    ]
+    assert "RuntimeError: a poisoned picture" in failures[0].message
+    assert len(list(Path(settings.output, "masks").iterdir())) == 31
+    # Halving: the whole, then both halves of what broke, down to the culprit and its neighbour.
+    assert sorted(engine.batch_sizes, reverse=True) == [32, 16, 16, 8, 8, 4, 4, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [[0], [7], [0, 7], [3, 4], range(8)])
+def test_several_poisoned_pictures_cost_themselves_alone(
+    settings: SegmentSettings, tmp_path: Path, bad: Sequence[int]
+) -> None:
+    levels = [POISON if place in bad else 10 + place for place in range(8)]
+    outcomes, _ = Segmenter(settings, PoisonedEngine()).segment(plain(tmp_path, levels))
+    assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Failure)] == list(bad)
+
+
+def test_masks_do_not_depend_on_the_neighbours_in_a_batch(settings: SegmentSettings, located: list[Located]) -> None:
+    segmenter = Segmenter(settings, PassingEngine())
+    together, _ = segmenter.segment(located)
+    alone = [segmenter.segment([picture])[0][0] for picture in reversed(located)]
+    assert together == alone[::-1]
+
+
+def test_an_answer_that_is_not_finite_costs_its_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+    class Unbound(PassingEngine):
+        def logits(self, batch: Batch) -> Logits:
+            logits = super().logits(batch)
+            logits[1, 5, 5, 2] = np.inf
+            return logits
+
+    outcomes, _ = Segmenter(settings, Unbound()).segment(plain(tmp_path, [1, 2, 3]))
+    assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, True, False]
+    assert only(outcomes[1:2]).error_type == "NotFinite"
+    assert not (Path(settings.output) / "masks" / "01.png.png").exists()
+
+
+def test_an_engine_that_is_broken_stops_the_job(settings: SegmentSettings, tmp_path: Path) -> None:
+    class Broken(PassingEngine):
+        def logits(self, batch: Batch) -> Logits:
+            raise EngineError("no engine at all")
+
+    with pytest.raises(EngineError, match="no engine at all"):
+        Segmenter(settings, Broken()).segment(plain(tmp_path, [1, 2]))
+
+
+def broken_files(folder: Path) -> dict[str, tuple[str, str]]:
+    """Files that are no pictures, and the stage and type of their failure."""
+    whole = folder / "whole.png"
+    Image.fromarray(draw_picture(1, 80, 60)).save(whole)
+    jpeg = folder / "whole.jpg"
+    Image.fromarray(draw_picture(1, 80, 60)).save(jpeg)
+    contents = {
+        "empty.png": b"",
+        "text.png": b"this is no picture\n",
+        "cut.png": whole.read_bytes()[:200],
+        "cut.jpg": jpeg.read_bytes()[:-300],
+        "html.jpg": b"<!DOCTYPE html><title>404</title>",
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    Image.new("L", (1001, 1000)).save(folder / "large.png")
+    return {
+        "empty.png": ("decode", "Empty"),
+        "text.png": ("decode", "NotAPicture"),
+        "cut.png": ("decode", "Truncated"),
+        "cut.jpg": ("decode", "Truncated"),
+        "html.jpg": ("decode", "NotAPicture"),
+        "large.png": ("decode", "TooLarge"),
+    }
+
+
+def test_broken_files_between_good_ones(settings: SegmentSettings, located: list[Located], tmp_path: Path) -> None:
+    expected = broken_files(tmp_path)
+    broken = [locate(tmp_path / name, name) for name in expected]
+    mixed = [picture for pair in zip(broken, located, strict=False) for picture in pair]
+    engine = PassingEngine()
+    outcomes, _ = Segmenter(settings, engine).segment(mixed)
+    assert [outcome.image_id for outcome in outcomes] == [picture.image_id for picture in mixed]
+    found = {o.image_id: (o.stage, o.error_type) for o in outcomes if isinstance(o, Failure)}
+    assert found == expected
+    assert engine.batch_sizes == [len(located[: len(broken)])]
+
+
+def test_failures_of_the_truth_cost_the_picture_before_the_engine(
+    archive: Archive, settings: SegmentSettings, located: list[Located], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no mask")
+    save_mask(tmp_path / "small.png", np.zeros((7, 9), np.uint8))
+    save_mask(tmp_path / "strange.png", np.full_like(archive.truth(archive.image_ids[0]), 7))
+    engine = PassingEngine()
+    for name, error_type, said in (
+        ("broken.png", "NotAPicture", "no picture format"),
+        ("small.png", "SizeMismatch", "9x7"),
+        ("strange.png", "UnknownLabels", "7"),
+    ):
+        picture = replace(located[0], truth=file_ref(tmp_path / name))
+        failure = only(Segmenter(settings, engine).segment([picture])[0])
+        assert (failure.stage, failure.error_type) == ("truth", error_type)
+        assert said in failure.message
+    gone = replace(located[0], truth=FileRef(str(tmp_path / "gone.png")))
+    failure = only(Segmenter(settings, engine).segment([gone])[0])
+    assert (failure.stage, failure.error_type) == ("truth", "Missing")
+    assert engine.batch_sizes == []
+
+
+def test_a_file_that_cannot_be_read_costs_its_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for uri, error_type in ((tmp_path / "none.png", "Missing"), (tmp_path / "folder.png", "Unreadable")):
+        failure = only(Segmenter(settings, PassingEngine()).segment([Located("a.png", FileRef(str(uri)))])[0])
+        assert (failure.stage, failure.error_type) == ("read", error_type)
+        assert str(uri) in failure.message
+        assert "\n" not in failure.message
+
+
+def test_a_name_too_long_for_the_output_costs_its_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+    (picture,) = plain(tmp_path, [9])
+    long_id = "x" * 252 + ".png"
+    failure = only(Segmenter(settings, PassingEngine()).segment([replace(picture, image_id=long_id)])[0])
+    assert (failure.stage, failure.error_type) == ("write", "UnwritableName")
+
+
+def test_a_mask_where_another_ids_folder_stands_costs_its_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+    (picture,) = plain(tmp_path, [9])
+    segmenter = Segmenter(settings, PassingEngine())
+    segmenter.segment([replace(picture, image_id="a.png.png/b.png")])
+    failure = only(segmenter.segment([replace(picture, image_id="a.png")])[0])
+    assert (failure.stage, failure.error_type) == ("write", "UnwritableName")
+
+
+def test_an_output_that_is_full_stops_the_job(
+    settings: SegmentSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "write_bytes", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        Segmenter(settings, PassingEngine()).segment(plain(tmp_path, [9]))
+
+
+def test_the_turn_is_held_while_the_engine_runs_and_only_then(settings: SegmentSettings, tmp_path: Path) -> None:
+    events: list[str] = []
+
+    class Turn:
+        def __enter__(self) -> None:
+            events.append("in")
+
+        def __exit__(self, *_: object) -> None:
+            events.append("out")
+
+    class Telling(PassingEngine):
+        def logits(self, batch: Batch) -> Logits:
+            events.append("engine")
+            return super().logits(batch)
+
+    Segmenter(settings, Telling(), turn=Turn()).segment(plain(tmp_path, [1, 2]))
+    assert events == ["in", "engine", "out"]
+
+
+def test_waiting_for_a_turn_is_no_inference(settings: SegmentSettings, tmp_path: Path) -> None:
+    turn = threading.BoundedSemaphore(1)
+    segmenter = Segmenter(settings, PassingEngine(), turn=turn)
+    turn.acquire()
+    threading.Timer(0.3, turn.release).start()
+    _, seconds = segmenter.segment(plain(tmp_path, [1]))
+    assert seconds["infer"] < 0.2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s, p: (replace(s, model_digest="other"), p),
+        lambda s, p: (replace(s, ignore_label=255), p),
+        lambda s, p: (replace(s, label_map=LabelMap.parse("0=0,1=1,2=2,3=0")), p),
+        lambda s, p: (replace(s, max_pixels=999_999), p),
+        lambda s, p: (s, replace(p, group="north")),
+        lambda s, p: (s, replace(p, truth=None)),
+        lambda s, p: (s, replace(p, image=replace(p.image, version="later"))),
+        lambda s, p: (s, replace(p, image=replace(p.image, size_bytes=1))),
+        lambda s, p: (s, replace(p, truth=replace(p.truth, version="later"))),
+    ],
+)
+def test_the_fingerprint_sees_all_that_changes_an_outcome(
+    settings: SegmentSettings,
+    located: list[Located],
+    change: Callable[[SegmentSettings, Located], tuple[SegmentSettings, Located]],
+) -> None:
+    picture = located[0]
+    before = fingerprint(picture, settings.digest())
+    changed_settings, changed_picture = change(settings, picture)
+    assert fingerprint(changed_picture, changed_settings.digest()) != before
+    assert fingerprint(picture, replace(settings, output="elsewhere").digest()) == before
