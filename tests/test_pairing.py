@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.records import FileRef, Located
-from pipeline.stages.pairing import Paired, pair
+from pipeline.stages.pairing import Grouping, Paired, pair
 from pipeline.stages.sources import Listed
 
 A_MASK, B_MASK = FileRef("/masks/a.png"), FileRef("/masks/a.gif")
@@ -66,10 +66,15 @@ def test_a_manifests_mask_is_taken_where_there_is_no_other() -> None:
     assert pair([named], [A_MASK]).located[0].truth == A_MASK
 
 
-def test_the_group_is_a_column_of_the_manifest() -> None:
-    pictures = [picture("a.jpg", columns=(("site", "north"), ("year", "2024"))), picture("b.jpg")]
-    assert [located.group for located in pair(pictures, [], "site").located] == ["north", ""]
-    assert [located.group for located in pair(pictures, []).located] == ["", ""]
+def test_the_group_is_a_column_of_the_manifest_or_a_part_of_the_id() -> None:
+    pictures = [picture("north/a.jpg", columns=(("site", "hill"), ("year", "2024"))), picture("b.jpg")]
+
+    def groups(grouping: Grouping | None) -> dict[str, str]:
+        return {located.image_id: located.group for located in pair(pictures, [], grouping).located}
+
+    assert groups(Grouping(column="site")) == {"north/a.jpg": "hill", "b.jpg": ""}
+    assert groups(Grouping(regex="^([a-z]+)/")) == {"north/a.jpg": "north", "b.jpg": ""}
+    assert groups(None) == {"north/a.jpg": "", "b.jpg": ""}
 
 
 members = st.builds(
