@@ -1,5 +1,7 @@
 """The networks: their shapes, the chapter's numbers, the losses, and the rewriting that must change nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,13 @@ keras = pytest.importorskip("keras", reason="the extra `train` is not installed"
 
 from model.losses import LOSSES, SegmentationLoss  # noqa: E402
 from model.network import PRESETS, NetworkConfig, build_network, check_config, logits_of  # noqa: E402
+from model.reexport import config_of  # noqa: E402
 from model.rewrite import phase_kernel, rewrite_for_inference  # noqa: E402
+from model.sample import draw_sample  # noqa: E402
 from pipeline.core.errors import OptionError  # noqa: E402
+from pipeline.core.resize import resize_image  # noqa: E402
+from pipeline.core.spec import ModelSpec  # noqa: E402
+from pipeline.stages.modelfolder import carried_names, folder_of  # noqa: E402
 
 
 def _config(preset: str, **changes: int) -> NetworkConfig:
@@ -80,6 +87,18 @@ def test_the_rewriting_is_exact_on_random_weights(preset: str, seed: int) -> Non
     before = keras.ops.convert_to_numpy(logits_of(network)(image, training=False))
     after = keras.ops.convert_to_numpy(rewrite_for_inference(network, config)(image, training=False))
     assert np.abs(after - before).max() <= 2e-5 * np.abs(before).max()
+
+
+@pytest.mark.parametrize("name", carried_names())
+def test_the_rewriting_is_exact_on_trained_weights(name: str) -> None:
+    folder = Path(folder_of(name))
+    spec = ModelSpec.from_json((folder / "metadata.json").read_text())
+    network = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
+    images = np.stack([resize_image(draw_sample(3, index).image, spec.height, spec.width) for index in range(4)])
+    before = keras.ops.convert_to_numpy(logits_of(network)(images, training=False))
+    after = keras.ops.convert_to_numpy(rewrite_for_inference(network, config_of(spec))(images, training=False))
+    assert np.abs(after - before).max() <= 2e-5 * np.abs(before).max()
+    assert (after.argmax(axis=-1) == before.argmax(axis=-1)).mean() > 0.9999
 
 
 def test_a_phase_kernel_sums_the_taps_that_fall_together() -> None:

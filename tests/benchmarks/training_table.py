@@ -26,7 +26,7 @@ from model.quiet import start_keras
 from model.source import open_source
 from model.split import split_pictures
 from pipeline.core.scores import dice_per_class, iou_per_class, mean_of_present
-from pipeline.core.spec import FLOAT_MODEL_FILE, METADATA_FILE, ModelSpec
+from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, ModelSpec
 from pipeline.stages.engines.base import Engine
 
 CHAPTER = "--preset chapter --loss ce --augment none --schedule constant --learning_rate 0.001"
@@ -38,8 +38,13 @@ class Row:
     """One trained preset."""
 
     spec: ModelSpec
-    engine: Engine
-    matrix: npt.NDArray[np.int64]
+    engines: dict[str, Engine]
+    matrices: dict[str, npt.NDArray[np.int64]]
+
+    @property
+    def matrix(self) -> npt.NDArray[np.int64]:
+        """The confusion matrix of the float model."""
+        return self.matrices[FLOAT_MODEL_FILE]
 
 
 def train(arguments: argparse.Namespace, folder: Path, recipe: str) -> None:
@@ -57,23 +62,27 @@ def train(arguments: argparse.Namespace, folder: Path, recipe: str) -> None:
 def score(folder: Path, arguments: argparse.Namespace) -> Row:
     """The confusion matrix of a model over the kept pictures, at their own size."""
     spec = ModelSpec.from_json((folder / METADATA_FILE).read_text())
-    engine = load_engine((folder / FLOAT_MODEL_FILE).read_bytes(), spec.height, spec.width, spec.channels)
     pairs = list(open_source(arguments.dataset, None))
     ids = [pair.pair_id for pair in pairs]
     kept = split_pictures(ids, arguments.seed, arguments.val_fraction, arguments.test_fraction).test
     labels = Labels(spec.labels(), spec.num_classes, spec.ignore_label)
-    pictures = list(score_pictures(iter([pairs[index] for index in kept]), labels, engine, spec))
-    return Row(spec, engine, np.stack([picture.matrix for picture in pictures]).sum(axis=0))
+    row = Row(spec, {}, {})
+    for file in (FLOAT_MODEL_FILE, INT8_MODEL_FILE):
+        engine = load_engine((folder / file).read_bytes(), spec.height, spec.width, spec.channels)
+        pictures = score_pictures(iter([pairs[index] for index in kept]), labels, engine, spec)
+        row.engines[file] = engine
+        row.matrices[file] = np.stack([picture.matrix for picture in pictures]).sum(axis=0)
+    return row
 
 
-def pictures_per_second(rows: list[Row]) -> list[float]:
+def pictures_per_second(rows: list[Row], file: str) -> list[float]:
     """Pictures a second of each model on one thread, one picture after the other in turns; the median of many."""
     seconds: list[list[float]] = [[] for _ in rows]
     for _ in range(ROUNDS):
         for row, times in zip(rows, seconds, strict=True):
             picture = np.zeros((1, row.spec.height, row.spec.width, row.spec.channels), np.uint8)
             begin = time.perf_counter()
-            row.engine.logits(picture)
+            row.engines[file].logits(picture)
             times.append(time.perf_counter() - begin)
     return [1.0 / statistics.median(times) for times in seconds]
 
@@ -111,9 +120,13 @@ def print_table(rows: list[Row], border: str | None) -> None:
     lines["parameters"] = [f"{size[0]:,}" for size in sizes]
     lines["GFLOP a picture, as trained"] = [f"{size[1]:.2f}" for size in sizes]
     lines["GFLOP a picture, as exported"] = [f"{size[2]:.2f}" for size in sizes]
-    lines["LiteRT pictures/s, one thread"] = [f"{rate:.1f}" for rate in pictures_per_second(rows)]
+    for name, file in (("float32", FLOAT_MODEL_FILE), ("int8", INT8_MODEL_FILE)):
+        rates = pictures_per_second(rows, file)
+        lines[f"LiteRT {name}, pictures/s on one thread"] = [f"{rate:.0f}" for rate in rates]
     lines["`global_mean_iou`"] = [f"{mean_of_present(iou_per_class(row.matrix)):.3f}" for row in rows]
     lines["`global_mean_dice`"] = [f"{mean_of_present(dice_per_class(row.matrix)):.3f}" for row in rows]
+    int8 = [row.matrices[INT8_MODEL_FILE] for row in rows]
+    lines["`global_mean_iou` of int8"] = [f"{mean_of_present(iou_per_class(matrix)):.3f}" for matrix in int8]
     for class_id, name in enumerate(rows[0].spec.class_names):
         lines[f"IoU {name}"] = [f"{iou_per_class(row.matrix)[class_id]:.3f}" for row in rows]
     if border is not None:
