@@ -1,9 +1,10 @@
 """Folders as archives of every kind, for the tests of sources."""
 
 import io
+import struct
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -44,3 +45,40 @@ def pack(folder: Path, archive: Path) -> Path:
     archive.parent.mkdir(parents=True, exist_ok=True)
     archive.write_bytes(data)
     return archive
+
+
+def example_of(features: Mapping[str, bytes | int]) -> bytes:
+    """A serialised tf.train.Example."""
+    entries = b""
+    for name, value in features.items():
+        feature = _field(1, _field(1, value)) if isinstance(value, bytes) else _field(3, _field(1, _varint(value)))
+        entries += _field(1, _field(1, name.encode()) + _field(2, feature))
+    return _field(1, entries)
+
+
+def tfrecord_of(records: Iterable[bytes]) -> bytes:
+    """The records in TFRecord's framing."""
+    parts = []
+    for record in records:
+        length = struct.pack("<Q", len(record))
+        parts += [length, _masked_crc(length), record, _masked_crc(record)]
+    return b"".join(parts)
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def _masked_crc(data: bytes) -> bytes:
+    import google_crc32c
+
+    crc = google_crc32c.value(data)
+    return struct.pack("<L", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -26,6 +26,7 @@ from pipeline.stages.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, Ru
 from pipeline.stages.segment import SegmentSettings
 from pipeline.stages.sources import Source, has_column, holds_something, parse_sources, parse_truths
 from pipeline.stages.tally import ProgressSender
+from pipeline.stages.tfds import known_label_map
 
 DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 _VERSIONED = ("maskbeam", "apache-beam", "ai-edge-litert", "numpy", "pillow", "opencv-python-headless", "pyarrow")
@@ -119,7 +120,7 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
     groups = parse_sources(options.input, "--input")
     truths = parse_truths(options.ground_truth, groups)
     ignore_label = model.spec.ignore_label if options.ignore_label is None else options.ignore_label
-    label_map = LabelMap.parse(options.label_map) if options.label_map is not None else model.spec.labels()
+    label_map = _label_map(options, model)
     label_map.check(model.spec.num_classes, ignore_label)
     for group, text in zip(groups, options.input, strict=True):
         try:
@@ -142,6 +143,16 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         [replace(source, spool=spool) for source in sources] for sources in (itertools.chain(*groups), truths)
     )
     return model, settings, pictures, truths
+
+
+def _label_map(options: JobOptions, model: ModelFolder) -> LabelMap:
+    """The option's map, else the model's, else what is known of the data set, else identity."""
+    if options.label_map is not None:
+        return LabelMap.parse(options.label_map)
+    known = {known_label_map(text) for text in options.input}
+    if not model.spec.label_map and len(known) == 1 and (text := known.pop()):
+        return LabelMap.parse(text)
+    return model.spec.labels()
 
 
 def _choose_runner(options: JobOptions) -> tuple[Any, Any]:

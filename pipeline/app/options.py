@@ -211,9 +211,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="SOURCE",
-        help="pictures: a folder (walked), a glob, one picture, an archive X.tar, X.tar.gz or X.zip, or a manifest"
-        " X.csv or X.jsonl with the columns image and, optionally, image_id and mask; local or gs://, s3://; may be"
-        " given several times",
+        help="pictures: a folder (walked), a glob, one picture, an archive X.tar, X.tar.gz or X.zip, records"
+        " X.tfrecord*, tfds:NAME[/CONFIG][:VERSION]/SPLIT, or a manifest X.csv or X.jsonl with the columns image and,"
+        " optionally, image_id and mask; local or gs://, s3://; may be given several times",
     )
     main.add_argument(
         "--model",

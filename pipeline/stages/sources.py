@@ -9,10 +9,13 @@ from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
 from pipeline.stages import storage
-from pipeline.stages.archives.listing import ARCHIVE_ENDINGS, Entry, NoPictures, list_archive
+from pipeline.stages.archives.listing import ARCHIVE_ENDINGS, Entry, NoPictures, Refused, list_archive
+from pipeline.stages.archives.records import RecordFile, list_records
 from pipeline.stages.manifest import MANIFEST_ENDINGS, manifest_has_column, read_manifest
+from pipeline.stages.tfds import TFDS_SCHEME, tfds_files
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
+_RECORDS = re.compile(r"\.tfrecords?(?![a-z])", re.IGNORECASE)
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -21,16 +24,18 @@ class Source:
     """One parsed `--input` or `--ground_truth`.
 
     Args:
-        kind: `folder`, `glob`, `archive` or `manifest`.
+        kind: `folder`, `glob`, `archive`, `manifest` or `records`.
         uri: absolute path, URI or pattern.
         prefix: what stands before every id, "" for a lone source.
         spool: where pictures are laid down that can't be read by range, None while names alone are wanted.
+        records: what to list of a file of records.
     """
 
     kind: str
     uri: str
     prefix: str = ""
     spool: str | None = None
+    records: RecordFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +79,26 @@ def parse_sources(texts: Sequence[str], option: str) -> list[list[Source]]:
         option: `--input` or `--ground_truth`, for messages.
 
     Returns:
-        The sources of each text: one, or for a glob that matches archives one an archive. Where there are several in
-        all, each id is prefixed by its source's base name.
+        The sources of each text: one, for a glob that matches archives one an archive, for records one a file. Where
+        there are several in all, each id is prefixed by its source's base name.
 
     Raises:
         OptionError: a source isn't there or is of no known kind, or two have the same base name.
     """
     groups = [_parse(text, option) for text in texts]
-    sources = [source for group in groups for source in group]
-    if len(sources) == 1:
+    # The files of one set of records are one source, the archives of one glob are several.
+    units = [prefix for group in groups for prefix in _units(group)]
+    if len(units) == 1:
         return groups
-    prefixes = [_prefix(source) for source in sources]
-    repeated = next((prefix for prefix, count in Counter(prefixes).items() if count > 1), None)
+    repeated = next((prefix for prefix, count in Counter(units).items() if count > 1), None)
     if repeated is not None:
         raise OptionError(f"{option}: two sources have the base name {repeated!r}; their ids would collide")
     return [[replace(source, prefix=_prefix(source)) for source in group] for group in groups]
+
+
+def _units(group: Sequence[Source]) -> list[str]:
+    prefixes = [_prefix(source) for source in group]
+    return prefixes[:1] if group and group[0].kind == "records" else prefixes
 
 
 def parse_truths(texts: Sequence[str], pictures: Sequence[Sequence[Source]]) -> list[Source]:
@@ -108,7 +118,7 @@ def parse_truths(texts: Sequence[str], pictures: Sequence[Sequence[Source]]) -> 
     truths: list[Source] = []
     for text, group in zip(texts, pictures, strict=False):
         found = _parse(text, "--ground_truth")
-        if len(group) == 1:
+        if len(_units(group)) == 1:
             truths += [replace(truth, prefix=group[0].prefix) for truth in found]
         elif len(found) == len(group):
             truths += [replace(truth, prefix=picture.prefix) for truth, picture in zip(found, group, strict=True)]
@@ -123,10 +133,12 @@ def _parse(text: str, option: str) -> list[Source]:
     if "://" in text and not text.startswith((*storage.REMOTE_SCHEMES, "file://")):
         raise OptionError(f"{option} {text}: unknown kind of storage {text.partition('://')[0]}://")
     uri = storage.absolute(text)
-    if text.startswith("tfds:") or re.search(r"\.tfrecords?\b", storage.base_name(text).lower()):
-        raise OptionError(f"{option} {text}: TFRecord and TFDS sources can't be read yet")
+    if text.startswith(TFDS_SCHEME):
+        return [Source("records", text, records=file) for file in tfds_files(text)]
     lower = uri.lower()
     try:
+        if _RECORDS.search(storage.base_name(lower)) and not (not storage.is_remote(uri) and storage.is_folder(uri)):
+            return _records(text, option)
         if _GLOB_CHARACTERS.search(text) and not storage.exists(uri):
             if lower.endswith(ARCHIVE_ENDINGS):
                 return [Source("archive", stored.uri) for stored in storage.list_glob(uri)]
@@ -146,18 +158,38 @@ def _parse(text: str, option: str) -> list[Source]:
     if has_picture_ending(uri):
         return [Source("glob", uri)]
     raise OptionError(
-        f"{option} {text}: neither a folder, a glob, a picture, an archive (.tar, .tar.gz, .zip) nor a manifest"
-        " (.csv, .jsonl)"
+        f"{option} {text}: neither a folder, a glob, a picture, an archive (.tar, .tar.gz, .zip), records"
+        " (.tfrecord) nor a manifest (.csv, .jsonl)"
     )
+
+
+def _records(text: str, option: str) -> list[Source]:
+    """The files of a set: the one that is named, or those that match. A number tells records without names apart."""
+    uri = storage.absolute(text)
+    found = [uri] if storage.exists(uri) else [stored.uri for stored in storage.list_glob(uri)]
+    if not found:
+        raise OptionError(f"{option} {text}: no such file")
+    files = []
+    for file in found:
+        # `train.tfrecord-00002-of-00005` names its Examples train-00002-17; a file on its own train-17.
+        split, _, rest = storage.base_name(file).partition(".tfrecord")
+        shard = re.search(r"\d+(?=-of-)", rest)
+        unnamed = f"{split}-{shard[0]}" if shard and len(found) > 1 else split
+        files.append(Source("records", uri, records=RecordFile(file, unnamed)))
+    return files
 
 
 def _prefix(source: Source) -> str:
     """The base name of a source: the folder's, the file's without its ending, the glob's fixed folder's."""
     if source.kind == "glob":
         return storage.base_name(_fixed_folder(source.uri)) or "root"
+    if source.uri.startswith(TFDS_SCHEME):
+        return re.split("[/:]", source.uri.removeprefix(TFDS_SCHEME))[0]
     name = storage.base_name(source.uri)
     if source.kind == "folder":
         return name
+    if source.kind == "records":
+        return _RECORDS.split(name)[0] or name
     ending = next((ending for ending in ARCHIVE_ENDINGS if name.lower().endswith(ending)), None)
     return name[: -len(ending)] if ending else name.rpartition(".")[0]
 
@@ -186,7 +218,10 @@ def list_source(source: Source) -> Iterator[Listed | Ignored | Failure]:
             yield row if isinstance(row, Failure) else _named(source, row.image_id, row.image, row.mask, row.columns)
         return
     if source.kind == "archive":
-        yield from _list_archive(source)
+        yield from _named_entries(source, source.uri, list_archive(source.uri, source.spool))
+        return
+    if source.records is not None:
+        yield from _named_entries(source, source.records.uri, list_records(source.records, source.spool))
         return
     is_folder = source.kind == "folder"
     root = source.uri if is_folder else _fixed_folder(source.uri)
@@ -200,16 +235,18 @@ def list_source(source: Source) -> Iterator[Listed | Ignored | Failure]:
     yield Ignored(ignored)
 
 
-def _list_archive(source: Source) -> Iterator[Listed | Ignored | Failure]:
-    for item in list_archive(source.uri, source.spool):
+def _named_entries(
+    source: Source, uri: str, items: Iterator[Entry | Refused | NoPictures] | Iterator[Entry | Refused]
+) -> Iterator[Listed | Ignored | Failure]:
+    for item in items:
         if isinstance(item, Entry):
             yield _named(source, item.name, item.file, item.truth)
         elif isinstance(item, NoPictures):
             yield Ignored(item.members)
         else:
             image_id = f"{source.prefix}/{item.name}" if source.prefix and item.name else item.name
-            uri = f"{source.uri}!{item.name}" if item.name else source.uri
-            yield Failure(_shown(image_id), _shown(uri), "locate", item.error_type, item.message)
+            address = f"{uri}!{item.name}" if item.name else uri
+            yield Failure(_shown(image_id), _shown(address), "locate", item.error_type, item.message)
 
 
 def _named(
