@@ -2,6 +2,8 @@
 
 import json
 
+_COUNTS = ("located", "resumed", "done", "failed")
+
 
 class Clock:
     """A clock that is set by hand."""
@@ -14,4 +16,4 @@ class Clock:
 
 
 def datagram(token: str = "t", sender: str = "s", **counts: object) -> bytes:
-    return json.dumps({"token": token, "sender": sender, "located": 0, "done": 0, "failed": 0, **counts}).encode()
+    return json.dumps({"token": token, "sender": sender, **dict.fromkeys(_COUNTS, 0), **counts}).encode()

@@ -10,7 +10,8 @@ from pipeline.stages.results import ResultsWriter
 from pipeline.stages.segment import SegmentSettings
 from pipeline.stages.sources import Source
 from pipeline.stages.tally import ProgressSender
-from pipeline.transforms.locate import LocatePictures
+from pipeline.transforms.locate import LocatePictures, Resume
+from pipeline.transforms.resume import BeginRun, DeleteStale, ReadRemains
 from pipeline.transforms.segment import EngineSettings, SegmentImages
 from pipeline.transforms.write import RemoveSpool, WriteFailures, WriteSummary, WriteTables
 
@@ -25,6 +26,8 @@ class Job:
         settings: what decides a picture's outcome.
         engine: how a process runs the model.
         writer: where the results go.
+        existing: `resume` or `overwrite`: what to do with an earlier run's results.
+        retry_failed: whether to take up again what failed before.
         progress: where to tell how far the job is.
         grouping: how a picture's group is found, None where there are no groups.
     """
@@ -34,6 +37,8 @@ class Job:
     settings: SegmentSettings
     engine: EngineSettings
     writer: ResultsWriter
+    existing: str
+    retry_failed: bool
     progress: ProgressSender
     grouping: Grouping | None = None
 
@@ -45,16 +50,23 @@ def build(root: beam.Pipeline, job: Job) -> None:
         root: an empty pipeline.
         job: what to do.
     """
-    locations = root | "Locate" >> LocatePictures(job.pictures, job.truths, job.progress, job.grouping)
-    segmented = locations.located | "Segment" >> SegmentImages(job.engine, job.settings, job.progress)
+    begun = root | "BeginRun" >> BeginRun(job.settings.output, job.existing)
+    remains = begun | "ReadRemains" >> ReadRemains()
+    resume = Resume(job.settings.digest(), job.retry_failed)
+    locations = root | "Locate" >> LocatePictures(job.pictures, job.truths, job.progress, remains, resume, job.grouping)
+    segmented = locations.todo | "Segment" >> SegmentImages(job.engine, job.settings, job.progress)
+    records = (locations.records, segmented.records) | "AllRecords" >> beam.Flatten()
     failures = (locations.failures, segmented.failures) | "AllFailures" >> beam.Flatten()
 
-    shards = segmented.records | "WriteTables" >> WriteTables(job.writer, locations.located)
+    shards = records | "WriteTables" >> WriteTables(job.writer, locations.located)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
-    summary = segmented.records | "Summarise" >> WriteSummary(
+    stale = locations.stale | "DeleteStale" >> DeleteStale(job.settings.output, after=shards)
+    summary = records | "Summarise" >> WriteSummary(
         job.writer,
         failures=written,
         shards=shards,
+        resumed=locations.records,
+        stale=stale,
         ignored=locations.ignored,
         unpaired_truth=locations.unpaired_truth,
         seconds=segmented.seconds,

@@ -23,6 +23,7 @@ from pipeline.stages.engines.load import check_backend
 from pipeline.stages.modelfolder import ModelFolder, open_model
 from pipeline.stages.pairing import Grouping
 from pipeline.stages.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
+from pipeline.stages.resume import check_output
 from pipeline.stages.segment import SegmentSettings
 from pipeline.stages.sources import Source, has_column, holds_something, parse_sources, parse_truths
 from pipeline.stages.tally import ProgressSender
@@ -133,6 +134,8 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         raise OptionError(f"--group_by {column}: no manifest of --input has such a column")
     output = storage.absolute(options.output)
     if not options.plan:
+        read = itertools.chain(*groups, truths)
+        check_output(output, options.existing, [source.uri for source in read if source.kind == "folder"])
         try:
             storage.check_writable(output)
         except StorageError as error:
@@ -193,6 +196,8 @@ def _run(
             settings=settings,
             engine=EngineSettings(model, options.backend, threads, options.batch_size or 1),
             writer=writer,
+            existing=options.existing,
+            retry_failed=options.retry_failed,
             progress=display.sender() if display else ProgressSender(None, ""),
             grouping=grouping,
         )

@@ -10,6 +10,7 @@ from pipeline.core.decode import DEFAULT_MAX_PIXELS
 from pipeline.core.errors import OptionError
 from pipeline.stages.engines.load import BACKENDS
 from pipeline.stages.modelfolder import PRECISIONS
+from pipeline.stages.resume import EXISTING, RESUME
 
 _LATER_OPTIONS = (
     "--tile_overlap",
@@ -19,8 +20,6 @@ _LATER_OPTIONS = (
     "--probabilities",
     "--instances",
     "--pixel_size_m",
-    "--existing",
-    "--retry_failed",
 )
 _LATER_MODES = ("tile",)
 
@@ -40,6 +39,8 @@ class JobOptions:
         group_by: the manifest column that groups pictures; None for none.
         group_by_regex: the regular expression whose first group, found in the id, groups pictures; None for none.
         max_pixels: larger pictures are refused before they are decoded.
+        existing: what to do where the output holds results: `resume`, `overwrite` or `error`.
+        retry_failed: whether a resumed job takes up again what failed before.
         max_failure_ratio: the share of failures, 0 to 1, above which a job ends with status 3.
         backend: the engine.
         precision: `float32` or `int8`, which decides the model's file.
@@ -61,6 +62,8 @@ class JobOptions:
     group_by: str | None
     group_by_regex: str | None
     max_pixels: int
+    existing: str
+    retry_failed: bool
     max_failure_ratio: float
     backend: str
     precision: str
@@ -105,6 +108,8 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
         group_by=values.group_by,
         group_by_regex=values.group_by_regex,
         max_pixels=values.max_pixels,
+        existing=values.existing,
+        retry_failed=values.retry_failed,
         max_failure_ratio=values.max_failure_ratio,
         backend=values.backend,
         precision=values.precision,
@@ -264,6 +269,18 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_MAX_PIXELS,
         metavar="N",
         help="larger pictures fail before they are decoded (default: %(default)s)",
+    )
+    pictures.add_argument(
+        "--existing",
+        choices=EXISTING,
+        default=RESUME,
+        help="where the output holds results: resume keeps what still holds and does the rest, overwrite does all"
+        " anew, error stops with status 2 (default: %(default)s)",
+    )
+    pictures.add_argument(
+        "--retry_failed",
+        action="store_true",
+        help="take up again what failed in an earlier run; without it only what the store failed to give is",
     )
     pictures.add_argument(
         "--max_failure_ratio",

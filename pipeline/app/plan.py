@@ -153,11 +153,11 @@ def _segment(
     folder: str,
 ) -> tuple[int, int, float, float]:
     """Takes pictures through until the sample or its time is used up; the first round warms up and is not counted."""
-    warm_up = BatchWindow(segmenter, executor, batch_size, 2 * (cores + 1))
+    warm_up = BatchWindow(segmenter.segment, executor, batch_size, 2 * (cores + 1))
     for picture in located[: cores * batch_size]:
         list(warm_up.add(picture))
     list(warm_up.finish())
-    window = BatchWindow(segmenter, executor, batch_size, 2 * (cores + 1))
+    window = BatchWindow(segmenter.segment, executor, batch_size, 2 * (cores + 1))
     sampled = failed = 0
     start = time.perf_counter()
     for picture in located:

@@ -59,8 +59,9 @@ class Progress:
         if self.located > located:
             self._grew = now
         # The first picture starts the measurement: loading the model is no part of the rate.
-        if self.finished and (not self._history or now - self._history[-1][0] >= _WAIT_S):
-            self._history.append((now, self.finished))
+        worked = self.finished - self.resumed
+        if worked and (not self._history or now - self._history[-1][0] >= _WAIT_S):
+            self._history.append((now, worked))
         while len(self._history) > 2 and now - self._history[1][0] > _RATE_WINDOW_S:
             self._history.popleft()
 
@@ -72,7 +73,13 @@ class Progress:
     @property
     def finished(self) -> int:
         """Pictures segmented or failed, at most as many as found (a retried bundle counts twice)."""
-        return min(self._tally.sum_of("done") + self._tally.sum_of("failed"), self.located)
+        worked = self._tally.sum_of("done") + self._tally.sum_of("failed")
+        return min(self._tally.sum_of("resumed") + worked, self.located)
+
+    @property
+    def resumed(self) -> int:
+        """Pictures that an earlier run segmented."""
+        return min(self._tally.sum_of("resumed"), self.finished)
 
     @property
     def failed(self) -> int:

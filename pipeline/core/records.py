@@ -63,6 +63,7 @@ class PictureRecord:
         confusion: the confusion matrix of the pixels that are not ignored, without its zeros: cell, count, cell,
             count … with cell = truth · num_classes + prediction; None without ground truth.
         pixel_area_m2: area of one pixel; None where it isn't known.
+        mask_bytes: size of the mask's file; 0 where none was written.
     """
 
     image_id: str
@@ -76,6 +77,7 @@ class PictureRecord:
     area_px: tuple[int, ...]
     confusion: tuple[int, ...] | None
     pixel_area_m2: float | None = None
+    mask_bytes: int = 0
 
     @property
     def num_classes(self) -> int:

@@ -1,10 +1,10 @@
 """Keeping every core busy with a bounded number of pictures in flight."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from pipeline.core.records import Located
-from pipeline.stages.segment import Outcome, Seconds, Segmenter
+from pipeline.stages.segment import Outcome, Seconds
 
 Done = tuple[list[Outcome], Seconds]
 
@@ -16,14 +16,20 @@ class BatchWindow:
     an interpreter the others read, decode and encode.
 
     Args:
-        segmenter: the process's.
+        work: takes a batch to its outcomes; called from several threads.
         executor: the process's threads, shared between streams.
         batch_size: pictures a batch, at least 1.
         most_batches: batches in flight at most; a further one waits.
     """
 
-    def __init__(self, segmenter: Segmenter, executor: ThreadPoolExecutor, batch_size: int, most_batches: int) -> None:
-        self._segmenter = segmenter
+    def __init__(
+        self,
+        work: Callable[[Sequence[Located]], Done],
+        executor: ThreadPoolExecutor,
+        batch_size: int,
+        most_batches: int,
+    ) -> None:
+        self._work = work
         self._executor = executor
         self._batch_size = batch_size
         self._most_batches = most_batches
@@ -54,7 +60,7 @@ class BatchWindow:
         while len(self._in_flight) >= self._most_batches:
             yield from self._collect()
         batch, self._gathered = self._gathered, []
-        self._in_flight.add(self._executor.submit(self._segmenter.segment, batch))
+        self._in_flight.add(self._executor.submit(self._work, batch))
 
     def _collect(self) -> Iterator[Done]:
         done, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)

@@ -13,7 +13,7 @@ from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.spec import ModelSpec
 from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
-from pipeline.stages import storage, tables
+from pipeline.stages import journal, storage, tables
 from pipeline.stages.report import report_html
 from pipeline.stages.summary_csv import summary_csv
 
@@ -24,6 +24,7 @@ REPORT_FILE = "report.html"
 STATUS_DONE = "done"
 STATUS_TOO_MANY_FAILURES = "too_many_failures"
 _MOST_FAILURES_IN_REPORT = 100
+_FAILURES_PART = f"failures{journal.PART_ENDING}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +80,17 @@ class ResultsWriter:
     def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
         """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
         name = tables.shard_name(shard, shards)
-        self._write(name, tables.pictures_parquet(records, self.spec.class_names, self.model_digest))
+        rows = list(records)
+        self._write(name, tables.pictures_parquet(rows, self.spec.class_names, self.model_digest))
+        journal.write_part(self.output, _journal_part(name), journal.encode_member(map(journal.entry_line, rows)))
         return name
 
     def write_failures(self, failures: Iterable[Failure]) -> WrittenFailures:
         """Writes `failures.jsonl`, empty where nothing failed."""
         everything = sorted(failures, key=lambda failure: (failure.image_id, failure.source_uri))
         self._write(FAILURES_FILE, tables.failures_jsonl(everything))
+        lines = [journal.entry_line(failure) for failure in everything if failure.fingerprint]
+        journal.write_part(self.output, _FAILURES_PART, journal.encode_member(lines))
         by_type = Counter(failure.error_type for failure in everything)
         return WrittenFailures(
             len(everything), tuple(everything[:_MOST_FAILURES_IN_REPORT]), dict(sorted(by_type.items()))
@@ -97,6 +102,8 @@ class ResultsWriter:
         failures: WrittenFailures,
         shards: Iterable[str],
         *,
+        resumed: int,
+        stale: int,
         ignored: int,
         unpaired_truth: int,
         seconds: Mapping[str, float],
@@ -108,6 +115,8 @@ class ResultsWriter:
             totals: the sums over all pictures.
             failures: what was written of them.
             shards: the Parquet files that were written; others in their folder are an earlier run's and go.
+            resumed: pictures that an earlier run did.
+            stale: masks of earlier runs that were deleted before, so that the summary comes last.
             ignored: files of the sources that are no pictures.
             unpaired_truth: masks that no picture claims.
             seconds: seconds a stage, summed over workers.
@@ -119,8 +128,8 @@ class ResultsWriter:
         Raises:
             StorageError: the output can't be written.
         """
-        self._delete_stale_shards(set(shards))
-        summary = self._summary(totals, failures, ignored, unpaired_truth, seconds, groups)
+        self._delete_stale_parts(set(shards))
+        summary = self._summary(totals, failures, resumed, ignored, unpaired_truth, seconds, groups)
         self._write("summary.csv", summary_csv(summary).encode())
         self._write(REPORT_FILE, report_html(summary, failures.first).encode())
         self._write(SUMMARY_FILE, (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
@@ -130,6 +139,7 @@ class ResultsWriter:
         self,
         totals: Totals,
         failures: WrittenFailures,
+        resumed: int,
         ignored: int,
         unpaired_truth: int,
         seconds: Mapping[str, float],
@@ -145,7 +155,7 @@ class ResultsWriter:
                 "started": _iso(self.run.started_s),
                 "finished": _iso(finished_s),
                 "seconds": round(finished_s - self.run.started_s, 3),
-                "resumed": 0,
+                "resumed": resumed,
                 "model": {"name": self.model_name, "digest": self.model_digest},
                 "options": self.run.options,
                 "versions": self.run.versions,
@@ -168,16 +178,27 @@ class ResultsWriter:
             },
         }
 
-    def _delete_stale_shards(self, written: set[str]) -> None:
-        for stored in storage.list_files(storage.join(self.output, "images")):
-            if stored.uri.endswith(".parquet") and f"images/{storage.base_name(stored.uri)}" not in written:
-                storage.delete(stored.uri)
+    def _delete_stale_parts(self, shards: set[str]) -> None:
+        """Deletes the tables of other numbers of shards, and the parts of the journal that the new ones replace."""
+        parts = {_journal_part(shard) for shard in shards} | {_FAILURES_PART}
+        for folder, ending, written in (
+            ("images", ".parquet", {storage.base_name(shard) for shard in shards}),
+            (journal.JOURNAL_FOLDER, journal.PART_ENDING, parts),
+        ):
+            for stored in storage.list_files(storage.join(self.output, folder)):
+                if stored.uri.endswith(ending) and storage.base_name(stored.uri) not in written:
+                    storage.delete(stored.uri)
 
     def _write(self, name: str, data: bytes) -> None:
         try:
-            storage.write_bytes(storage.join(self.output, name), data)
+            storage.write_bytes(storage.join(self.output, name), data, storage.scratch_of(self.output))
         except OSError as error:
             raise StorageError(f"the output can't be written: {name}: {error.strerror or error}") from error
+
+
+def _journal_part(shard: str) -> str:
+    """The part of the journal that goes with a shard of the tables."""
+    return f"{storage.base_name(shard).removesuffix('.parquet')}{journal.PART_ENDING}"
 
 
 def _iso(seconds: float) -> str:

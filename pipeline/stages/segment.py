@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,9 @@ from pipeline.stages.reading import FileReader
 
 # What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
 _NAME_FAULTS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST))
+_OUT_OF_MEMORY = re.compile(r"out of memory|memory exhausted|alloc|\bOOM\b", re.IGNORECASE)
+# No format stores a pixel in more than 16 bytes; what a file holds besides pixels fits in the rest.
+_BYTES_A_PIXEL, _BYTES_BESIDES = 16, 64 << 20
 
 Outcome = PictureRecord | Failure
 Seconds = dict[str, float]
@@ -65,6 +69,11 @@ class SegmentSettings:
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
+def mask_name(image_id: str) -> str:
+    """The name of a picture's mask below the output."""
+    return f"masks/{image_id}.png"
+
+
 def fingerprint(picture: Located, settings_digest: str) -> str:
     """A digest of one picture's inputs: equal fingerprints mean equal outcomes, so the work need not be done again."""
     parts = (_identity(picture.image), picture.truth and _identity(picture.truth), picture.group, settings_digest)
@@ -73,6 +82,9 @@ def fingerprint(picture: Located, settings_digest: str) -> str:
 
 def _identity(file: FileRef) -> tuple[str, int, str, int, str]:
     return file.uri, file.size_bytes, file.version, file.offset_bytes, file.member
+
+
+_Inferred = npt.NDArray[np.float32] | PictureError
 
 
 @dataclass(slots=True)
@@ -108,8 +120,9 @@ class Segmenter:
         self._engine = engine
         self._read = read or FileReader(settings.output)
         self._turn = turn or nullcontext()
+        self._most_a_batch: int | None = None
         self._palette = palette_of([spec.color for spec in settings.spec.classes][:256])
-        self._scratch = None if storage.is_remote(settings.output) else storage.join(settings.output, "_progress/tmp")
+        self._scratch = storage.scratch_of(settings.output)
 
     def segment(self, pictures: Sequence[Located]) -> tuple[list[Outcome], Seconds]:
         """Takes a batch through.
@@ -132,7 +145,7 @@ class Segmenter:
                 ready[index] = self._prepare(picture, seconds)
             except PictureError as error:
                 outcomes[index] = self._failure(picture, error)
-        for index, logits in self._infer(ready, seconds).items():
+        for index, logits in self._infer_all(ready, seconds).items():
             try:
                 if isinstance(logits, PictureError):
                     raise logits
@@ -169,10 +182,18 @@ class Segmenter:
         )
         return settings.label_map.to_class_ids(raw, settings.spec.num_classes, settings.ignore_label)
 
-    def _infer(self, ready: dict[int, _Ready], seconds: Seconds) -> dict[int, npt.NDArray[np.float32] | PictureError]:
+    def _infer_all(self, ready: dict[int, _Ready], seconds: Seconds) -> dict[int, _Inferred]:
+        """Runs the engine over a batch, in parts where an earlier batch of its size was too large for the memory."""
+        answers: dict[int, _Inferred] = {}
+        left = list(ready)
+        while left:
+            most = self._most_a_batch or len(left)
+            answers |= self._infer({index: ready[index] for index in left[:most]}, seconds)
+            left = left[most:]
+        return answers
+
+    def _infer(self, ready: dict[int, _Ready], seconds: Seconds) -> dict[int, _Inferred]:
         """Runs the engine; a batch that breaks it is halved until the culprit stands alone."""
-        if not ready:
-            return {}
         indices = list(ready)
         try:
             with self._turn, _timed("infer", seconds):
@@ -182,10 +203,14 @@ class Segmenter:
         except EngineError:
             raise
         except Exception as error:
+            lacks_memory = _lacks_memory(error)
             if len(indices) == 1:
                 message = f"the engine fails on this picture: {type(error).__name__}: {error}"
-                return {indices[0]: PictureError("segment", "EngineFailed", message)}
+                error_type = "OutOfMemory" if lacks_memory else "EngineFailed"
+                return {indices[0]: PictureError("segment", error_type, message)}
             middle = len(indices) // 2
+            if lacks_memory:
+                self._most_a_batch = min(self._most_a_batch or middle, middle)
             first = {index: ready[index] for index in indices[:middle]}
             second = {index: ready[index] for index in indices[middle:]}
             return self._infer(first, seconds) | self._infer(second, seconds)
@@ -206,7 +231,7 @@ class Segmenter:
             area_px = np.bincount(mask.reshape(-1), minlength=num_classes)
         with _timed("encode", seconds):
             data = encode_mask(mask, self._palette)
-        mask_uri = f"masks/{picture.image_id}.png"
+        mask_uri = mask_name(picture.image_id)
         with _timed("write", seconds):
             self._write(mask_uri, data)
         return PictureRecord(
@@ -220,6 +245,7 @@ class Segmenter:
             fingerprint=fingerprint(picture, self._settings_digest),
             area_px=tuple(area_px.tolist()),
             confusion=confusion,
+            mask_bytes=len(data),
         )
 
     def _write(self, name: str, data: bytes) -> None:
@@ -227,20 +253,35 @@ class Segmenter:
             storage.write_bytes(storage.join(self._settings.output, name), data, self._scratch)
         except OSError as error:
             reason = error.strerror or str(error)
-            if error.errno in _NAME_FAULTS:
+            if error.errno in _NAME_FAULTS and not storage.is_remote(self._settings.output):
                 raise PictureError("write", "UnwritableName", f"no file can bear its name: {reason}") from error
             raise StorageError(f"the output can't be written: {name}: {reason}") from error
 
     def _read_or_fail(self, file: FileRef, stage: str) -> bytes:
+        most_bytes = _BYTES_BESIDES + _BYTES_A_PIXEL * self._settings.max_pixels
         try:
-            return self._read(file)
+            data = self._read(file) if file.size_bytes <= most_bytes else None
         except FileNotFoundError as error:
             raise PictureError(stage, "Missing", f"no such file: {file.display_uri}") from error
+        except storage.StoreFaultError as error:
+            reason = error.strerror or str(error)
+            raise PictureError(stage, "StoreFault", f"{file.display_uri}: the store kept failing: {reason}") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise PictureError(stage, "Unreadable", f"{file.display_uri} can't be read: {reason}") from error
+        if data is None or len(data) > most_bytes:
+            message = f"the file is larger than any picture of --max_pixels {self._settings.max_pixels} can be"
+            raise PictureError(stage, "FileTooLarge", f"{message}, {most_bytes} bytes")
+        return data
 
     def _failure(self, picture: Located, error: PictureError) -> Failure:
+        """A failure has no mask: one that an earlier run or a first attempt left goes before the failure is told."""
+        try:
+            storage.delete(storage.join(self._settings.output, mask_name(picture.image_id)))
+        except OSError as fault:
+            if fault.errno not in _NAME_FAULTS or storage.is_remote(self._settings.output):
+                reason = fault.strerror or str(fault)
+                raise StorageError(f"the output can't be written: {picture.image_id}: {reason}") from fault
         return Failure(
             picture.image_id,
             picture.image.display_uri,
@@ -249,6 +290,12 @@ class Segmenter:
             error.message,
             fingerprint(picture, self._settings_digest),
         )
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether an engine's error is one of too little memory, in the words of LiteRT, TensorFlow and CUDA."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+    return named or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 @contextmanager

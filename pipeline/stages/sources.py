@@ -57,7 +57,12 @@ class Listed:
     @property
     def pairing_key(self) -> str:
         """What a picture and its mask share: the id without a picture's ending."""
-        return self.image_id.rpartition(".")[0] if has_picture_ending(self.image_id) else self.image_id
+        return pairing_key(self.image_id)
+
+
+def pairing_key(image_id: str) -> str:
+    """An id without a picture's ending, which a picture shares with its mask."""
+    return image_id.rpartition(".")[0] if has_picture_ending(image_id) else image_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,41 @@
 """The one room for storage: files on this machine by plain calls, buckets through Beam's file systems.
 
 Nothing half-written ever bears a final name: a local file is written under a scratch name unique to the process and
-renamed; a bucket's object appears when it is closed.
+renamed; a bucket's object appears when it is closed. What may pass (a lost connection, a bucket's 503) is tried again;
+what a bucket's client raises after that becomes an `OSError`, so callers know one kind of fault.
 """
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.core.errors import StorageError
+from pipeline.stages.buckets import Bucket, GcsBucket, S3Bucket
+from pipeline.stages.retry import http_status, is_transient_local, is_transient_remote, with_retries
 
 if TYPE_CHECKING:
     from apache_beam.io.filesystem import FileMetadata
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 REMOTE_SCHEMES = ("gs://", "s3://")
+SCRATCH_FOLDER = "_progress/tmp"
+"""Where below an output files lie until they are whole; what a killed run leaves there goes with the next."""
+
 _PIECE_BYTES = 8 << 20
+_BUCKETS: dict[str, tuple["PipelineOptions", Bucket]] = {}
+_MAKING_BUCKETS = threading.Lock()
+_T = TypeVar("_T")
+
+
+class StoreFaultError(OSError):
+    """A store that failed in a way that may pass, and went on so through all attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +46,13 @@ class StoredFile:
         uri: absolute path or URI.
         size_bytes: its length.
         version: changes when the content changes: modification time in ns, or the store's own word.
+        modified_ns: when the store last saw it written, by the store's own clock; 0 where it doesn't tell.
     """
 
     uri: str
     size_bytes: int
     version: str
+    modified_ns: int = 0
 
 
 def is_remote(uri: str) -> bool:
@@ -65,26 +84,88 @@ def base_name(uri: str) -> str:
     return uri.rstrip("/").rpartition("/")[2]
 
 
-def read_bytes(uri: str) -> bytes:
+def read_bytes(uri: str, most_bytes: int | None = None) -> bytes:
     """Reads a whole file.
 
     Args:
         uri: absolute path or URI.
+        most_bytes: a longer file is not read on; None for no limit.
 
     Returns:
-        Its content.
+        Its content, cut off behind `most_bytes` and one byte more, so that the caller sees that there was more.
 
     Raises:
-        OSError: it can't be read.
+        OSError: it can't be read, or is no plain file (a pipe would wait for ever, a device would never end).
     """
+    most = -1 if most_bytes is None else most_bytes + 1
     if not is_remote(uri):
-        with open(uri, "rb", buffering=0) as file:
-            return file.read()
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
+        return with_retries(lambda: _read_local(uri, 0, most), is_transient_local)
+    return _remote(lambda: _bucket(uri).read(uri, 0, most))
 
-    with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-        return bytes(remote.read())
+
+def _read_local(path: str, offset: int, most: int) -> bytes:
+    # Without O_NONBLOCK the mere opening of a named pipe waits for somebody to write into it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    with open(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", path)
+        file.seek(offset)
+        return _read_most(file.read, most)
+
+
+def _read_most(read: Callable[[int], bytes | None], most: int) -> bytes:
+    """Reads to the end or until there are `most` bytes; -1 for no limit. One call may give less than it was asked."""
+    parts: list[bytes] = []
+    left = most
+    while left:
+        part = read(left)
+        if not part:
+            break
+        parts.append(part)
+        left = left - len(part) if left > 0 else -1
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _bucket(uri: str) -> Bucket:
+    """The store's client with the options of Beam's file systems, made once a process: making one takes 0.1 s."""
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    options = FileSystems._pipeline_options or PipelineOptions()
+    scheme = uri.partition("://")[0]
+    made = _BUCKETS.get(scheme)
+    if made is None or made[0] is not options:
+        with _MAKING_BUCKETS:
+            made = _BUCKETS[scheme] = (options, _make_bucket(scheme, options))
+    return made[1]
+
+
+def _make_bucket(scheme: str, options: "PipelineOptions") -> Bucket:
+    if scheme == "s3":
+        from apache_beam.io.aws.clients.s3.boto3_client import Client
+
+        return S3Bucket(Client(options).client)
+    from apache_beam.io.gcp.gcsio import create_storage_client
+
+    return GcsBucket(create_storage_client(options))
+
+
+def _remote(act: Callable[[], _T]) -> _T:
+    """Does something with a bucket, tries again what may pass, and turns what remains into an `OSError`."""
+    try:
+        return with_retries(act, is_transient_remote)
+    except ImportError as error:
+        raise OSError(errno.ENOSYS, f"this kind of storage needs a further package: {error}") from error
+    except Exception as error:
+        status = http_status(error)
+        text = " ".join(str(error).split())[:300]
+        if status == 404:
+            raise FileNotFoundError(errno.ENOENT, text) from error
+        if status in (401, 403):
+            raise PermissionError(errno.EACCES, text) from error
+        if is_transient_remote(error):
+            raise StoreFaultError(errno.EIO, text) from error
+        raise OSError(errno.EINVAL, text) from error
 
 
 def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
@@ -99,12 +180,12 @@ def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
         OSError: it can't be written; nothing bears the final name then, or what did before still does.
     """
     if is_remote(uri):
-        from apache_beam.io.filesystem import CompressionTypes
-        from apache_beam.io.filesystems import FileSystems
+        _remote(lambda: _bucket(uri).write(uri, data))
+    else:
+        with_retries(lambda: _write_local(uri, data, scratch), is_transient_local)
 
-        with FileSystems.create(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-            remote.write(data)
-        return
+
+def _write_local(uri: str, data: bytes, scratch: str | None) -> None:
     temporary = os.path.join(scratch or os.path.dirname(uri), f".{os.getpid()}-{uuid.uuid4().hex}.tmp")
     try:
         _make_folder_and(lambda: _write_new(temporary, data), temporary)
@@ -137,7 +218,7 @@ def exists(uri: str) -> bool:
         return os.path.exists(uri)
     from apache_beam.io.filesystems import FileSystems
 
-    return bool(FileSystems.exists(uri))
+    return _remote(lambda: bool(FileSystems.exists(uri)))
 
 
 def is_folder(uri: str) -> bool:
@@ -205,22 +286,8 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         OSError: it can't be read.
     """
     if is_remote(uri):
-        from apache_beam.io.filesystem import CompressionTypes
-        from apache_beam.io.filesystems import FileSystems
-
-        with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-            remote.seek(offset)
-            return bytes(remote.read(length))
-    parts: list[bytes] = []
-    with open(uri, "rb", buffering=0) as file:
-        file.seek(offset)
-        while length > 0:
-            part = file.read(length)
-            if not part:
-                break
-            parts.append(part)
-            length -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        return _remote(lambda: _bucket(uri).read(uri, offset, length))
+    return with_retries(lambda: _read_local(uri, offset, length), is_transient_local)
 
 
 def read_pieces(uri: str) -> Iterator[bytes]:
@@ -267,8 +334,23 @@ def delete(uri: str) -> None:
         return
     from apache_beam.io.filesystems import FileSystems
 
-    if FileSystems.exists(uri):
-        FileSystems.delete([uri])
+    with contextlib.suppress(FileNotFoundError):
+        _remote(lambda: FileSystems.exists(uri) and FileSystems.delete([uri]))
+
+
+def delete_with_empty_folders(uri: str, root: str) -> None:
+    """Deletes one file and the folders below `root` that it leaves empty; none there is no fault."""
+    delete(uri)
+    folder = os.path.dirname(uri)
+    with contextlib.suppress(OSError):  # a folder that still holds something
+        while not is_remote(root) and folder.startswith(f"{root}/"):
+            os.rmdir(folder)
+            folder = os.path.dirname(folder)
+
+
+def scratch_of(output: str) -> str | None:
+    """Where an output's files lie until they are whole; None for a bucket, whose objects appear whole."""
+    return None if is_remote(output) else join(output, SCRATCH_FOLDER)
 
 
 def delete_folder(folder: str) -> None:
@@ -291,7 +373,7 @@ def check_writable(folder: str) -> None:
     Raises:
         StorageError: it can't.
     """
-    probe = join(folder, f".writable-{uuid.uuid4().hex}")
+    probe = join(folder, SCRATCH_FOLDER, f"writable-{uuid.uuid4().hex}")
     try:
         write_bytes(probe, b"")
         delete(probe)
@@ -301,14 +383,15 @@ def check_writable(folder: str) -> None:
 
 def _local_file(path: str) -> StoredFile:
     status = os.stat(path)
-    return StoredFile(path, status.st_size, str(status.st_mtime_ns))
+    return StoredFile(path, status.st_size, str(status.st_mtime_ns), status.st_mtime_ns)
 
 
 def _list_remote(pattern: str) -> Iterator[StoredFile]:
     from apache_beam.io.filesystems import FileSystems
 
-    (matched,) = FileSystems.match([pattern])
+    (matched,) = _remote(lambda: FileSystems.match([pattern]))
     found: list[FileMetadata] = matched.metadata_list
     for metadata in found:
         if not metadata.path.endswith("/"):
-            yield StoredFile(metadata.path, metadata.size_in_bytes, str(metadata.last_updated_in_seconds or ""))
+            updated_s = metadata.last_updated_in_seconds or 0
+            yield StoredFile(metadata.path, metadata.size_in_bytes, str(updated_s or ""), int(updated_s * 1e9))

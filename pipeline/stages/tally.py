@@ -17,7 +17,7 @@ import uuid
 
 LOOPBACK = "127.0.0.1"
 _LEAST_INTERVAL_S = 0.2
-_COUNTS = ("located", "done", "failed")
+_COUNTS = ("located", "resumed", "done", "failed")
 
 
 class ProgressSender:
@@ -44,6 +44,10 @@ class ProgressSender:
     def located(self, n: int = 1) -> None:
         """Adds `n` pictures that are to be done."""
         self._add("located", n)
+
+    def resumed(self, n: int = 1) -> None:
+        """Adds `n` pictures that an earlier run did."""
+        self._add("resumed", n)
 
     def done(self, n: int = 1) -> None:
         """Adds `n` pictures that are segmented."""
@@ -134,6 +138,6 @@ class Tally:
         return True
 
     def sum_of(self, what: str) -> int:
-        """The sum over the senders of `located`, `done` or `failed`."""
+        """The sum over the senders of `located`, `resumed`, `done` or `failed`."""
         # A copy, for another thread may be receiving.
         return sum(counts[what] for counts in list(self._senders.values()))

@@ -1,16 +1,20 @@
 """From sources to located pictures, each joined to its mask by key. Only names cross the shuffle."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 
-from pipeline.core.records import Failure, FileRef, Located
+from pipeline.core.errors import StorageError
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.stages.pairing import Grouping, pair
+from pipeline.stages.resume import FoundMask, Recorded, sort_out
 from pipeline.stages.sources import Ignored, Listed, Source, list_source
 from pipeline.stages.tally import ProgressSender
 from pipeline.transforms import coders
+from pipeline.transforms.resume import FOUND_MASK, RECORDED, Keyed, unpack_remains
 
 # A candidate of the join as primitives: is it a picture or a mask, its id, its file, a manifest's mask and columns.
 _Candidate = tuple[Any, ...]
@@ -21,49 +25,91 @@ class Locations(NamedTuple):
     """What locating gives.
 
     Args:
-        located: `Located`, the pictures to do.
-        failures: `Failure`, the pictures that can't be named, told apart or paired.
+        todo: `Located`, the pictures to do.
+        records: `PictureRecord`, of the pictures that an earlier run did.
+        failures: `Failure`, the pictures that can't be named, told apart or paired, or that failed in an earlier run.
+        stale: str, names of masks that no picture claims.
+        located: int, pictures that have an id of their own, to be summed.
         ignored: int, files that are no pictures.
         unpaired_truth: int, masks that no picture claims.
     """
 
-    located: PCollection[Located]
+    todo: PCollection[Located]
+    records: PCollection[PictureRecord]
     failures: PCollection[Failure]
+    stale: PCollection[str]
+    located: PCollection[int]
     ignored: PCollection[int]
     unpaired_truth: PCollection[int]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What decides whether an earlier run's outcome still holds.
+
+    Args:
+        settings_digest: of everything that changes results.
+        retry_failed: whether failures are taken up again.
+    """
+
+    settings_digest: str
+    retry_failed: bool = False
 
 
 def _candidates(element: tuple[int, Source]) -> Iterator[Any]:
     """Lists one source: its files as candidates under their pairing key, the rest under its tag."""
     role, source = element
-    for item in list_source(source):
-        if isinstance(item, Listed):
-            yield item.pairing_key, _pack_candidate(role, item)
-        elif role == _PICTURE:
-            tag, value = ("ignored", item.files) if isinstance(item, Ignored) else ("failures", item)
-            yield TaggedOutput(tag, value)
+    try:
+        for item in list_source(source):
+            if isinstance(item, Listed):
+                yield item.pairing_key, _pack_candidate(role, item)
+            elif role == _PICTURE:
+                tag, value = ("ignored", item.files) if isinstance(item, Ignored) else ("failures", item)
+                yield TaggedOutput(tag, value)
+    except OSError as error:
+        raise StorageError(f"{source.uri} can't be listed: {error.strerror or error}") from error
 
 
 class _PairDoFn(beam.DoFn):
-    """Joins the candidates of one key."""
+    """Joins the candidates of one key, and what an earlier run left of them."""
 
-    def __init__(self, progress: ProgressSender, grouping: Grouping | None) -> None:
+    def __init__(self, progress: ProgressSender, resume: Resume, grouping: Grouping | None) -> None:
         self._progress = progress
+        self._resume = resume
         self._grouping = grouping
 
     def process(self, element: tuple[str, Iterable[_Candidate]]) -> Iterator[Any]:
-        pictures, truths = [], []
+        pictures: list[Listed] = []
+        truths: list[FileRef] = []
+        recorded: list[Recorded] = []
+        masks: list[FoundMask] = []
         for candidate in element[1]:
+            role = candidate[0]
+            if role in (RECORDED, FOUND_MASK):
+                found = unpack_remains(candidate)
+                recorded.append(found) if isinstance(found, Recorded) else masks.append(found)
+                continue
             listed = _unpack_candidate(candidate)
-            if candidate[0] == _PICTURE:
+            if role == _PICTURE:
                 pictures.append(listed)
             else:
                 truths.append(listed.truth or listed.file)
         paired = pair(pictures, truths, self._grouping)
+        work = sort_out(
+            paired.located, recorded, masks, self._resume.settings_digest, retry_failed=self._resume.retry_failed
+        )
         self._progress.located(len(paired.located))
-        yield from paired.located
-        for failure in paired.failures:
+        self._progress.resumed(len(work.records))
+        self._progress.failed(len(work.failures))
+        yield from work.todo
+        if paired.located:
+            yield TaggedOutput("located", len(paired.located))
+        for record in work.records:
+            yield TaggedOutput("records", record)
+        for failure in (*paired.failures, *work.failures):
             yield TaggedOutput("failures", failure)
+        for name in work.stale:
+            yield TaggedOutput("stale", name)
         if paired.unpaired_truth:
             yield TaggedOutput("unpaired_truth", paired.unpaired_truth)
 
@@ -78,6 +124,8 @@ class LocatePictures(beam.PTransform[Any, Any]):
         pictures: parsed sources of pictures.
         truths: parsed sources of masks, in the order of `pictures`, or none.
         progress: where to tell how many were found.
+        remains: what `ReadRemains` emits.
+        resume: what decides whether it still holds.
         grouping: how a picture's group is found, None where there are no groups.
     """
 
@@ -86,9 +134,13 @@ class LocatePictures(beam.PTransform[Any, Any]):
         pictures: Sequence[Source],
         truths: Sequence[Source],
         progress: ProgressSender,
+        remains: PCollection[Keyed],
+        resume: Resume,
         grouping: Grouping | None = None,
     ) -> None:
         super().__init__()
+        self._remains = remains
+        self._resume = resume
         self._sources = [(_PICTURE, source) for source in pictures] + [(_TRUTH, source) for source in truths]
         self._progress = progress
         self._grouping = grouping
@@ -104,15 +156,24 @@ class LocatePictures(beam.PTransform[Any, Any]):
             .with_output_types(tuple[str, tuple[Any, ...]])
         )
         paired = (
-            listed.candidates
+            (listed.candidates, self._remains)
+            | "WithRemains" >> beam.Flatten()
             | "JoinByKey" >> beam.GroupByKey()
             | "Pair"
-            >> beam.ParDo(_PairDoFn(self._progress, self._grouping))
-            .with_outputs("failures", "unpaired_truth", main="located")
+            >> beam.ParDo(_PairDoFn(self._progress, self._resume, self._grouping))
+            .with_outputs("records", "failures", "stale", "located", "unpaired_truth", main="todo")
             .with_output_types(Located)
         )
         failures = (listed.failures, paired.failures) | "LocateFailures" >> beam.Flatten()
-        return Locations(paired.located, failures, listed.ignored, paired.unpaired_truth)
+        return Locations(
+            paired.todo,
+            paired.records,
+            failures,
+            paired.stale,
+            paired.located,
+            listed.ignored,
+            paired.unpaired_truth,
+        )
 
 
 def _pack_candidate(role: int, item: Listed) -> _Candidate:

@@ -1,6 +1,6 @@
 """Located pictures to records: the DoFn around the way of a picture."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import BoundedSemaphore
@@ -15,6 +15,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline.core.records import Failure, Located, PictureRecord
 from pipeline.stages.engines.load import load_engine
+from pipeline.stages.journal import Journal
 from pipeline.stages.modelfolder import ModelFolder
 from pipeline.stages.pool import BatchWindow, Done
 from pipeline.stages.segment import Segmenter, SegmentSettings
@@ -58,9 +59,16 @@ class _Loaded:
 
     def __init__(self, engine: EngineSettings, settings: SegmentSettings) -> None:
         loaded = load_engine(engine.model, engine.backend, engine.threads)
-        self.segmenter = Segmenter(settings, loaded, turn=BoundedSemaphore(engine.threads))
+        self._segmenter = Segmenter(settings, loaded, turn=BoundedSemaphore(engine.threads))
+        self.journal = Journal(settings.output)
         # One thread more than interpreters: it reads and decodes while the others infer.
         self.executor = ThreadPoolExecutor(engine.threads + 1, "maskbeam")
+
+    def work(self, pictures: Sequence[Located]) -> Done:
+        """Takes a batch through and records it at once, for Beam may keep a bundle open for hours."""
+        outcomes, seconds = self._segmenter.segment(pictures)
+        self.journal.add(outcomes)
+        return outcomes, seconds
 
 
 class _SegmentDoFn(beam.DoFn):
@@ -80,7 +88,7 @@ class _SegmentDoFn(beam.DoFn):
     def start_bundle(self) -> None:
         self._seconds: dict[str, float] = {}
         self._window = BatchWindow(
-            self._loaded.segmenter, self._loaded.executor, self._engine.batch_size, 2 * (self._engine.threads + 1)
+            self._loaded.work, self._loaded.executor, self._engine.batch_size, 2 * (self._engine.threads + 1)
         )
 
     def process(self, picture: Located) -> Iterator[Any]:
@@ -91,6 +99,8 @@ class _SegmentDoFn(beam.DoFn):
         for done in self._window.finish():
             for output in self._outputs(done):
                 yield _in_global_window(output)
+        # Nothing may be written behind the end of the job, by which time the mask may be another's.
+        self._loaded.journal.flush()
         for item in self._seconds.items():
             yield _in_global_window(TaggedOutput("seconds", item))
         self._progress.flush()

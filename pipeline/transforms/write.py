@@ -39,7 +39,7 @@ class WriteTables(beam.PTransform[Any, Any]):
 
     Args:
         writer: the output's.
-        located: the located pictures, whose number decides that of the shards.
+        located: numbers of located pictures, whose sum decides the number of shards.
     """
 
     def __init__(self, writer: ResultsWriter, located: PCollection[Any]) -> None:
@@ -48,7 +48,7 @@ class WriteTables(beam.PTransform[Any, Any]):
         self._located = located
 
     def expand(self, records: PCollection[PictureRecord]) -> PCollection[str]:
-        pictures = AsSingleton(self._located | "CountLocated" >> Count.Globally())
+        pictures = AsSingleton(self._located | "SumLocated" >> beam.CombineGlobally(sum))
         rows = records | "KeyByShard" >> beam.Map(_keyed_by_shard, pictures).with_output_types(tuple[int, bytes])
         # Every shard has a place even without rows, so that the tables are there where all pictures failed.
         places = (
@@ -96,6 +96,8 @@ class WriteSummary(beam.PTransform[Any, Any]):
         writer: the output's.
         failures: what `WriteFailures` emits.
         shards: what `WriteTables` emits.
+        resumed: the records among all that an earlier run made.
+        stale: how many masks were deleted that no picture claims.
         ignored: counts to be summed.
         unpaired_truth: counts to be summed.
         seconds: (stage, seconds) pairs to be summed.
@@ -108,6 +110,8 @@ class WriteSummary(beam.PTransform[Any, Any]):
         *,
         failures: PCollection[WrittenFailures],
         shards: PCollection[str],
+        resumed: PCollection[PictureRecord],
+        stale: PCollection[int],
         ignored: PCollection[int],
         unpaired_truth: PCollection[int],
         seconds: PCollection[tuple[str, float]],
@@ -117,7 +121,8 @@ class WriteSummary(beam.PTransform[Any, Any]):
         self._writer = writer
         self._failures = failures
         self._shards = shards
-        self._counts = {"ignored": ignored, "unpaired_truth": unpaired_truth}
+        self._resumed = resumed
+        self._counts = {"stale": stale, "ignored": ignored, "unpaired_truth": unpaired_truth}
         self._seconds = seconds
         self._grouped = grouped
 
@@ -134,11 +139,13 @@ class WriteSummary(beam.PTransform[Any, Any]):
             name: AsSingleton(values | f"Sum/{name}" >> beam.CombineGlobally(sum))
             for name, values in self._counts.items()
         }
+        resumed = AsSingleton(self._resumed | "CountResumed" >> Count.Globally())
         seconds = self._seconds | "SumSeconds" >> beam.CombinePerKey(sum)
         summary: PCollection[dict[str, Any]] = totals | "WriteSummary" >> beam.Map(
             writer.write_summary,
             AsSingleton(self._failures),
             AsIter(self._shards),
+            resumed=resumed,
             **counts,
             seconds=AsDict(seconds),
             groups=AsDict(groups),

@@ -1,0 +1,368 @@
+"""Resuming: whatever an earlier run left, the next ends as an undisturbed one, and does only what has to be done."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from small_archive import TINY_MODEL, Archive, Finished, make_archive, run_job
+
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.stages import journal, segment
+from pipeline.stages.results import ResultsWriter
+from pipeline.stages.resume import EXISTING, FoundMask, Recorded, sort_out
+from pipeline.stages.segment import fingerprint
+
+
+def numbers(finished: Finished) -> dict[str, Any]:
+    """The summary but for what tells of the run itself."""
+    return {name: value for name, value in finished.summary.items() if name != "run"}
+
+
+def same(first: Finished, second: Finished) -> None:
+    """Both left the same masks, tables, failures and numbers."""
+    assert first.contents() == second.contents()
+    assert numbers(first) == numbers(second)
+
+
+def run(archive: Archive, output: Path, *arguments: object) -> Finished:
+    return run_job(
+        output, "--input", archive.images, "--ground_truth", archive.masks, "--max_failure_ratio", 1, *arguments
+    )
+
+
+@dataclass(frozen=True)
+class Done:
+    """An archive and a finished job on it, which a test may spoil as it likes.
+
+    Args:
+        archive: the pictures; one file more is no picture.
+        output: the job's folder, as it was when the job ended.
+        contents: of the output's files at that time.
+        numbers: of its summary.
+    """
+
+    archive: Archive
+    output: Path
+    contents: dict[str, bytes]
+    numbers: dict[str, Any]
+
+    def again(self, *arguments: object) -> Finished:
+        return run(self.archive, self.output, *arguments)
+
+    def is_as_left(self, finished: Finished) -> bool:
+        return (finished.contents(), numbers(finished)) == (self.contents, self.numbers)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """One job for all tests of this file; `done` lays it out anew for each."""
+    root = tmp_path_factory.mktemp("resume")
+    archive = make_archive(root / "archive")
+    (archive.images / "north/broken.png").write_bytes(b"no picture")
+    finished = run(archive, root / "out")
+    shutil.copytree(root, root / "kept")
+    return Done(archive, root / "out", finished.contents(), numbers(finished))
+
+
+@pytest.fixture
+def done(kept: Done) -> Done:
+    root = kept.output.parent
+    for name in ("archive", "out"):
+        shutil.rmtree(root / name)
+        shutil.copytree(root / "kept" / name, root / name)  # times of change and all
+    return kept
+
+
+def test_a_finished_job_is_not_done_again(done: Done) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (done.output / "masks").rglob("*.png")}
+    again = done.again()
+    assert (again.status, again.summary["run"]["resumed"]) == (0, 20)
+    assert done.is_as_left(again)
+    assert {path: path.stat().st_mtime_ns for path in (done.output / "masks").rglob("*.png")} == before
+    assert "20 by an earlier run" in again.out
+    # Few files, not one a picture: a shard's part and that of the failures.
+    assert len(list((done.output / "_progress/journal").iterdir())) == 2
+
+
+def test_what_changed_is_done_again_and_what_left_is_gone(done: Done, tmp_path: Path) -> None:
+    images, ids = done.archive.images, done.archive.image_ids
+    Image.open(images / ids[0]).rotate(180).save(images / ids[0], "PNG")
+    truth = done.archive.mask_path(ids[1])
+    truth.write_bytes(truth.read_bytes())
+    (images / ids[-2]).write_bytes(b"spoilt")
+    shutil.rmtree(images / "north/deep")
+    shutil.copy(images / "grey.png", images / "added.png")
+    gone = [image_id for image_id in ids if image_id.startswith("north/deep/")]
+    again = done.again()
+    assert again.summary["run"]["resumed"] == 20 - len({ids[0], ids[1], ids[-2], *gone})
+    assert (done.output / "masks/north").exists()
+    assert not (done.output / "masks/north/deep").exists()
+    same(again, run(done.archive, tmp_path / "fresh"))
+
+
+def test_other_options_are_another_outcome(done: Done, tmp_path: Path) -> None:
+    other = done.again("--ignore_label", 1)
+    assert other.summary["run"]["resumed"] == 0
+    same(other, run(done.archive, tmp_path / "fresh", "--ignore_label", 1))
+
+
+def test_another_model_that_was_stopped_spoils_nothing(done: Done) -> None:
+    # Another model's run got as far as two masks, and was killed before it recorded any.
+    (done.output / "summary.json").unlink()
+    for image_id in done.archive.image_ids[:2]:
+        mask = done.output / f"masks/{image_id}.png"
+        mask.write_bytes(bytes(len(mask.read_bytes())))
+    again = done.again()
+    assert again.summary["run"]["resumed"] == 18
+    assert done.is_as_left(again)
+
+
+def test_masks_that_somebody_took_or_changed_are_made_again(done: Done) -> None:
+    taken, cut, painted = (done.output / f"masks/{image_id}.png" for image_id in done.archive.image_ids[:3])
+    taken.unlink()
+    times = cut.stat().st_mtime_ns
+    cut.write_bytes(cut.read_bytes()[:-5])
+    os.utime(cut, ns=(times, times))
+    painted.write_bytes(painted.read_bytes()[::-1])
+    again = done.again()
+    assert again.summary["run"]["resumed"] == 17
+    assert done.is_as_left(again)
+
+
+def test_failures_are_kept_unless_the_store_is_to_blame(done: Done, tmp_path: Path) -> None:
+    images = done.archive.images
+    manifest = tmp_path / "list.csv"
+    names = [*done.archive.image_ids[:3], "north/broken.png", "missing.png"]
+    manifest.write_text("image\n" + "".join(f"{images / name}\n" for name in names))
+
+    def again(*arguments: object) -> Finished:
+        return run_job(tmp_path / "out", "--input", manifest, "--max_failure_ratio", 1, *arguments)
+
+    assert [failure["error_type"] for failure in again().failures] == ["Missing", "NotAPicture"]
+    shutil.copy(images / "grey.png", images / "missing.png")
+    second = again()
+    assert [failure["image_id"] for failure in second.failures] == ["north/broken.png"]
+    assert second.summary["run"]["resumed"] == 3
+    # The failure is remembered with the file's version, so this change of it is seen.
+    shutil.copy(images / "grey.png", images / "north/broken.png")
+    assert again().failures == []
+
+
+def test_retry_failed(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    decode = segment.decode_image
+    monkeypatch.setattr(segment, "decode_image", lambda *a, **k: tried.append(1) or decode(*a, **k))
+    assert done.is_as_left(done.again())
+    assert tried == []
+    assert done.is_as_left(done.again("--retry_failed"))
+    assert tried == [1]
+
+
+def test_existing_overwrite_and_error(done: Done) -> None:
+    refused = done.again("--existing", "error")
+    assert refused.status == 2
+    assert "holds results" in refused.err
+    assert refused.err.count("\n") == 1
+    anew = done.again("--existing", "overwrite")
+    assert anew.summary["run"]["resumed"] == 0
+    assert done.is_as_left(anew)
+
+
+def test_an_interrupted_job_leaves_no_summary_and_is_taken_up(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise RuntimeError("stopped for the test")
+
+    output = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(ResultsWriter, "write_shard", stop)
+        with pytest.raises(RuntimeError):
+            run(done.archive, output)
+    assert not (output / "summary.json").exists()
+    again = run(done.archive, output)
+    assert again.summary["run"]["resumed"] == 20
+    assert done.is_as_left(again)
+
+
+@pytest.mark.parametrize(("below", "said"), [("images/out", "lies in"), ("", "keeps files of its own in images")])
+def test_an_output_that_is_its_own_input_is_refused(done: Done, below: str, said: str) -> None:
+    refused = run(done.archive, done.archive.images.parent / below)
+    assert refused.status == 2
+    assert said in refused.err
+
+
+def test_masks_of_somebody_else_are_left_alone(done: Done, tmp_path: Path) -> None:
+    precious = tmp_path / "out/masks/by_hand.png"
+    precious.parent.mkdir(parents=True)
+    precious.write_bytes(b"weeks of work")
+    for existing in EXISTING:
+        refused = run(done.archive, tmp_path / "out", "--existing", existing)
+        assert refused.status == 2
+        assert "did not write" in refused.err
+    assert precious.read_bytes() == b"weeks of work"
+
+
+def test_what_killed_processes_left_half_written_is_cleaned(done: Done) -> None:
+    left = done.output / "_progress/tmp/.4711-abc.tmp"
+    left.write_bytes(b"half a mas")
+    assert done.is_as_left(done.again())
+    assert list(left.parent.iterdir()) == []
+
+
+# The journal itself.
+
+RECORD = PictureRecord(
+    "a/ü\u2028\n.png", "/x/a\udcff.png", "g", 4, 3, "masks/a.png", 99, "f00d", (5, 7), (0, 5, 3, 7), 0.25, 81
+)
+FAILURE = Failure("b.png", "/x/b.png", "decode", "Broken", 'it\'s "broken"\n', "beef")
+
+
+def _parts(output: Path) -> list[Path]:
+    return sorted((output / "_progress/journal").glob("*.jsonl.gz"))
+
+
+def _outcomes(part: Path) -> list[Any]:
+    return [journal.parse_entry(line) for _, line in journal.entries(part.read_bytes())]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    book = journal.Journal(str(tmp_path), interval_s=60)
+    book.add([RECORD, FAILURE])
+    assert _parts(tmp_path) == []
+    book.flush()
+    book.add([replace(RECORD, confusion=None, pixel_area_m2=None)])
+    book.flush()
+    (part,) = _parts(tmp_path)
+    assert _outcomes(part) == [RECORD, FAILURE, replace(RECORD, confusion=None, pixel_area_m2=None)]
+
+
+def test_outcomes_reach_the_disk_by_time_and_by_number(tmp_path: Path) -> None:
+    by_number = journal.Journal(str(tmp_path / "n"), interval_s=60, most_pending=3)
+    by_number.add([RECORD] * 2)
+    assert _parts(tmp_path / "n") == []
+    by_number.add([RECORD])
+    assert len(_outcomes(_parts(tmp_path / "n")[0])) == 3
+    by_time = journal.Journal(str(tmp_path / "t"), interval_s=0.05)
+    by_time.add([RECORD])
+    deadline = time.monotonic() + 10
+    while not _parts(tmp_path / "t") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert _outcomes(_parts(tmp_path / "t")[0]) == [RECORD]
+
+
+def test_full_parts_are_sealed(tmp_path: Path) -> None:
+    book = journal.Journal(str(tmp_path), most_pending=1, seal_bytes=2000)
+    for number in range(40):
+        book.add([replace(RECORD, image_id=f"{number}.png")])
+    parts = _parts(tmp_path)
+    assert 3 < len(parts) < 20
+    assert sorted(o.image_id for part in parts for o in _outcomes(part)) == sorted(f"{n}.png" for n in range(40))
+
+
+def test_a_part_that_is_cut_off_or_spoilt_gives_what_is_whole() -> None:
+    lines = [journal.entry_line(replace(RECORD, image_id=f"{n}")) for n in range(3)]
+    members = [journal.encode_member([line]) for line in lines]
+    whole = b"".join(members)
+    for length in range(len(whole)):
+        read = [image_id for image_id, _ in journal.entries(whole[:length])]
+        assert read == ["0", "1", "2"][: sum(length >= len(b"".join(members[: n + 1])) for n in range(3))]
+    spoilt = bytearray(whole)
+    spoilt[len(members[0]) + 40] ^= 0xFF
+    assert [image_id for image_id, _ in journal.entries(bytes(spoilt))] == ["0"]
+    assert list(journal.entries(b"no journal")) == []
+
+
+def test_another_format_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "_HEADER", journal._HEADER.replace("mask_bytes", "mask_size"))
+        foreign = journal.encode_member([journal.entry_line(RECORD)])
+    assert list(journal.entries(foreign)) == []
+    for line in ("[]", "{}", "null", '["record",1]', '["record"]', "[NaN]", '["spell","a"]'):
+        with pytest.raises(ValueError):  # noqa: PT011 (json's own and ours)
+            journal.parse_entry(line)
+
+
+def test_a_journal_that_cannot_be_written_stops_the_job(tmp_path: Path) -> None:
+    from pipeline.core.errors import StorageError
+
+    (tmp_path / "_progress").write_text("a file where a folder must be")
+    book = journal.Journal(str(tmp_path), interval_s=0.01)
+    book.add([RECORD])
+    time.sleep(0.2)
+    with pytest.raises(StorageError):
+        book.add([RECORD])
+
+
+# What holds, apart from files.
+
+PICTURE = Located("a.png", FileRef("/in/a.png", 10, "v1"))
+PRESENT = fingerprint(PICTURE, "settings")
+DONE = replace(RECORD, image_id="a.png", mask_uri="masks/a.png.png", mask_bytes=81, fingerprint=PRESENT)
+FAILED = replace(FAILURE, image_id="a.png", fingerprint=PRESENT)
+MASK = FoundMask("a.png", 81, 1000)
+
+
+def _recorded(outcome: PictureRecord | Failure, written_ns: int = 1000) -> Recorded:
+    return Recorded(outcome.image_id, journal.entry_line(outcome).rstrip("\n"), written_ns)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "masks", "kept"),
+    [
+        ([_recorded(DONE)], [MASK], "record"),
+        ([_recorded(DONE, 999)], [MASK], "nothing"),
+        ([_recorded(DONE, 999), _recorded(DONE, 1001)], [MASK], "record"),
+        ([_recorded(DONE)], [replace(MASK, size_bytes=80)], "nothing"),
+        ([_recorded(DONE)], [], "nothing"),
+        ([_recorded(replace(DONE, mask_uri="", mask_bytes=0))], [], "record"),
+        ([_recorded(replace(DONE, fingerprint="old"))], [MASK], "nothing"),
+        ([_recorded(FAILED)], [], "failure"),
+        ([_recorded(FAILED, 2000), _recorded(DONE)], [MASK], "record"),
+        ([_recorded(FAILED), _recorded(DONE)], [], "failure"),
+        ([_recorded(replace(FAILED, error_type="StoreFault"))], [], "nothing"),
+        ([_recorded(replace(FAILED, fingerprint="old"))], [], "nothing"),
+        ([], [], "nothing"),
+    ],
+)
+def test_what_holds(recorded: list[Recorded], masks: list[FoundMask], kept: str) -> None:
+    work = sort_out([PICTURE], recorded, masks, "settings")
+    assert (len(work.records), len(work.failures), len(work.todo)) == {
+        "record": (1, 0, 0),
+        "failure": (0, 1, 0),
+        "nothing": (0, 0, 1),
+    }[kept]
+    # A picture that is done again replaces its mask, or deletes it; nobody else does before.
+    assert work.stale == []
+
+
+def test_masks_that_nobody_claims_are_stale() -> None:
+    other = FoundMask("a.jpg", 5, 1)
+    assert sort_out([PICTURE], [], [MASK, other], "settings").stale == ["masks/a.jpg.png"]
+    assert sort_out([], [_recorded(DONE)], [MASK], "settings").stale == ["masks/a.png.png"]
+    assert sort_out([PICTURE], [_recorded(FAILED)], [MASK], "settings").stale == ["masks/a.png.png"]
+    assert sort_out([PICTURE], [_recorded(FAILED)], [MASK], "settings", retry_failed=True).stale == []
+
+
+def test_the_model_and_every_option_that_changes_results_are_in_the_fingerprint(tmp_path: Path) -> None:
+    from pipeline.app.launcher import prepare
+    from pipeline.app.options import parse_options
+
+    make_archive(tmp_path / "archive")
+
+    def digest(*arguments: str) -> str:
+        options = ["--input", str(tmp_path / "archive/images"), "--output", str(tmp_path / "out")]
+        settings = prepare(parse_options([*options, "--model", str(TINY_MODEL), *arguments]))[1]
+        return settings.digest()
+
+    plain = digest()
+    assert digest("--batch_size", "7", "--threads", "2", "--max_failure_ratio", "0.5") == plain
+    assert json.loads((TINY_MODEL / "metadata.json").read_text())["ignore_label"] is None
+    changed = [digest("--label_map", "0=0,1=1,2=0"), digest("--ignore_label", "2"), digest("--max_pixels", "1000")]
+    assert len({plain, *changed}) == 4
