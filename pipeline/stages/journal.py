@@ -18,7 +18,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.core.errors import StorageError
 from pipeline.core.records import Failure, PictureRecord
@@ -37,6 +37,7 @@ _GETTERS: dict[type, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
 }
 _HEADER = json.dumps({"maskbeam_journal": _FORMAT, **_FIELDS}) + "\n"
 _GZIP = 16 + zlib.MAX_WBITS
+_Outcome = TypeVar("_Outcome", PictureRecord, Failure)
 
 
 class Journal:
@@ -140,10 +141,34 @@ def write_part(output: str, name: str, content: bytes) -> None:
         raise StorageError(f"the output can't be written: {JOURNAL_FOLDER}: {error.strerror or error}") from error
 
 
+class Member:
+    """A gzip member in the making: a header and the lines of outcomes, kept packed as they come."""
+
+    def __init__(self) -> None:
+        self._compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+        self._packed = [self._compressor.compress(_HEADER.encode())]
+
+    def noted(self, outcomes: Iterable[_Outcome]) -> Iterator[_Outcome]:
+        """Adds outcomes as they pass."""
+        for outcome in outcomes:
+            self.add(entry_line(outcome))
+            yield outcome
+
+    def add(self, line: str) -> None:
+        """Adds a line of `entry_line`."""
+        self._packed.append(self._compressor.compress(line.encode()))
+
+    def finish(self) -> bytes:
+        """The member; nothing can be added after this."""
+        return b"".join((*self._packed, self._compressor.flush()))
+
+
 def encode_member(lines: Iterable[str]) -> bytes:
     """Encodes outcomes' lines as one gzip member with its header."""
-    compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
-    return compressor.compress((_HEADER + "".join(lines)).encode()) + compressor.flush()
+    member = Member()
+    for line in lines:
+        member.add(line)
+    return member.finish()
 
 
 def entry_line(outcome: PictureRecord | Failure) -> str:

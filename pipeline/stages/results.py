@@ -80,9 +80,9 @@ class ResultsWriter:
     def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
         """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
         name = tables.shard_name(shard, shards)
-        rows = list(records)
-        self._write(name, tables.pictures_parquet(rows, self.spec.class_names, self.model_digest))
-        journal.write_part(self.output, _journal_part(name), journal.encode_member(map(journal.entry_line, rows)))
+        member = journal.Member()
+        self._write(name, tables.pictures_parquet(member.noted(records), self.spec.class_names, self.model_digest))
+        journal.write_part(self.output, _journal_part(name), member.finish())
         return name
 
     def write_failures(self, failures: Iterable[Failure]) -> WrittenFailures:
