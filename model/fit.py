@@ -100,7 +100,7 @@ class Fitter:
             if not math.isfinite(loss):
                 raise OptionError(f"the loss is {loss} in epoch {epoch + 1}: try a lower --learning_rate")
             scores = iou_per_class(self._validate())
-            row = {"epoch": epoch + 1.0, "loss": loss, "learning_rate": self._learning_rate()}
+            row: dict[str, float] = {"epoch": epoch + 1, "loss": loss, "learning_rate": self._learning_rate()}
             row["val_global_mean_iou"] = mean_of_present(scores)
             row |= {f"val_iou_{class_id}": float(score) for class_id, score in enumerate(scores)}
             self._take(row)

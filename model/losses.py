@@ -9,11 +9,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from pipeline.core.errors import OptionError
+from model.options import LOSSES, check_class_weights
 
 Tensor = Any
-
-LOSSES = ("ce", "ce_dice", "focal")
 
 _FOCUS = 2.0
 
@@ -35,16 +33,14 @@ class SegmentationLoss(keras.losses.Loss):
             class_weights: one weight at least 0 a class; None weighs all alike.
 
         Raises:
-            OptionError: an unknown kind, or weights that don't fit the classes.
+            OptionError: the weights don't fit the classes.
+            ValueError: an unknown kind.
         """
         super().__init__(name=kind)
         if kind not in LOSSES:
-            raise OptionError(f"--loss {kind} is none of {', '.join(LOSSES)}")
+            raise ValueError(f"{kind} is none of {', '.join(LOSSES)}")
         weights = [1.0] * num_classes if class_weights is None else list(class_weights)
-        if len(weights) != num_classes:
-            raise OptionError(f"--class_weights gives {len(weights)} weights for {num_classes} classes")
-        if min(weights) < 0.0 or max(weights) <= 0.0:
-            raise OptionError("--class_weights must be at least 0, and one of them more")
+        check_class_weights(weights, num_classes)
         self.kind = kind
         self.num_classes = num_classes
         # The last entry is that of the ignored pixels.

@@ -1,12 +1,14 @@
 """What a training is asked to do, checked before any work."""
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.augment import check_augmentation
 from pipeline.core.errors import OptionError
 
 DEFAULT_PRESET = "residual"
+LOSSES = ("ce", "ce_dice", "focal")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16")
 
@@ -33,7 +35,7 @@ class TrainOptions:
         channels: 1 or 3.
         epochs: at most so many passes over the training pictures.
         batch_size: pictures a step.
-        loss: one of `model.losses.LOSSES`.
+        loss: one of `LOSSES`.
         class_weights: `balanced` or one number a class.
         learning_rate: the highest of the schedule.
         schedule: one of `SCHEDULES`.
@@ -102,6 +104,7 @@ def check_options(options: TrainOptions) -> None:
     if options.channels not in (1, 3):
         raise OptionError(f"--channels must be 1 or 3, not {options.channels}")
     for name, chosen, known in (
+        ("--loss", options.loss, LOSSES),
         ("--schedule", options.schedule, SCHEDULES),
         ("--precision", options.precision, PRECISIONS),
     ):
@@ -109,6 +112,7 @@ def check_options(options: TrainOptions) -> None:
             raise OptionError(f"{name} {chosen} is none of {', '.join(known)}")
     if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise OptionError("--tensorboard needs the package of that name: pip install tensorboard")
+    parse_class_weights(options.class_weights)
     check_augmentation(options.augment)
     names = options.class_names
     if names is not None and (len(set(names)) != len(names) or "" in names):
@@ -130,6 +134,18 @@ def parse_class_weights(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise OptionError(f"--class_weights {text}: neither `balanced` nor numbers between commas") from None
+
+
+def check_class_weights(weights: Sequence[float], num_classes: int) -> None:
+    """Holds class weights against the classes.
+
+    Raises:
+        OptionError: there are too few or too many, one is below 0, or none is above.
+    """
+    if len(weights) != num_classes:
+        raise OptionError(f"--class_weights gives {len(weights)} weights for {num_classes} classes")
+    if not (min(weights) >= 0.0 and 0.0 < max(weights) < float("inf")):
+        raise OptionError("--class_weights must be numbers of at least 0, and one of them more")
 
 
 def parse_image_size(text: str) -> tuple[int, int]:

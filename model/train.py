@@ -19,7 +19,7 @@ from model.fit import CHECKPOINT_FILE, Fitter
 from model.job import Job
 from model.losses import SegmentationLoss
 from model.network import PRESETS, NetworkConfig, build_network, check_config, logits_of
-from model.options import TrainOptions, check_options, parse_class_weights
+from model.options import TrainOptions, check_class_weights, check_options, parse_class_weights
 from model.source import open_source
 from model.split import split_pictures
 from pipeline.core.errors import OptionError
@@ -45,7 +45,6 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
         OptionError: the options, the data or the output can't be used.
     """
     check_options(options)
-    SegmentationLoss(options.loss, 2)
     folder = Path(options.output)
     _check_output(folder, options.resume)
     job = _prepare(options, say)
@@ -99,6 +98,9 @@ def _prepare(options: TrainOptions, say: Say) -> Job:
     check_config(config)
     labels, class_names = resolve_classes(options)
     config = replace(config, num_classes=labels.num_classes)
+    weights = parse_class_weights(options.class_weights)
+    if weights is not None:
+        check_class_weights(weights, labels.num_classes)
     pairs = open_source(options.dataset, options.ground_truth)
     data = prepare(pairs, labels, height, width, options.channels)
     for line in data.left_out:
