@@ -11,22 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 
+from model.agreement import KerasEngine, Probe, SavedModelEngine, UInt8Array, compare
 from model.evaluate import load_engine
 from model.network import NetworkConfig, build_network, logits_of
 from model.quiet import quiet
 from model.rewrite import rewrite_for_inference
 from pipeline.core.errors import OptionError
-from pipeline.core.labels import ClassIds
-from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE
 from pipeline.stages import storage
-from pipeline.stages.engines.base import Batch, Logits
-
-UInt8Array = npt.NDArray[np.uint8]
-Probe = tuple[UInt8Array, ClassIds | None]
+from pipeline.stages.engines.base import Engine
 
 SAVED_MODEL_FOLDER = "saved_model"
 
@@ -79,61 +73,20 @@ def export_network(
         contents[INT8_MODEL_FILE] = _convert(fast, calibration)
     for name, content in contents.items():
         storage.write_bytes(os.fspath(folder / name), content)
-    if saved_model:
-        _write_saved_model(plain, folder / SAVED_MODEL_FOLDER)
     files = {
         name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         for name, content in contents.items()
     }
-    agreement = {
-        name: compare(plain, content, probes, config.num_classes)
-        for name, content in contents.items()
-        if name.endswith(".tflite")
+    shape = (config.image_height, config.image_width, config.channels)
+    engines: dict[str, Engine] = {
+        name: load_engine(content, *shape) for name, content in contents.items() if name.endswith(".tflite")
     }
+    if saved_model:
+        _write_saved_model(plain, folder / SAVED_MODEL_FOLDER)
+        engines[SAVED_MODEL_FOLDER] = SavedModelEngine(folder / SAVED_MODEL_FOLDER)
+    reference = KerasEngine(logits_of(plain))
+    agreement = {name: compare(reference, engine, probes, config.num_classes) for name, engine in engines.items()}
     return Exported(files, agreement)
-
-
-class KerasEngine:
-    """A Keras network that ends in logits as an engine, for a backend that has no LiteRT export."""
-
-    def __init__(self, network: keras.Model) -> None:
-        self._network = network
-
-    def logits(self, batch: Batch) -> Logits:
-        """As `pipeline.stages.engines.base.Engine.logits`."""
-        return np.asarray(keras.ops.convert_to_numpy(self._network(batch, training=False)), np.float32)
-
-
-def compare(
-    network: keras.Model,
-    tflite: bytes,
-    probes: Sequence[Probe],
-    num_classes: int,
-) -> dict[str, Any]:
-    """Holds a LiteRT file's masks against Keras' at the model's size.
-
-    Returns:
-        `pictures`; `equal_pixels`, the share of pixels of the same class; `global_mean_iou_difference`, LiteRT's less
-        Keras', None without truth.
-    """
-    engine = load_engine(tflite, *network.input_shape[1:])
-    logits = logits_of(network)
-    equal_px = total_px = 0
-    matrices = np.zeros((2, num_classes, num_classes), np.int64)
-    for image, truth in probes:
-        theirs = np.argmax(keras.ops.convert_to_numpy(logits(image[None], training=False))[0], axis=-1)
-        ours = np.argmax(engine.logits(image[None])[0], axis=-1)
-        equal_px += int((theirs == ours).sum())
-        total_px += ours.size
-        if truth is not None:
-            for matrix, mask in zip(matrices, (theirs, ours), strict=True):
-                matrix += confusion_matrix(truth, mask.astype(truth.dtype), num_classes)
-    difference = None
-    if matrices.any():
-        before, after = (mean_of_present(iou_per_class(matrix)) for matrix in matrices)
-        difference = round(after - before, 6)
-    share = equal_px / total_px if total_px else float("nan")
-    return {"pictures": len(probes), "equal_pixels": round(share, 6), "global_mean_iou_difference": difference}
 
 
 @contextlib.contextmanager

@@ -11,10 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from model.agreement import KerasEngine
 from model.classes import known_dataset
 from model.dataset import load_pair
 from model.evaluate import PictureScore, load_engine, score_pictures, segment, summarise
-from model.export import Exported, KerasEngine, export_network, keras_file
+from model.export import Exported, export_network, keras_file
 from model.figures import Example, draw_curves, draw_examples
 from model.fit import Progress
 from model.job import Job

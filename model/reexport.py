@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from model.agreement import Probe
 from model.dataset import Labels, load_pair
-from model.export import Probe, export_network
+from model.export import export_network
 from model.network import PRESETS, NetworkConfig, build_network
 from model.sample import draw_samples
 from model.source import open_source

@@ -145,6 +145,7 @@ def test_export_writes_the_same_lite_model_again(sample: Path, tmp_path: Path) -
     assert spec.agreement["model.tflite"]["equal_pixels"] > 0.9999
     assert spec.agreement["model_int8.tflite"]["equal_pixels"] > 0.98
     assert (tmp_path / "copy" / "saved_model" / "saved_model.pb").is_file()
+    assert spec.agreement["saved_model"]["equal_pixels"] > 0.9999
     picture = draw_sample(7, 3)
     masks = []
     for folder in (carried, tmp_path / "copy"):
