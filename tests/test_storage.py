@@ -110,6 +110,12 @@ def test_links_to_files_are_listed_and_links_to_folders_not_followed(tmp_path: P
     assert next(storage.list_files(str(tmp_path / "in"))).size_bytes == len(b"far away")
 
 
+def test_a_link_that_leads_nowhere_is_listed_for_the_read_to_fail(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (stored,) = storage.list_files(str(tmp_path))
+    assert (stored.uri, stored.size_bytes) == (str(tmp_path / "gone.png"), -1)
+
+
 def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     assert names_below(tmp_path) == []

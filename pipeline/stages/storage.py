@@ -231,6 +231,8 @@ def is_folder(uri: str) -> bool:
 def list_files(folder: str) -> Iterator[StoredFile]:
     """Lists all files below a folder or prefix, links to files included, links to folders not followed.
 
+    A link that leads nowhere is listed without a size: whoever reads it learns what is wrong.
+
     Args:
         folder: absolute path or URI.
 
@@ -248,8 +250,8 @@ def list_files(folder: str) -> Iterator[StoredFile]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from list_files(entry.path)
-        elif entry.is_file():
-            yield _local_file(entry.path)
+        elif entry.is_file() or not os.path.exists(entry.path):
+            yield _entry(entry.path)
 
 
 def list_glob(pattern: str) -> Iterator[StoredFile]:
@@ -379,6 +381,13 @@ def check_writable(folder: str) -> None:
         delete(probe)
     except OSError as error:
         raise StorageError(f"{folder} can't be written: {error.strerror or error}") from error
+
+
+def _entry(path: str) -> StoredFile:
+    try:
+        return _local_file(path)
+    except FileNotFoundError:
+        return StoredFile(path, -1, "")
 
 
 def _local_file(path: str) -> StoredFile:
