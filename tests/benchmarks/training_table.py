@@ -1,6 +1,6 @@
 """The chapter's U-Net against the default preset: trained on the same pictures, scored on the same kept ones.
 
-    python tests/benchmarks/training_table.py --dataset FOLDER --output DIR --label_map 1=0,2=1,3=2 \
+    python -m tests.benchmarks.training_table --dataset FOLDER --output DIR --label_map 1=0,2=1,3=2 \
         --class_names pet,background,border --border border --test_fraction 0.22 --seed 3
 
 The chapter's preset is trained as the chapter says: Adam at 0.001, cross-entropy, no augmentation. The default preset
