@@ -117,6 +117,8 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
     Raises:
         OptionError: something isn't.
     """
+    if any(map(storage.is_remote, (*options.input, *options.ground_truth, options.model, options.output))):
+        storage.configure(options.beam_args)
     model = open_model(options.model, precision=options.precision)
     groups = parse_sources(options.input, "--input")
     truths = parse_truths(options.ground_truth, groups)

@@ -8,27 +8,28 @@ what a bucket's client raises after that becomes an `OSError`, so callers know o
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.core.errors import StorageError
 from pipeline.stages.buckets import Bucket, GcsBucket, S3Bucket
+from pipeline.stages.buckets import StoredFile as StoredFile
 from pipeline.stages.retry import http_status, is_transient_local, is_transient_remote, with_retries
 
 if TYPE_CHECKING:
-    from apache_beam.io.filesystem import FileMetadata
     from apache_beam.options.pipeline_options import PipelineOptions
 
 REMOTE_SCHEMES = ("gs://", "s3://")
 SCRATCH_FOLDER = "_progress/tmp"
 """Where below an output files lie until they are whole; what a killed run leaves there goes with the next."""
 
-_PIECE_BYTES = 8 << 20
+_FIRST_PIECE_BYTES, _PIECE_BYTES = 64 << 10, 8 << 20
+_GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _BUCKETS: dict[str, tuple["PipelineOptions", Bucket]] = {}
 _MAKING_BUCKETS = threading.Lock()
 _T = TypeVar("_T")
@@ -36,23 +37,6 @@ _T = TypeVar("_T")
 
 class StoreFaultError(OSError):
     """A store that failed in a way that may pass, and went on so through all attempts."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """One listed file.
-
-    Args:
-        uri: absolute path or URI.
-        size_bytes: its length.
-        version: changes when the content changes: modification time in ns, or the store's own word.
-        modified_ns: when the store last saw it written, by the store's own clock; 0 where it doesn't tell.
-    """
-
-    uri: str
-    size_bytes: int
-    version: str
-    modified_ns: int = 0
 
 
 def is_remote(uri: str) -> bool:
@@ -141,31 +125,51 @@ def _bucket(uri: str) -> Bucket:
 
 
 def _make_bucket(scheme: str, options: "PipelineOptions") -> Bucket:
-    if scheme == "s3":
-        from apache_beam.io.aws.clients.s3.boto3_client import Client
+    extra = "aws" if scheme == "s3" else "gcp"
+    try:
+        if scheme == "s3":
+            import boto3  # noqa: F401  (Beam's module can be imported without it)
+            from apache_beam.io.aws.clients.s3.boto3_client import Client
 
-        return S3Bucket(Client(options).client)
-    from apache_beam.io.gcp.gcsio import create_storage_client
-
+            return S3Bucket(Client(options).client)
+        from apache_beam.io.gcp.gcsio import create_storage_client
+    except ImportError as error:
+        raise ImportError(f"{scheme}:// needs the extra {extra}: pip install 'maskbeam[{extra}]'") from error
     return GcsBucket(create_storage_client(options))
+
+
+def configure(beam_arguments: Sequence[str]) -> None:
+    """Tells Beam's file systems the options of the command line, before there is a pipeline that does.
+
+    Args:
+        beam_arguments: Beam's own options, such as `--s3_endpoint_url`.
+    """
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(list(beam_arguments)))
 
 
 def _remote(act: Callable[[], _T]) -> _T:
     """Does something with a bucket, tries again what may pass, and turns what remains into an `OSError`."""
     try:
         return with_retries(act, is_transient_remote)
-    except ImportError as error:
-        raise OSError(errno.ENOSYS, f"this kind of storage needs a further package: {error}") from error
     except Exception as error:
-        status = http_status(error)
-        text = " ".join(str(error).split())[:300]
-        if status == 404:
-            raise FileNotFoundError(errno.ENOENT, text) from error
-        if status in (401, 403):
-            raise PermissionError(errno.EACCES, text) from error
-        if is_transient_remote(error):
-            raise StoreFaultError(errno.EIO, text) from error
-        raise OSError(errno.EINVAL, text) from error
+        raise _os_error(error) from error
+
+
+def _os_error(error: Exception) -> OSError:
+    if isinstance(error, ImportError):
+        return OSError(errno.ENOSYS, str(error))
+    status = http_status(error)
+    text = " ".join(str(error).split())[:300]
+    if status == 404:
+        return FileNotFoundError(errno.ENOENT, text)
+    if status in (401, 403):
+        return PermissionError(errno.EACCES, text)
+    if is_transient_remote(error):
+        return StoreFaultError(errno.EIO, text)
+    return OSError(errno.EINVAL, text)
 
 
 def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
@@ -216,9 +220,7 @@ def exists(uri: str) -> bool:
     """Whether a file or a local folder of this name is there."""
     if not is_remote(uri):
         return os.path.exists(uri)
-    from apache_beam.io.filesystems import FileSystems
-
-    return _remote(lambda: bool(FileSystems.exists(uri)))
+    return _remote(lambda: _bucket(uri).stat(uri)) is not None
 
 
 def is_folder(uri: str) -> bool:
@@ -243,7 +245,7 @@ def list_files(folder: str) -> Iterator[StoredFile]:
         OSError: the folder can't be listed.
     """
     if is_remote(folder):
-        yield from _list_remote(join(folder, "**"))
+        yield from _list_objects(join(folder, ""))
         return
     with os.scandir(folder) as scan:
         entries = sorted(scan, key=lambda entry: entry.name)
@@ -264,7 +266,11 @@ def list_glob(pattern: str) -> Iterator[StoredFile]:
         The files, in order of their names.
     """
     if is_remote(pattern):
-        yield from _list_remote(pattern)
+        wildcard = _GLOB_CHARACTERS.search(pattern)
+        matches = _glob_regex(pattern).fullmatch
+        for stored in _list_objects(pattern[: wildcard.start()] if wildcard else pattern):
+            if matches(stored.uri):
+                yield stored
         return
     import glob
 
@@ -304,14 +310,16 @@ def read_pieces(uri: str) -> Iterator[bytes]:
     Raises:
         OSError: it can't be read.
     """
-    offset = 0
+    offset, length = 0, _FIRST_PIECE_BYTES
     while True:
-        piece = read_range(uri, offset, _PIECE_BYTES)
+        piece = read_range(uri, offset, length)
         if piece:
             yield piece
-        if len(piece) < _PIECE_BYTES:
+        if len(piece) < length:
             return
         offset += len(piece)
+        # Who only wants a look at the beginning is not made to fetch megabytes.
+        length = min(2 * length, _PIECE_BYTES)
 
 
 def stat_file(uri: str) -> StoredFile:
@@ -322,9 +330,9 @@ def stat_file(uri: str) -> StoredFile:
     """
     if not is_remote(uri):
         return _local_file(uri)
-    found = next(_list_remote(uri), None)
+    found = _remote(lambda: _bucket(uri).stat(uri))
     if found is None:
-        raise FileNotFoundError(uri)
+        raise FileNotFoundError(errno.ENOENT, "no such object", uri)
     return found
 
 
@@ -334,10 +342,8 @@ def delete(uri: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(uri)
         return
-    from apache_beam.io.filesystems import FileSystems
-
     with contextlib.suppress(FileNotFoundError):
-        _remote(lambda: FileSystems.exists(uri) and FileSystems.delete([uri]))
+        _remote(lambda: _bucket(uri).delete(uri))
 
 
 def delete_with_empty_folders(uri: str, root: str) -> None:
@@ -395,12 +401,34 @@ def _local_file(path: str) -> StoredFile:
     return StoredFile(path, status.st_size, str(status.st_mtime_ns), status.st_mtime_ns)
 
 
-def _list_remote(pattern: str) -> Iterator[StoredFile]:
-    from apache_beam.io.filesystems import FileSystems
+def _list_objects(prefix: str) -> Iterator[StoredFile]:
+    """All objects whose URI begins so, without those that only stand for a folder; a page is asked for at a time."""
+    try:
+        for stored in _bucket(prefix).list(prefix):
+            if not stored.uri.endswith("/"):
+                yield stored
+    except Exception as error:  # the clients try each page again themselves
+        raise _os_error(error) from error
 
-    (matched,) = _remote(lambda: FileSystems.match([pattern]))
-    found: list[FileMetadata] = matched.metadata_list
-    for metadata in found:
-        if not metadata.path.endswith("/"):
-            updated_s = metadata.last_updated_in_seconds or 0
-            yield StoredFile(metadata.path, metadata.size_in_bytes, str(updated_s or ""), int(updated_s * 1e9))
+
+def _glob_regex(pattern: str) -> re.Pattern[str]:
+    """A glob as a regular expression: `*` and `?` stay within a folder, `**/` is any number of them."""
+    parts: list[str] = []
+    position = 0
+    while position < len(pattern):
+        rest = pattern[position:]
+        bracket = re.match(r"\[(!?)([^\]]+)\]", rest)
+        if rest.startswith("**/"):
+            parts.append("(?:.*/)?")
+            position += 3
+        elif rest.startswith("**"):
+            parts.append(".*")
+            position += 2
+        elif bracket:
+            inner = bracket[2].replace("\\", "\\\\")
+            parts.append(f"[{'^' if bracket[1] else ''}{inner}]")
+            position += bracket.end()
+        else:
+            parts.append({"*": "[^/]*", "?": "[^/]"}.get(rest[0], re.escape(rest[0])))
+            position += 1
+    return re.compile("".join(parts), re.DOTALL)

@@ -1,0 +1,159 @@
+"""Buckets of Google's and Amazon's kind, over HTTP: a whole job from and to a bucket equals the local one."""
+
+import builtins
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from emulators import EMULATORS, Emulator
+from packing import files_below, tar_of, zip_of
+from PIL import Image
+from small_archive import TINY_MODEL, Archive, Finished, draw_picture, run_job
+
+from pipeline.stages import storage
+
+pytest.importorskip("apache_beam.io.gcp.gcsio", reason="the extra `gcp` is not installed")
+pytest.importorskip("boto3", reason="the extra `aws` is not installed")
+pytest.importorskip("moto", reason="the extra `test` is not installed")
+
+
+@pytest.fixture(scope="module", params=list(EMULATORS))
+def store(request: pytest.FixtureRequest) -> Iterator[Emulator]:
+    with EMULATORS[request.param]() as emulator:
+        storage.configure(emulator.options)
+        yield emulator
+    storage.configure([])
+
+
+def test_objects_are_written_listed_read_and_deleted(store: Emulator) -> None:
+    root = f"{store.root}/things"
+    data = bytes(range(256)) * 40
+    names = ["a.png", "deep/er/b.png", "deep/c [1].png", "deep/ünï.png", "empty"]
+    for name in names:
+        storage.write_bytes(f"{root}/{name}", b"" if name == "empty" else data)
+    assert sorted(stored.uri for stored in storage.list_files(root)) == sorted(f"{root}/{name}" for name in names)
+    stored = storage.stat_file(f"{root}/a.png")
+    assert stored.size_bytes == len(data)
+    assert stored.version
+    assert stored.modified_ns > 0
+    assert stored in list(storage.list_files(root))
+    assert storage.read_bytes(f"{root}/a.png") == data
+    assert storage.read_bytes(f"{root}/empty") == b""
+    assert storage.read_range(f"{root}/a.png", 100, 50) == data[100:150]
+    assert storage.read_range(f"{root}/a.png", len(data) - 5, 50) == data[-5:]
+    assert storage.read_range(f"{root}/a.png", len(data), 50) == b""
+    assert b"".join(storage.read_pieces(f"{root}/a.png")) == data
+    for pattern, expected in (("*.png", 1), ("**/*.png", 4), ("deep/*.png", 2), ("deep/?.png", 0), ("[ab].png", 1)):
+        assert len(list(storage.list_glob(f"{root}/{pattern}"))) == expected, pattern
+    assert storage.exists(f"{root}/a.png")
+    assert not storage.exists(f"{root}/a")
+    assert storage.is_folder(f"{root}/deep")
+    assert not storage.is_folder(f"{root}/de")
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{root}/none")
+    with pytest.raises(FileNotFoundError):
+        storage.stat_file(f"{root}/none")
+    storage.delete(f"{root}/none")
+    storage.delete_folder(root)
+    assert list(storage.list_files(root)) == []
+
+
+def _upload(folder: Path, uri: str) -> None:
+    for name, data in files_below(folder).items():
+        storage.write_bytes(f"{uri}/{name}", data)
+
+
+def _download(uri: str, folder: Path) -> None:
+    for stored in storage.list_files(uri):
+        path = folder / stored.uri.removeprefix(f"{uri}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(storage.read_bytes(stored.uri))
+
+
+def _run(store: Emulator, folder: Path, *arguments: object, model: str) -> Finished:
+    uri = f"{store.root}/{folder.name}"
+    job = run_job(uri, *arguments, *store.options, model=model)  # type: ignore[arg-type]
+    storage.configure(store.options)
+    _download(uri, folder)
+    return Finished(job.status, job.out, job.err, folder)
+
+
+def test_a_whole_job_in_a_bucket_equals_the_local_one(
+    store: Emulator, archive: Archive, scored_job: Finished, tmp_path: Path
+) -> None:
+    _upload(archive.images, f"{store.root}/set/images")
+    _upload(archive.masks, f"{store.root}/set/masks")
+    _upload(TINY_MODEL, f"{store.root}/models/tiny")
+    sources = ["--input", f"{store.root}/set/images", "--ground_truth", f"{store.root}/set/masks"]
+    job = _run(store, tmp_path / "whole", *sources, model=f"{store.root}/models/tiny")
+    assert job.status == 0, job.err
+    local = scored_job.contents()
+    there = job.contents()
+    assert {name: data for name, data in there.items() if name.startswith("masks/")} == {
+        name: data for name, data in local.items() if name.startswith("masks/")
+    }
+    assert there.keys() == local.keys()
+    for part in ("images", "classes", "metrics", "confusion_matrix", "groups"):
+        assert job.summary[part] == scored_job.summary[part]
+    assert job.rows[0]["source_uri"] == f"{store.root}/set/images/{archive.image_ids[0]}"
+    again = _run(store, tmp_path / "whole", *sources, model=f"{store.root}/models/tiny")
+    assert again.summary["run"]["resumed"] == len(archive.image_ids)
+
+
+@pytest.mark.parametrize(
+    "kind", ["tar", pytest.param("tar.gz", marks=pytest.mark.full), pytest.param("zip", marks=pytest.mark.full)]
+)
+def test_an_archive_in_a_bucket_is_read_by_range_and_once(kind: str, store: Emulator, tmp_path: Path) -> None:
+    pictures = {}
+    for number in range(40):
+        buffer = io.BytesIO()
+        noise = np.random.default_rng(number).integers(0, 40, (80, 60, 3), dtype=np.uint8)
+        Image.fromarray(draw_picture(number, 60, 80) // 2 + noise).save(buffer, "PNG")
+        pictures[f"{number:03d}.png"] = buffer.getvalue()
+    data = zip_of(pictures) if kind == "zip" else tar_of(pictures, gzip=kind == "tar.gz")
+    uri = f"{store.root}/archives/pictures.{kind}"
+    storage.write_bytes(uri, data)
+    store.sent.clear()
+    job = _run(store, tmp_path / f"from-{kind}", "--input", uri, model=str(TINY_MODEL))
+    assert job.status == 0, job.err
+    assert sorted(job.masks) == sorted(pictures)
+    assert not list(storage.list_files(f"{store.root}/from-{kind}/_progress/spool"))
+    assert len(data) > 250_000
+    assert len(data) * 0.9 < store.sent_bytes(f"pictures.{kind}") < 1.3 * len(data)
+
+
+def test_what_is_not_there_is_said_before_any_work(store: Emulator, tmp_path: Path) -> None:
+    for arguments in (
+        ["--input", f"{store.root}/nothing"],
+        ["--input", f"{store.root}/nothing/*.png"],
+        ["--input", f"{store.root}/nothing.tar"],
+    ):
+        job = run_job(tmp_path / "out", *arguments, *store.options)
+        assert job.status == 2
+        assert len(job.err.splitlines()) == 1, job.err
+    storage.configure(store.options)
+
+
+@pytest.mark.parametrize(
+    ("uri", "missing", "extra"),
+    [("gs://bucket/x", "apache_beam.io.gcp.gcsio", "maskbeam[gcp]"), ("s3://bucket/x", "boto3", "maskbeam[aws]")],
+)
+def test_a_missing_extra_is_named_in_one_line(uri: str, missing: str, extra: str, tmp_path: Path) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == missing:
+            raise ModuleNotFoundError(f"No module named {missing!r}")
+        return real(name, *arguments, **options)
+
+    storage._BUCKETS.clear()
+    with mock.patch.dict(sys.modules, {missing: None}), mock.patch.object(builtins, "__import__", without):
+        job = run_job(tmp_path / "out", "--input", uri)
+    assert job.status == 2
+    assert job.err.count("\n") == 1
+    assert extra in job.err
