@@ -56,18 +56,27 @@ class Resume:
     retry_failed: bool = False
 
 
-def _candidates(element: tuple[int, Source]) -> Iterator[Any]:
-    """Lists one source: its files as candidates under their pairing key, the rest under its tag."""
+def _candidates(element: tuple[int, Source], progress: ProgressSender) -> Iterator[Any]:
+    """Lists one source: its files as candidates under their pairing key, the rest under its tag.
+
+    The pictures are told to the progress here, before the join: it is complete when the first one is segmented.
+    """
     role, source = element
     try:
         for item in list_source(source):
             if isinstance(item, Listed):
+                if role == _PICTURE:
+                    progress.located(1)
                 yield item.pairing_key, _pack_candidate(role, item)
+            elif role == _PICTURE and isinstance(item, Ignored):
+                yield TaggedOutput("ignored", item.files)
             elif role == _PICTURE:
-                tag, value = ("ignored", item.files) if isinstance(item, Ignored) else ("failures", item)
-                yield TaggedOutput(tag, value)
+                progress.located(1)
+                progress.failed(1)
+                yield TaggedOutput("failures", item)
     except OSError as error:
         raise StorageError(f"{source.uri} can't be listed: {error.strerror or error}") from error
+    progress.flush()
 
 
 class _PairDoFn(beam.DoFn):
@@ -98,9 +107,8 @@ class _PairDoFn(beam.DoFn):
         work = sort_out(
             paired.located, recorded, masks, self._resume.settings_digest, retry_failed=self._resume.retry_failed
         )
-        self._progress.located(len(paired.located))
         self._progress.resumed(len(work.records))
-        self._progress.failed(len(work.failures))
+        self._progress.failed(len(paired.failures) + len(work.failures))
         yield from work.todo
         if paired.located:
             yield TaggedOutput("located", len(paired.located))
@@ -151,7 +159,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
             | "Sources" >> beam.Create(self._sources, reshuffle=False)
             | "SpreadSources" >> beam.Reshuffle()
             | "List"
-            >> beam.FlatMap(_candidates)
+            >> beam.FlatMap(_candidates, self._progress)
             .with_outputs("failures", "ignored", main="candidates")
             .with_output_types(tuple[str, tuple[Any, ...]])
         )

@@ -141,10 +141,7 @@ class SegmentImages(beam.PTransform[Any, Any]):
         self._progress = progress
 
     def expand(self, located: PCollection[Located]) -> Segmented:
-        # A runner would fuse this step with the join before it: work would stay where a key lies, and the progress
-        # would have no total to count towards before the last picture is done.
-        spread = located | "Spread" >> beam.Reshuffle()
-        outputs = spread | beam.ParDo(
+        outputs = located | beam.ParDo(
             _SegmentDoFn(self._engine, self._settings, self._progress, Shared())
         ).with_outputs("failures", "seconds", main="records").with_output_types(PictureRecord)
         return Segmented(outputs.records, outputs.failures, outputs.seconds)
