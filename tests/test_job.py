@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -610,6 +612,45 @@ def test_a_defect_of_our_own_is_never_swallowed(some: Archive, tmp_path: Path, m
     monkeypatch.setattr(segment, "encode_mask", defect)
     with pytest.raises((AssertionError, RuntimeError), match="this was never to happen"):
         run_job(tmp_path / "out", "--input", some.images)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    ["in_memory", *(pytest.param(mode, marks=pytest.mark.full) for mode in ("multi_threading", "multi_processing"))],
+)
+def test_ctrl_c_ends_the_job_with_one_line_and_no_litter(some: Archive, tmp_path: Path, mode: str) -> None:
+    picture = some.images / "sideways.jpg"
+    for number in range(4_000):
+        (some.images / f"{number}.jpg").hardlink_to(picture)
+    output = tmp_path / "out"
+    options = ["--direct_running_mode", mode, "--direct_num_workers", "1" if mode == "in_memory" else "2"]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pipeline", "--input", str(some.images), "--model", str(TINY_MODEL)),
+            *("--output", str(output), *options),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(output.glob("masks/*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # As a terminal does it: the whole group of processes.
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    stopped, said = err.splitlines()
+    assert stopped.startswith("maskbeam: stopped after ")
+    assert said.startswith("maskbeam: interrupted")
+    assert not (output / "summary.json").exists()
+    for mask in list(output.glob("masks/*.png"))[:50]:
+        Image.open(mask).load()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_an_unknown_runner_is_refused(some: Archive, tmp_path: Path) -> None:

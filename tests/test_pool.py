@@ -1,0 +1,82 @@
+"""The window of batches: nothing lost, bounded, and an error comes through."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pipeline.core.records import Failure, FileRef, Located
+from pipeline.stages.pool import BatchWindow, Done
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(3) as pool:
+        yield pool
+
+
+def picture(number: int) -> Located:
+    return Located(f"{number:03d}", FileRef(f"/{number}"))
+
+
+def outcomes_of(pictures: Sequence[Located]) -> Done:
+    return [Failure(p.image_id, p.image.uri, "read", "Missing", "gone") for p in pictures], {"read": 1.0}
+
+
+def ids(done: list[Done]) -> list[list[str]]:
+    return sorted([outcome.image_id for outcome in outcomes] for outcomes, _ in done)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(0, 1), (1, 1), (7, 1), (7, 3), (9, 3), (2, 8)])
+def test_every_picture_comes_out_once_in_batches(executor: ThreadPoolExecutor, count: int, batch_size: int) -> None:
+    window = BatchWindow(outcomes_of, executor, batch_size, 4)
+    done = [each for number in range(count) for each in window.add(picture(number))]
+    done += window.finish()
+    assert ids(done) == [
+        [f"{n:03d}" for n in range(first, min(first + batch_size, count))] for first in range(0, count, batch_size)
+    ]
+    assert list(window.finish()) == []
+
+
+def test_only_so_many_batches_are_in_flight(executor: ThreadPoolExecutor) -> None:
+    lock = threading.Lock()
+    started: list[str] = []
+    collected: list[Done] = []
+
+    def work(pictures: Sequence[Located]) -> Done:
+        with lock:
+            started.append(pictures[0].image_id)
+        return outcomes_of(pictures)
+
+    window = BatchWindow(work, executor, 1, 2)
+    for number in range(20):
+        collected += window.add(picture(number))
+        with lock:
+            assert len(started) - len(collected) <= 2
+    collected += window.finish()
+    assert len(collected) == 20
+
+
+def test_it_waits_for_nothing_while_there_is_room(executor: ThreadPoolExecutor) -> None:
+    release = threading.Event()
+
+    def work(pictures: Sequence[Located]) -> Done:
+        assert release.wait(10)
+        return outcomes_of(pictures)
+
+    window = BatchWindow(work, executor, 2, 3)
+    for number in range(6):
+        assert list(window.add(picture(number))) == []
+    release.set()
+    assert len(list(window.finish())) == 3
+
+
+def test_an_error_of_the_work_comes_through(executor: ThreadPoolExecutor) -> None:
+    def work(pictures: Sequence[Located]) -> Done:
+        raise ZeroDivisionError
+
+    window = BatchWindow(work, executor, 1, 4)
+    assert list(window.add(picture(1))) == []
+    with pytest.raises(ZeroDivisionError):
+        list(window.finish())
