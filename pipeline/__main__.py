@@ -1,8 +1,15 @@
 """`python -m pipeline`."""
 
+import os
 import sys
 
-from pipeline.app.launcher import main
+from pipeline.app.launcher import INTERRUPTED, main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    if status == INTERRUPTED:
+        # Beam's threads would go on with their bundles. Nothing half-written bears a final name.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -643,7 +643,8 @@ def test_ctrl_c_ends_the_job_with_one_line_and_no_litter(some: Archive, tmp_path
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    stopped, said = err.splitlines()
+    stopped, said = (lines := err.splitlines())[:2]
+    assert len(lines) == 2, err
     assert stopped.startswith("maskbeam: stopped after ")
     assert said.startswith("maskbeam: interrupted")
     assert not (output / "summary.json").exists()

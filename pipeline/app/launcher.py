@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _main(arguments)
     except KeyboardInterrupt:
-        return _ended("interrupted", INTERRUPTED)
+        return _ended("interrupted; the same command goes on from here", INTERRUPTED)
 
 
 def _main(arguments: Sequence[str]) -> int:
