@@ -95,7 +95,7 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
         OptionError: an option is unknown, misspelt, not built yet or out of its range.
         SystemExit: `--help` was asked for and printed.
     """
-    values, rest = _parser().parse_known_args(list(arguments))
+    values, rest = command_parser().parse_known_args(list(arguments))
     _refuse_later(values.mode, rest)
     options = JobOptions(
         input=tuple(values.input),
@@ -199,7 +199,8 @@ def _price(text: str) -> float:
     return value
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of maskbeam's own options, which also describes them (`--help`, a Flex Template)."""
     parser = _Parser(
         prog="python -m pipeline",
         description="Segments picture archives: a mask a picture, areas a class, IoU and Dice where there is"
