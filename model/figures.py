@@ -119,7 +119,7 @@ def _draw_chart(pen: ImageDraw.ImageDraw, top: int, lines: dict[str, list[float]
         pen.line((_MARGIN_PX, y, right, y), _FAINT)
         pen.text((6, y - 7), f"{value:.3g}", _INK, font)
     for epoch in sorted({0, (epochs - 1) // 2, epochs - 1}):
-        pen.text((place(epoch, 0)[0] - 8, bottom + 5), str(epoch + 1), _INK, font)
+        pen.text((place(epoch, 0)[0], bottom + 5), str(epoch + 1), _INK, font, anchor="ra" if epoch else "la")
     left = float(_MARGIN_PX)
     for color, (name, values) in zip(_LINES, lines.items(), strict=False):
         pen.text((left, top + 6), name, color, font)

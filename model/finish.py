@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from model.figures import Example, draw_curves, draw_examples
 from model.fit import Progress
 from model.job import Job
 from model.network import logits_of
+from model.predict import background_id
 from model.source import EncodedPair, open_source
 from model.versions import library_versions
 from pipeline.core.palette import default_colors
@@ -108,7 +109,7 @@ def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: Mode
 def _spec(job: Job, progress: Progress, folder: Path) -> ModelSpec:
     options, config = job.options, job.config
     known = known_dataset(options.dataset)
-    colors = default_colors(config.num_classes)
+    colors = class_colors(job.class_names)
     training: dict[str, Any] = {
         "dataset": options.dataset_name or (known.title if known else storage.base_name(options.dataset)),
         "licence": options.licence or (known.licence if known else "not given"),
@@ -134,6 +135,13 @@ def _spec(job: Job, progress: Progress, folder: Path) -> ModelSpec:
         training=training,
         versions=library_versions(),
     )
+
+
+def class_colors(class_names: Sequence[str]) -> list[str]:
+    """The default colours, the dark one for the class named background wherever it stands."""
+    colors = default_colors(len(class_names))
+    background = background_id(class_names)
+    return [*colors[1 : background + 1], colors[0], *colors[background + 1 :]]
 
 
 def _command(job: Job) -> str:

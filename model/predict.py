@@ -20,8 +20,14 @@ from pipeline.stages.modelfolder import open_model
 _OVERLAY_OPACITY = 0.5
 
 
+def background_id(class_names: Sequence[str]) -> int:
+    """The class that is named background, else the first."""
+    lower = [name.lower() for name in class_names]
+    return lower.index("background") if "background" in lower else 0
+
+
 def overlay(image: npt.NDArray[np.uint8], mask: ClassIds, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Lays the classes' colours over a picture; class 0 stays as it is.
+    """Lays the classes' colours over a picture; the background stays as it is.
 
     Args:
         image: (H, W, C) uint8, 1 or 3 channels.
@@ -34,7 +40,7 @@ def overlay(image: npt.NDArray[np.uint8], mask: ClassIds, spec: ModelSpec) -> np
     colors = np.array([rgb_from_hex(one.color) for one in spec.classes], np.float32)
     rgb = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
     blended = rgb + (colors[mask] - rgb) * np.float32(_OVERLAY_OPACITY)
-    return np.asarray(np.where(mask[..., None] > 0, blended, rgb) + 0.5, np.uint8)
+    return np.asarray(np.where(mask[..., None] != background_id(spec.class_names), blended, rgb) + 0.5, np.uint8)
 
 
 def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -> tuple[int, list[str]]:

@@ -92,6 +92,17 @@ def test_the_overlay_shows_the_picture_where_nothing_is() -> None:
     assert overlay(image[..., :1], mask, _spec()).shape == (4, 4, 3)
 
 
+def test_the_background_is_the_class_of_that_name() -> None:
+    spec = open_model("pets").spec
+    assert spec.class_names[1] == "background"
+    image = np.full((4, 4, 3), 100, np.uint8)
+    mask = np.ones((4, 4), np.uint8)
+    mask[0] = 0
+    laid = overlay(image, mask, spec)
+    assert (laid[1:] == 100).all()
+    assert (laid[0] != 100).any()
+
+
 def test_the_carried_model_keeps_its_promise(sample: Path) -> None:
     """The scores that the job must reach on the sample, by the same code as at the end of a training."""
     for precision in ("float32", "int8"):
