@@ -30,6 +30,7 @@ class Job:
         retry_failed: whether to take up again what failed before.
         progress: where to tell how far the job is.
         grouping: how a picture's group is found, None where there are no groups.
+        overlays: over how many pictures their masks are drawn.
     """
 
     pictures: Sequence[Source]
@@ -41,6 +42,7 @@ class Job:
     retry_failed: bool
     progress: ProgressSender
     grouping: Grouping | None = None
+    overlays: int = 0
 
 
 def build(root: beam.Pipeline, job: Job) -> None:
@@ -52,8 +54,10 @@ def build(root: beam.Pipeline, job: Job) -> None:
     """
     begun = root | "BeginRun" >> BeginRun(job.settings.output, job.existing)
     remains = begun | "ReadRemains" >> ReadRemains()
-    resume = Resume(job.settings.digest(), job.retry_failed)
-    locations = root | "Locate" >> LocatePictures(job.pictures, job.truths, job.progress, remains, resume, job.grouping)
+    resume = Resume(job.settings.digest(), job.retry_failed, job.settings.mask_format != "none")
+    locations = root | "Locate" >> LocatePictures(
+        job.pictures, job.truths, job.progress, remains, resume, job.grouping, job.overlays
+    )
     segmented = locations.todo | "Segment" >> SegmentImages(job.engine, job.settings, job.progress)
     records = (locations.records, segmented.records) | "AllRecords" >> beam.Flatten()
     failures = (locations.failures, segmented.failures) | "AllFailures" >> beam.Flatten()

@@ -142,7 +142,16 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
             storage.check_writable(output)
         except StorageError as error:
             raise OptionError(f"--output: {error}") from error
-    settings = SegmentSettings(model.spec, model.digest, label_map, ignore_label, output, options.max_pixels)
+    settings = SegmentSettings(
+        model.spec,
+        model.digest,
+        label_map,
+        ignore_label,
+        output,
+        options.max_pixels,
+        options.mask_format,
+        options.probabilities,
+    )
     spool = storage.join(output, SPOOL_FOLDER)
     pictures, truths = (
         [replace(source, spool=spool) for source in sources] for sources in (itertools.chain(*groups), truths)
@@ -202,6 +211,7 @@ def _run(
             retry_failed=options.retry_failed,
             progress=display.sender() if display else ProgressSender(None, ""),
             grouping=grouping,
+            overlays=options.overlays,
         )
         root = beam.Pipeline(runner=runner.runner, options=beam_options)
         build(root, job)

@@ -12,12 +12,10 @@ from pipeline.stages.engines.load import BACKENDS
 from pipeline.stages.modelfolder import PRECISIONS
 from pipeline.stages.resume import EXISTING, RESUME
 
+MASK_FORMATS = ("png", "none")
 _LATER_OPTIONS = (
     "--tile_overlap",
     "--tta",
-    "--mask_format",
-    "--overlays",
-    "--probabilities",
     "--instances",
     "--pixel_size_m",
 )
@@ -38,6 +36,9 @@ class JobOptions:
         mode: `auto` or `resize`.
         group_by: the manifest column that groups pictures; None for none.
         group_by_regex: the regular expression whose first group, found in the id, groups pictures; None for none.
+        mask_format: `png` or `none`.
+        overlays: over how many pictures their masks are drawn.
+        probabilities: whether a plane a class is written.
         max_pixels: larger pictures are refused before they are decoded.
         existing: what to do where the output holds results: `resume`, `overwrite` or `error`.
         retry_failed: whether a resumed job takes up again what failed before.
@@ -61,6 +62,9 @@ class JobOptions:
     mode: str
     group_by: str | None
     group_by_regex: str | None
+    mask_format: str
+    overlays: int
+    probabilities: bool
     max_pixels: int
     existing: str
     retry_failed: bool
@@ -107,6 +111,9 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
         mode=values.mode,
         group_by=values.group_by,
         group_by_regex=values.group_by_regex,
+        mask_format=values.mask_format,
+        overlays=values.overlays,
+        probabilities=values.probabilities,
         max_pixels=values.max_pixels,
         existing=values.existing,
         retry_failed=values.retry_failed,
@@ -228,6 +235,25 @@ def command_parser() -> argparse.ArgumentParser:
         help="a model folder, or the name of a carried model such as shapes",
     )
     main.add_argument("--output", required=True, metavar="DIR", help="a folder or bucket prefix for all results")
+    outputs = parser.add_argument_group("what is written besides the tables")
+    outputs.add_argument(
+        "--mask_format",
+        choices=MASK_FORMATS,
+        default="png",
+        help="masks as a file each, or none (default: %(default)s)",
+    )
+    outputs.add_argument(
+        "--overlays",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="draw the masks over N pictures from all over the archive (default: %(default)s)",
+    )
+    outputs.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="also write each picture's probabilities, an 8-bit plane a class, as one tall grey PNG",
+    )
     truth = parser.add_argument_group("ground truth, for scores")
     truth.add_argument(
         "--ground_truth",

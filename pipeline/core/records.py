@@ -38,12 +38,14 @@ class Located:
         image: the picture's file.
         truth: the ground truth's file, None where there is none.
         group: the value of `--group_by`, "" where none was asked for.
+        overlay: whether it is one of those whose mask is also drawn over the picture.
     """
 
     image_id: str
     image: FileRef
     truth: FileRef | None = None
     group: str = ""
+    overlay: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,28 @@ def mask_from_logits(logits: npt.NDArray[np.float32], height: int, width: int) -
     return mask
 
 
+def probabilities_from_logits(logits: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Brings logits to the picture's size as `mask_from_logits` does, and takes their softmax.
+
+    Args:
+        logits: (h, w, num_classes) float32.
+        height: the picture's height, px.
+        width: the picture's width, px.
+
+    Returns:
+        (num_classes, height, width) uint8: round(255 · probability).
+    """
+    num_classes = logits.shape[2]
+    planes = np.ascontiguousarray(logits.transpose(2, 0, 1))
+    large = np.empty((num_classes, height, width), np.float32)
+    for class_id in range(num_classes):
+        _enlarge(planes[class_id], large[class_id])
+    large -= large.max(axis=0)
+    np.exp(large, out=large)
+    large *= np.float32(255.0) / large.sum(axis=0)
+    return np.rint(large, out=large).astype(np.uint8)
+
+
 def _enlarge(plane: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
     height, width = out.shape
     cv2.resize(plane, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)

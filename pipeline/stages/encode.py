@@ -3,7 +3,9 @@
 import io
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from pipeline.core.labels import ClassIds
@@ -38,6 +40,43 @@ def encode_mask(mask: ClassIds, palette: bytes) -> bytes:
     picture = Image.fromarray(np.ascontiguousarray(mask))
     if mask.dtype == np.uint8:
         picture.putpalette(palette)
+    return _png(picture)
+
+
+def encode_probabilities(planes: npt.NDArray[np.uint8]) -> bytes:
+    """Encodes the classes' probabilities as one grey picture, the planes below one another in order of their ids.
+
+    Args:
+        planes: (num_classes, H, W) uint8, 255 for certainty.
+
+    Returns:
+        An 8-bit grey PNG of num_classes · H rows; `pixels.reshape(num_classes, H, W)` gives the planes back.
+    """
+    return _png(Image.fromarray(planes.reshape(-1, planes.shape[2])))
+
+
+def encode_overlay(pixels: npt.NDArray[np.uint8], mask: ClassIds, colors: Sequence[str]) -> bytes:
+    """Draws a mask over its picture: each class in its colour, half through, with full edges.
+
+    Args:
+        pixels: (H, W, 1 or 3) uint8.
+        mask: (H, W) class ids.
+        colors: `#rrggbb` by class id.
+
+    Returns:
+        An RGB PNG.
+    """
+    table = np.array([rgb_from_hex(color) for color in colors], np.uint8)
+    drawn = table[mask]
+    blended = cv2.addWeighted(np.broadcast_to(pixels, drawn.shape).astype(np.uint8), 0.55, drawn, 0.45, 0.0)
+    edge = np.zeros(mask.shape, bool)
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= mask[1:] != mask[:-1]
+    blended[edge] = drawn[edge]
+    return _png(Image.fromarray(blended))
+
+
+def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=_PNG_LEVEL)
     return buffer.getvalue()

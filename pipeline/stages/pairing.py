@@ -1,5 +1,6 @@
 """Joining pictures to their masks by key: a pure function of one key's group."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,11 @@ def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], grouping: Groupi
     if not seen:
         paired.unpaired_truth = len(candidates)
     return paired
+
+
+def overlay_rank(image_id: str) -> int:
+    """Where a picture stands among those that get an overlay: by a hash of its id, so from all over the archive."""
+    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _address(file: FileRef) -> tuple[str, int, str]:

@@ -193,6 +193,7 @@ def sort_out(
     settings_digest: str,
     *,
     retry_failed: bool = False,
+    keeps_masks: bool = True,
 ) -> Sorted:
     """Holds what earlier runs recorded of some pictures against the pictures as they are now.
 
@@ -206,6 +207,7 @@ def sort_out(
         masks: the masks of the same.
         settings_digest: of the present settings.
         retry_failed: whether no failure holds.
+        keeps_masks: whether the job writes masks; those of an earlier run go where it doesn't.
 
     Returns:
         Every picture once, and the masks that no picture claims.
@@ -221,7 +223,8 @@ def sort_out(
         )
         if outcome is None:
             result.todo.append(picture)
-            found.pop(picture.image_id, None)  # what is done again replaces or deletes it
+            if keeps_masks:
+                found.pop(picture.image_id, None)  # what is done again replaces or deletes it
         elif isinstance(outcome, PictureRecord):
             result.records.append(outcome)
             if outcome.mask_uri == mask_name(picture.image_id):

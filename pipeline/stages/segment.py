@@ -17,12 +17,12 @@ from pipeline.core.decode import DecodedImage, decode_image, decode_mask
 from pipeline.core.errors import EngineError, PictureError, StorageError
 from pipeline.core.labels import ClassIds, LabelMap
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.core.resize import mask_from_logits, resize_image
+from pipeline.core.resize import mask_from_logits, probabilities_from_logits, resize_image
 from pipeline.core.scores import confusion_matrix
 from pipeline.core.spec import ModelSpec
 from pipeline.core.totals import cells_of
 from pipeline.stages import storage
-from pipeline.stages.encode import encode_mask, palette_of
+from pipeline.stages.encode import encode_mask, encode_overlay, encode_probabilities, palette_of
 from pipeline.stages.engines.base import Engine, input_batch
 from pipeline.stages.reading import FileReader
 
@@ -47,6 +47,8 @@ class SegmentSettings:
         ignore_label: the raw value that counts for nothing, None for none.
         output: absolute folder or bucket prefix.
         max_pixels: larger pictures are refused before they are decoded.
+        mask_format: `png` or `none`.
+        probabilities: whether a plane a class is written too.
     """
 
     spec: ModelSpec
@@ -55,6 +57,8 @@ class SegmentSettings:
     ignore_label: int | None
     output: str
     max_pixels: int
+    mask_format: str = "png"
+    probabilities: bool = False
 
     def digest(self) -> str:
         """A digest of everything that changes results, the output's place left out."""
@@ -63,6 +67,8 @@ class SegmentSettings:
             sorted(self.label_map.to_metadata().items()),
             self.ignore_label,
             self.max_pixels,
+            self.mask_format,
+            self.probabilities,
             self.spec.class_names,
             [c.color for c in self.spec.classes],
         )
@@ -74,9 +80,16 @@ def mask_name(image_id: str) -> str:
     return f"masks/{image_id}.png"
 
 
+def names_beside(mask: str) -> tuple[str, ...]:
+    """The names of what else may be written of a mask's picture."""
+    name = mask.partition("/")[2]
+    return f"overlays/{name}", f"probabilities/{name}"
+
+
 def fingerprint(picture: Located, settings_digest: str) -> str:
     """A digest of one picture's inputs: equal fingerprints mean equal outcomes, so the work need not be done again."""
-    parts = (_identity(picture.image), picture.truth and _identity(picture.truth), picture.group, settings_digest)
+    truth = picture.truth and _identity(picture.truth)
+    parts = (_identity(picture.image), truth, picture.group, picture.overlay, settings_digest)
     return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
 
 
@@ -89,13 +102,17 @@ _Inferred = npt.NDArray[np.float32] | PictureError
 
 @dataclass(slots=True)
 class _Ready:
-    """A picture that waits for the engine: decoded, its truth in class ids, its pixels at the model's size."""
+    """A picture that waits for the engine: decoded, its truth in class ids, its pixels at the model's size.
+
+    Its pixels at their own size stay only where an overlay is to be drawn.
+    """
 
     picture: Located
     size: tuple[int, int]
     truth: ClassIds | None
     pixels: npt.NDArray[np.uint8]
     source_bytes: int
+    image: npt.NDArray[np.uint8] | None
 
 
 class Segmenter:
@@ -169,7 +186,8 @@ class Segmenter:
         with _timed("resize", seconds):
             pixels = resize_image(image.pixels, settings.spec.height, settings.spec.width)
         height, width = image.pixels.shape[:2]
-        return _Ready(picture, (width, height), truth, pixels, len(data))
+        kept = image.pixels if picture.overlay else None
+        return _Ready(picture, (width, height), truth, pixels, len(data), kept)
 
     def _truth(self, data: bytes, image: DecodedImage) -> ClassIds:
         settings = self._settings
@@ -229,11 +247,7 @@ class Segmenter:
             if ready.truth is not None:
                 confusion = cells_of(confusion_matrix(ready.truth, mask, num_classes))
             area_px = np.bincount(mask.reshape(-1), minlength=num_classes)
-        with _timed("encode", seconds):
-            data = encode_mask(mask, self._palette)
-        mask_uri = mask_name(picture.image_id)
-        with _timed("write", seconds):
-            self._write(mask_uri, data)
+        mask_uri, mask_bytes = self._write_outputs(ready, logits, mask, seconds)
         return PictureRecord(
             image_id=picture.image_id,
             source_uri=picture.image.display_uri,
@@ -245,8 +259,29 @@ class Segmenter:
             fingerprint=fingerprint(picture, self._settings_digest),
             area_px=tuple(area_px.tolist()),
             confusion=confusion,
-            mask_bytes=len(data),
+            mask_bytes=mask_bytes,
         )
+
+    def _write_outputs(
+        self, ready: _Ready, logits: npt.NDArray[np.float32], mask: ClassIds, seconds: Seconds
+    ) -> tuple[str, int]:
+        """Writes all that is asked for of a picture; the mask, whose name and size are returned, last."""
+        settings, image_id = self._settings, ready.picture.image_id
+        height, width = mask.shape
+        files: list[tuple[str, bytes]] = []
+        with _timed("encode", seconds):
+            if settings.probabilities:
+                planes = probabilities_from_logits(logits, height, width)
+                files.append((f"probabilities/{image_id}.png", encode_probabilities(planes)))
+            if ready.image is not None:
+                colors = [spec.color for spec in settings.spec.classes]
+                files.append((f"overlays/{image_id}.png", encode_overlay(ready.image, mask, colors)))
+            if settings.mask_format != "none":
+                files.append((mask_name(image_id), encode_mask(mask, self._palette)))
+        with _timed("write", seconds):
+            for name, data in files:
+                self._write(name, data)
+        return ("", 0) if settings.mask_format == "none" else (files[-1][0], len(files[-1][1]))
 
     def _write(self, name: str, data: bytes) -> None:
         try:
@@ -276,8 +311,10 @@ class Segmenter:
 
     def _failure(self, picture: Located, error: PictureError) -> Failure:
         """A failure has no mask: one that an earlier run or a first attempt left goes before the failure is told."""
+        mask = mask_name(picture.image_id)
         try:
-            storage.delete(storage.join(self._settings.output, mask_name(picture.image_id)))
+            for name in (mask, *names_beside(mask)):
+                storage.delete(storage.join(self._settings.output, name))
         except OSError as fault:
             if fault.errno not in _NAME_FAULTS or storage.is_remote(self._settings.output):
                 reason = fault.strerror or str(fault)

@@ -1,15 +1,15 @@
 """From sources to located pictures, each joined to its mask by key. Only names cross the shuffle."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
+from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 
 from pipeline.core.errors import StorageError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.stages.pairing import Grouping, pair
+from pipeline.stages.pairing import Grouping, overlay_rank, pair
 from pipeline.stages.resume import FoundMask, Recorded, sort_out
 from pipeline.stages.sources import Ignored, Listed, Source, list_source
 from pipeline.stages.tally import ProgressSender
@@ -50,10 +50,12 @@ class Resume:
     Args:
         settings_digest: of everything that changes results.
         retry_failed: whether failures are taken up again.
+        keeps_masks: whether the job writes masks.
     """
 
     settings_digest: str
     retry_failed: bool = False
+    keeps_masks: bool = True
 
 
 def _candidates(element: tuple[int, Source], progress: ProgressSender) -> Iterator[Any]:
@@ -87,7 +89,7 @@ class _PairDoFn(beam.DoFn):
         self._resume = resume
         self._grouping = grouping
 
-    def process(self, element: tuple[str, Iterable[_Candidate]]) -> Iterator[Any]:
+    def process(self, element: tuple[str, Iterable[_Candidate]], last_overlay: int = -1) -> Iterator[Any]:
         pictures: list[Listed] = []
         truths: list[FileRef] = []
         recorded: list[Recorded] = []
@@ -104,8 +106,14 @@ class _PairDoFn(beam.DoFn):
             else:
                 truths.append(listed.truth or listed.file)
         paired = pair(pictures, truths, self._grouping)
+        located = [replace(one, overlay=overlay_rank(one.image_id) <= last_overlay) for one in paired.located]
         work = sort_out(
-            paired.located, recorded, masks, self._resume.settings_digest, retry_failed=self._resume.retry_failed
+            located,
+            recorded,
+            masks,
+            self._resume.settings_digest,
+            retry_failed=self._resume.retry_failed,
+            keeps_masks=self._resume.keeps_masks,
         )
         self._progress.resumed(len(work.records))
         self._progress.failed(len(paired.failures) + len(work.failures))
@@ -135,6 +143,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
         remains: what `ReadRemains` emits.
         resume: what decides whether it still holds.
         grouping: how a picture's group is found, None where there are no groups.
+        overlays: over how many pictures their masks are to be drawn.
     """
 
     def __init__(
@@ -145,8 +154,10 @@ class LocatePictures(beam.PTransform[Any, Any]):
         remains: PCollection[Keyed],
         resume: Resume,
         grouping: Grouping | None = None,
+        overlays: int = 0,
     ) -> None:
         super().__init__()
+        self._overlays = overlays
         self._remains = remains
         self._resume = resume
         self._sources = [(_PICTURE, source) for source in pictures] + [(_TRUTH, source) for source in truths]
@@ -163,12 +174,15 @@ class LocatePictures(beam.PTransform[Any, Any]):
             .with_outputs("failures", "ignored", main="candidates")
             .with_output_types(tuple[str, tuple[Any, ...]])
         )
+        last_overlay = []
+        if self._overlays:
+            last_overlay = [AsSingleton(listed.candidates | "ChooseOverlays" >> _LastOverlay(self._overlays))]
         paired = (
             (listed.candidates, self._remains)
             | "WithRemains" >> beam.Flatten()
             | "JoinByKey" >> beam.GroupByKey()
             | "Pair"
-            >> beam.ParDo(_PairDoFn(self._progress, self._resume, self._grouping))
+            >> beam.ParDo(_PairDoFn(self._progress, self._resume, self._grouping), *last_overlay)
             .with_outputs("records", "failures", "stale", "located", "unpaired_truth", main="todo")
             .with_output_types(Located)
         )
@@ -182,6 +196,28 @@ class LocatePictures(beam.PTransform[Any, Any]):
             listed.ignored,
             paired.unpaired_truth,
         )
+
+
+class _LastOverlay(beam.PTransform[Any, Any]):
+    """The rank of the last picture of so many that gets an overlay: the same ones whatever the order of listing."""
+
+    def __init__(self, overlays: int) -> None:
+        super().__init__()
+        self._overlays = overlays
+
+    def expand(self, candidates: PCollection[tuple[str, _Candidate]]) -> PCollection[int]:
+        last: PCollection[int] = (
+            candidates
+            | "Rank" >> beam.FlatMap(_overlay_ranks).with_output_types(int)
+            | "First" >> beam.combiners.Top.Smallest(self._overlays)
+            | "Last" >> beam.Map(lambda ranks: ranks[-1] if ranks else -1).with_output_types(int)
+        )
+        return last
+
+
+def _overlay_ranks(keyed: tuple[str, _Candidate]) -> Iterator[int]:
+    if keyed[1][0] == _PICTURE:
+        yield overlay_rank(keyed[1][1])
 
 
 def _pack_candidate(role: int, item: Listed) -> _Candidate:

@@ -8,6 +8,7 @@ from apache_beam.pvalue import AsIter, PBegin, PCollection
 
 from pipeline.stages import storage
 from pipeline.stages.resume import FoundMask, Recorded, Remains, begin, read_remains
+from pipeline.stages.segment import names_beside
 from pipeline.stages.sources import pairing_key
 
 RECORDED, FOUND_MASK = "recorded", "mask"
@@ -76,7 +77,8 @@ class DeleteStale(beam.PTransform[Any, Any]):
         output = self._output
 
         def delete(name: str, _: Any) -> int:
-            storage.delete_with_empty_folders(storage.join(output, name), output)
+            for one in (name, *names_beside(name)):
+                storage.delete_with_empty_folders(storage.join(output, one), output)
             return 1
 
         deleted: PCollection[int] = (
