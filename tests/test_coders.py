@@ -52,7 +52,9 @@ def test_every_record_comes_back_equal(record: Any) -> None:
 def test_packing_leaves_primitives_alone(record: Any) -> None:
     def primitive(value: Any) -> bool:
         return (
-            value is None or type(value) in (int, float, str) or (type(value) is tuple and all(map(primitive, value)))
+            value is None
+            or type(value) in (bool, int, float, str)
+            or (type(value) is tuple and all(map(primitive, value)))
         )
 
     packed = coders.pack(record)
