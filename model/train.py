@@ -74,9 +74,10 @@ def _check_output(folder: Path, resume: bool) -> None:
     held = [name for name in (METADATA_FILE, f"{TRAINING_FOLDER}/{CHECKPOINT_FILE}") if (folder / name).exists()]
     if held and not resume:
         raise OptionError(f"--output {folder} holds a training ({held[0]}): add --resume or choose another folder")
+    probe = folder / TRAINING_FOLDER / f".{os.getpid()}.tmp"
     try:
-        (folder / TRAINING_FOLDER).mkdir(parents=True, exist_ok=True)
-        storage.check_writable(os.fspath(folder))
+        storage.write_bytes(os.fspath(probe), b"")
+        probe.unlink()
     except OSError as error:
         raise OptionError(f"--output {folder} can't be written: {error.strerror or error}") from error
 

@@ -78,6 +78,13 @@ def test_the_folder_is_one_that_the_job_can_run(trained: tuple[Path, list[str]])
             assert not np.allclose(logits.sum(axis=-1), 1.0)
 
 
+def test_the_folder_holds_what_the_contract_names(trained: tuple[Path, list[str]]) -> None:
+    names = {path.name for path in trained[0].iterdir()}
+    assert names == {"metadata.json", "model.keras", "model.tflite", "model_int8.tflite", "training"}
+    training = {path.name for path in (trained[0] / "training").iterdir()}
+    assert training == {"checkpoint.npz", "log.csv", "curves.png", "examples.png"}
+
+
 def test_the_loss_falls_and_is_logged(trained: tuple[Path, list[str]]) -> None:
     folder, said = trained
     log = _log(folder)
