@@ -1,0 +1,145 @@
+"""SIGKILL at random moments, again and again: the same command ends with the bytes of an undisturbed run."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_archive import TINY_MODEL, Finished, draw_picture, save_mask
+
+from pipeline.stages import journal
+
+ROOT = Path(__file__).resolve().parent.parent
+LONGEST_S = 300.0
+
+
+def make_pictures(root: Path, count: int) -> list[str]:
+    """Large pictures, so that a job takes seconds, their masks, and two files that are no pictures; gives options."""
+    drawn = [draw_picture(seed, 750, 1000) for seed in range(6)]
+    for number in range(count):
+        name = f"{number % 7}/picture_{number:03d}"
+        image = root / "images" / f"{name}.jpg"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.roll(drawn[number % len(drawn)], number * 13, axis=1)
+        Image.fromarray(pixels).save(image, quality=90)
+        save_mask(root / "masks" / f"{name}.png", pixels.argmax(axis=2).astype(np.uint8))
+    (root / "images/0/broken.jpg").write_bytes(b"no picture")
+    (root / "images/1/cut.jpg").write_bytes((root / "images/1/picture_001.jpg").read_bytes()[:5000])
+    options = ["--input", root / "images", "--ground_truth", root / "masks", "--model", TINY_MODEL]
+    return [*map(str, options), "--max_failure_ratio", "1"]
+
+
+def start(options: list[str], output: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pipeline", *options, "--output", str(output)]
+    return subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def finish(options: list[str], output: Path) -> Finished:
+    assert start(options, output).wait(LONGEST_S) == 0
+    return Finished(0, "", "", output)
+
+
+def masks_in(output: Path) -> int:
+    return sum(name.endswith(".png") for _, _, names in os.walk(output / "masks") for name in names)
+
+
+def recorded_in(output: Path) -> int:
+    parts = (output / "_progress/journal").glob(f"*{journal.PART_ENDING}")
+    lines = {line for part in parts for _, line in journal.entries(part.read_bytes())}
+    return sum(line.startswith('["record"') for line in lines)
+
+
+@dataclass
+class Killer:
+    """Starts a job, kills it at a moment of its own choice, and keeps count.
+
+    Args:
+        options: of the job.
+        output: the job's.
+        pictures: how many there are to do.
+        draw: where the moments come from.
+    """
+
+    options: list[str]
+    output: Path
+    pictures: int
+    draw: random.Random
+    kills: dict[str, int] = field(default_factory=dict)
+    twice: list[int] = field(default_factory=list)
+    twice_s: list[float] = field(default_factory=list)
+
+    def kill_once(self) -> None:
+        before = masks_in(self.output)
+        moment = self.draw.choice(("start", "middle", "middle", "middle", "end"))
+        wanted = {"start": 0, "end": self.pictures}.get(
+            moment, before + self.draw.randint(1, max(2, self.pictures // 16))
+        )
+        began = time.monotonic()
+        job = start(self.options, self.output)
+        delay_s = self.draw.uniform(0, 6) if moment == "start" else self.draw.uniform(0, 0.3)
+        first_mask_s = 0.0
+        while job.poll() is None and time.monotonic() - began < LONGEST_S:
+            masks = masks_in(self.output)
+            if masks > before and not first_mask_s:
+                first_mask_s = time.monotonic()
+            if masks >= min(wanted, self.pictures):
+                break
+            time.sleep(0.01)
+        time.sleep(delay_s)
+        if self.draw.random() < 0.5:
+            job.kill()  # its workers, where it has any, notice by themselves
+        else:
+            os.killpg(job.pid, signal.SIGKILL)
+        killed = job.wait() == -signal.SIGKILL
+        now = time.monotonic()
+        self.kills[moment if killed else "too late"] = self.kills.get(moment if killed else "too late", 0) + 1
+        masks = masks_in(self.output)
+        lost = masks - recorded_in(self.output)
+        if killed and first_mask_s:
+            self.twice.append(lost)
+            self.twice_s.append(lost * (now - first_mask_s) / max(1, masks - before))
+
+    def outcome(self) -> str:
+        kills = ", ".join(f"{count} at the {moment}" for moment, count in sorted(self.kills.items()))
+        return f"{kills}; done twice {self.twice} pictures, seconds {[round(s, 1) for s in self.twice_s]}"
+
+
+def ends_as_if_undisturbed(tmp_path: Path, count: int, kills: int, *runner: str) -> Killer:
+    options = make_pictures(tmp_path, count)
+    undisturbed = finish(options, tmp_path / "undisturbed")
+    killer = Killer([*options, *runner], tmp_path / "out", count, random.Random(count + kills))
+    while sum(killer.kills.values()) - killer.kills.get("too late", 0) < kills:
+        killer.kill_once()
+        assert sum(killer.kills.values()) < 3 * kills + 10, killer.outcome()
+    last = finish(killer.options, tmp_path / "out")
+    assert last.contents() == undisturbed.contents()
+    assert last.summary["images"]["segmented"] == count
+    assert last.summary | {"run": None} == undisturbed.summary | {"run": None}
+    named = {path.relative_to(last.output) for path in last.output.rglob("*") if "_progress" not in path.parts}
+    assert named == {
+        path.relative_to(undisturbed.output) for path in undisturbed.output.rglob("*") if "_progress" not in path.parts
+    }
+    print(killer.outcome())
+    return killer
+
+
+def test_two_kills(tmp_path: Path) -> None:
+    ends_as_if_undisturbed(tmp_path, 60, 2)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mode", ["threads", "processes"])
+def test_twenty_five_kills(tmp_path: Path, mode: str) -> None:
+    runner = () if mode == "threads" else ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    killer = ends_as_if_undisturbed(tmp_path, 600, 25, *runner)
+    # What had to be done twice: two seconds until the journal is written, and what was on its way.
+    assert sum(killer.twice_s) / max(1, len(killer.twice_s)) < 5
