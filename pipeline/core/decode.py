@@ -10,7 +10,6 @@ Rules, the same for every format that Pillow reads:
 """
 
 import io
-import struct
 import warnings
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from pipeline.core import limits
 from pipeline.core.errors import PictureError
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -51,8 +51,6 @@ _TRANSPOSE_BY_ORIENTATION = {
 _EXIF_ORIENTATION = 0x0112
 _SIXTEEN_BIT_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I"))
 _EIGHT_OF_SIXTEEN_BITS = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
-_UNSERVED_FORMATS = frozenset(("EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"))
-"""What Pillow knows by name but decodes only through another program, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +175,17 @@ def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
     if not data:
         raise PictureError(stage, "Empty", "the file is empty")
     try:
-        for width, height in _icon_sizes(data):
+        for width, height in limits.sizes_before_opening(data):
             _check_size(width, height, max_pixels, stage)
-        picture = Image.open(io.BytesIO(data))
+        picture = Image.open(io.BytesIO(data), formats=limits.SERVED_FORMATS)
     except Exception as error:
         raise _picture_error(error, stage) from error
-    if picture.format in _UNSERVED_FORMATS:
-        raise PictureError(stage, "NotAPicture", f"{picture.format} is no picture format that can be read")
     _check_size(*picture.size, max_pixels, stage)
+    tile = limits.tile_size(picture)
+    if tile is not None:
+        _check_size(*tile, max_pixels, stage)
+    if limits.has_endless_scans(picture, data):
+        raise PictureError(stage, "TooManyScans", "the picture comes in so many scans that decoding would take minutes")
     return picture
 
 
@@ -197,29 +198,13 @@ def _check_size(width: int, height: int, max_pixels: int | None, stage: str) -> 
         )
 
 
-def _icon_sizes(data: bytes) -> list[tuple[int, int]]:
-    """The sizes of the pictures in an icon file, from their own headers; none for other files.
-
-    Pillow decodes an icon when it opens it, and the icon's directory need not tell the truth about what lies in it.
-    """
-    if data[:4] != b"\0\0\1\0":
-        return []
-    sizes: list[tuple[int, int]] = []
-    for entry in range(6, 6 + 16 * min(int.from_bytes(data[4:6], "little"), len(data) // 16), 16):
-        start = int.from_bytes(data[entry + 12 : entry + 16], "little")
-        if data[start : start + 8] == b"\x89PNG\r\n\x1a\n":
-            sizes.append(struct.unpack(">II", data[start + 16 : start + 24].ljust(8, b"\1")))
-        elif start + 12 <= len(data):
-            width, doubled_height = struct.unpack("<ii", data[start + 4 : start + 12])
-            sizes.append((abs(width), abs(doubled_height) // 2))
-    return [(width, height) for width, height in sizes if width and height]
-
-
 def _picture_error(error: Exception, stage: str) -> PictureError:
     """Names what Pillow's decoders raise on hostile bytes, which is nearly anything."""
     if isinstance(error, PictureError):
         return error
     text = " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, limits.MetadataTooLargeError):
+        return PictureError(stage, "MetadataTooLarge", text)
     if isinstance(error, UnidentifiedImageError):
         return PictureError(stage, "NotAPicture", "the content is no picture format that can be read")
     if "truncated" in text.lower() or isinstance(error, EOFError):
@@ -231,6 +216,10 @@ def _picture_error(error: Exception, stage: str) -> PictureError:
 
 def _orientation(picture: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or where the EXIF block itself is broken."""
+    if picture.format == "PNG":
+        # Its EXIF may stand behind the pixels, so that Pillow decodes them to find it. A fault of theirs must come out
+        # here: swallowed below, it would leave black pixels that pass for decoded.
+        picture.load()
     try:
         value = picture.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # broken metadata must not cost a picture whose pixels are whole

@@ -1,0 +1,126 @@
+"""What a file may cost before it is decoded: sizes read from headers, and directories that claim more than there is.
+
+Decoding one file takes at most 64 MiB, four times the file and 24 bytes for each pixel that --max_pixels allows;
+refusing it at most 64 MiB and four times the file. Most of that is Pillow's own doing; here is what it leaves open:
+- icons and WebP are given memory for their pixels when they are opened, before anybody could ask for their size;
+- a TIFF directory (EXIF is one) may name the same bytes a thousand times, and Pillow would copy them a thousand times;
+- the tiles of a TIFF may be larger than the picture;
+- a progressive JPEG may come in thousands of scans, each a pass over all pixels.
+"""
+
+import io
+import struct
+from typing import Any
+
+from PIL import Image, TiffImagePlugin
+
+SERVED_FORMATS = (
+    "JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "PCX", "SGI", "DDS", "TGA",
+)  # fmt: skip
+"""The formats of `PICTURE_ENDINGS`, by Pillow's names, and no other: TGA last, for it has no mark to be known by."""
+
+MOST_SCANS = 64
+MOST_SCANNED_PIXELS = 1 << 32
+"""Above 64 scans, which no encoder makes on its own, all scans together may pass over so many pixels."""
+
+_BYTES_A_VALUE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_DIRECTORY_SLACK_BYTES = 1 << 16
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_load_any_directory = TiffImagePlugin.ImageFileDirectory_v2.load
+
+
+class MetadataTooLargeError(ValueError):
+    """A file's directory claims more bytes than the file can hold."""
+
+
+def _load_honest_directory(directory: TiffImagePlugin.ImageFileDirectory_v2, file: Any) -> None:
+    """Pillow's loading of a directory, TIFF's own or an EXIF block's in any format, once its claims are added up."""
+    start = file.tell()
+    length = file.seek(0, io.SEEK_END)
+    file.seek(start)
+    claimed = _claimed_bytes(file, "<" if directory.prefix[:2] == b"II" else ">", directory._bigtiff)
+    if claimed > 4 * length + _DIRECTORY_SLACK_BYTES:
+        raise MetadataTooLargeError(f"the directory of {length} bytes claims {claimed}")
+    file.seek(start)
+    _load_any_directory(directory, file)
+
+
+# There is one class for the directories of all formats, and Pillow loads some of them while it opens a file.
+TiffImagePlugin.ImageFileDirectory_v2.load = _load_honest_directory  # type: ignore[assignment, method-assign]
+
+
+def _claimed_bytes(file: Any, order: str, is_big: bool) -> int:
+    """Adds up what the entries of the directory at a file's position claim to hold outside of it."""
+    count_form, entry, inline = ("Q", struct.Struct(f"{order}HHQ8x"), 8) if is_big else ("H", _entry(order), 4)
+    head = file.read(struct.calcsize(count_form))
+    if len(head) < struct.calcsize(count_form):
+        return 0
+    (count,) = struct.unpack(order + count_form, head)
+    table = file.read(min(count, 65_536) * entry.size)
+    claimed = 0
+    for _, kind, values in entry.iter_unpack(table[: len(table) // entry.size * entry.size]):
+        size = values * _BYTES_A_VALUE.get(kind, 0)
+        claimed += size if size > inline else 0
+    return claimed
+
+
+def _entry(order: str) -> struct.Struct:
+    return struct.Struct(f"{order}HHL4x")
+
+
+def sizes_before_opening(data: bytes) -> list[tuple[int, int]]:
+    """The sizes that a file claims, px, for the formats that Pillow gives memory to when it opens them.
+
+    Args:
+        data: the whole file.
+
+    Returns:
+        Width and height of each picture in it; none for other formats.
+    """
+    if data[:4] == b"\0\0\1\0":
+        return _icon_sizes(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp_sizes(data)
+    return []
+
+
+def _icon_sizes(data: bytes) -> list[tuple[int, int]]:
+    """From the headers of the pictures themselves, for the icon's directory need not tell the truth about them."""
+    sizes: list[tuple[int, int]] = []
+    for entry in range(6, 6 + 16 * min(int.from_bytes(data[4:6], "little"), len(data) // 16), 16):
+        start = int.from_bytes(data[entry + 12 : entry + 16], "little")
+        if data[start : start + 8] == b"\x89PNG\r\n\x1a\n":
+            sizes.append(struct.unpack(">II", data[start + 16 : start + 24].ljust(8, b"\1")))
+        elif start + 12 <= len(data):
+            width, doubled_height = struct.unpack("<ii", data[start + 4 : start + 12])
+            sizes.append((abs(width), abs(doubled_height) // 2))
+    return [(width, height) for width, height in sizes if width and height]
+
+
+def _webp_sizes(data: bytes) -> list[tuple[int, int]]:
+    """The canvas, or the one picture where there is none (WebP Container Specification, 2.7)."""
+    kind = data[12:16]
+    if kind == b"VP8X" and len(data) >= 30:
+        return [(1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little"))]
+    if kind == b"VP8L" and len(data) >= 25:
+        packed = int.from_bytes(data[21:25], "little")
+        return [(1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF))]
+    if kind == b"VP8 " and len(data) >= 30:
+        width, height = struct.unpack("<HH", data[26:30])
+        return [(width & 0x3FFF, height & 0x3FFF)]
+    return []
+
+
+def tile_size(picture: Image.Image) -> tuple[int, int] | None:
+    """The size of an opened TIFF's tiles, px; None where it has none."""
+    tags: Any = getattr(picture, "tag_v2", None)
+    size = tags and (tags.get(_TILE_WIDTH), tags.get(_TILE_LENGTH))
+    return size if size and all(isinstance(side, int) for side in size) else None
+
+
+def has_endless_scans(picture: Image.Image, data: bytes) -> bool:
+    """Whether an opened JPEG would be gone through so often that it would take minutes."""
+    if picture.format not in ("JPEG", "MPO"):
+        return False
+    scans = data.count(b"\xff\xda")
+    return scans > MOST_SCANS and scans * picture.width * picture.height > MOST_SCANNED_PIXELS
