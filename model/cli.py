@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments behind `python -m model`; None takes the process' own.
 
     Returns:
-        The exit status: 0 done, 2 unusable options, data or model.
+        The exit status: 0 done, 2 unusable options, data or model, 130 interrupted from the keyboard.
     """
     try:
         arguments = build_parser().parse_args(argv)
@@ -185,6 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MaskbeamError as error:
         print(f"maskbeam: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("maskbeam: interrupted; a training goes on with --resume", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDS_TRAIN:
             raise

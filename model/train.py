@@ -20,6 +20,7 @@ from model.job import Job
 from model.losses import SegmentationLoss
 from model.network import PRESETS, NetworkConfig, build_network, check_config, logits_of
 from model.options import TrainOptions, check_class_weights, check_options, parse_class_weights
+from model.quiet import quiet
 from model.source import open_source
 from model.split import split_pictures
 from pipeline.core.errors import OptionError
@@ -117,7 +118,9 @@ def _prepare(options: TrainOptions, say: Say) -> Job:
 
 
 def _seed_and_precision(options: TrainOptions) -> None:
-    keras.utils.set_random_seed(options.seed)
+    # Keras seeds TensorFlow too where it is installed, whatever the backend; its first import is not silent.
+    with quiet():
+        keras.utils.set_random_seed(options.seed)
     on_gpu = False
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
