@@ -44,7 +44,9 @@ def run_process(output: Path, *arguments: object, program: str | None = None) ->
     """Runs the command as a process of its own, as a user does."""
     start = ["-c", program] if program else ["-m", "pipeline"]
     command = [sys.executable, *start, *map(str, arguments), "--model", str(TINY_MODEL), "--output", str(output)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    # The least that a terminal can show.
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
     return Finished(done.returncode, done.stdout, done.stderr, output)
 
 

@@ -1,5 +1,6 @@
 """From a command line to a finished job and an exit status."""
 
+import io
 import itertools
 import json
 import logging
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0 done; 1 the job broke; 2 unusable options; 3 done with too many failures; 130 interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that knows no dash gets a question mark; the job is done by then, and must not end in an error.
+        sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for noisy in ("apache_beam", "root"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
