@@ -23,6 +23,7 @@ FLOORS = {
     "pipeline.transforms": ("pipeline.core", "pipeline.stages", "pipeline.transforms"),
     "pipeline.app": ("pipeline",),
     "pipeline.dataflow": ("pipeline",),
+    "pipeline.flink": ("pipeline",),
     "pipeline.__main__": ("pipeline",),
     "model": ("model", "pipeline.core", "pipeline.stages"),
 }

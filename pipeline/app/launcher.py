@@ -177,10 +177,12 @@ def _choose_runner(options: JobOptions) -> tuple[Any, Any]:
     # Beam takes seconds to import, and a mistake in the options is said at once.
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from pipeline.app.runner import choose_runner
+    from pipeline.app.runner import check_reachable, choose_runner
 
     beam_options = PipelineOptions(list(options.beam_args))
-    return beam_options, choose_runner(beam_options)
+    runner = choose_runner(beam_options)
+    check_reachable(runner, options)
+    return beam_options, runner
 
 
 def _run(
@@ -209,7 +211,9 @@ def _run(
             pictures=pictures,
             truths=truths,
             settings=settings,
-            engine=EngineSettings(model, options.backend, threads, options.batch_size or 1),
+            engine=EngineSettings(
+                model, options.backend, threads, options.batch_size or 1, runner.processes, runner.accelerator
+            ),
             writer=writer,
             existing=options.existing,
             retry_failed=options.retry_failed,
@@ -219,11 +223,19 @@ def _run(
         )
         root = beam.Pipeline(runner=runner.runner, options=beam_options)
         build(root, job)
-        result = root.run()
+        result: Any = root.run()
         if not runner.is_waited_for:
+            job_id = result.job_id() if result.has_job else beam_options.get_all_options()["template_location"]
+            print(f"maskbeam: submitted {job_id}; its results will lie in {settings.output}")
             return DONE
         result.wait_until_finish()
-    summary: dict[str, Any] = json.loads(storage.read_bytes(storage.join(settings.output, SUMMARY_FILE)))
+    try:
+        content = storage.read_bytes(storage.join(settings.output, SUMMARY_FILE))
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"the job is done, but {settings.output} holds no summary here: do the workers share this folder?"
+        ) from error
+    summary: dict[str, Any] = json.loads(content)
     print_summary(summary, options.output, error_types=summary["run"]["failures_by_type"])
     return DONE if summary["run"]["status"] == STATUS_DONE else TOO_MANY_FAILURES
 

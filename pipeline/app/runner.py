@@ -1,24 +1,37 @@
-"""Choosing the runner: FnApiRunner on this machine, or any other of Beam's by its name."""
+"""Choosing the runner: FnApiRunner on this machine, or any other of Beam's by its name, each with settings that fit."""
 
 import shlex
 import sys
 from dataclasses import dataclass
 from typing import Any
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+)
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from pipeline.app.options import JobOptions
 from pipeline.core.errors import OptionError
+from pipeline.stages import storage
 from pipeline.stages.engines.load import usable_cores
+from pipeline.stages.modelfolder import carried_names
 
 LOCAL = "DirectRunner"
 _LOCAL_NAMES = ("directrunner", "direct", "fnapirunner", "fnapi")
 # A Dataflow job goes on by itself; whoever launched it reads run.status when it has ended.
-_NOT_WAITED_FOR = ("dataflowrunner", "dataflow")
+_DATAFLOW_NAMES = ("dataflowrunner", "dataflow")
+_DATAFLOW_BUNDLES = 2
 _PROCESSES = "multi_processing"
 
 
@@ -31,7 +44,10 @@ class Runner:
         runner: Beam's object.
         is_local: whether it runs on this machine, in this process or in its children.
         is_waited_for: whether the launcher stays until the job has ended.
-        threads: engine threads a process, so that all processes together use every core once.
+        threads: engine threads a process, so that all processes together use every core once; 0 where only the worker
+            knows its cores.
+        processes: worker processes on a machine, where `threads` is 0.
+        accelerator: what the inference step alone asks of its machines, in Beam's words; "" for nothing.
     """
 
     name: str
@@ -39,6 +55,8 @@ class Runner:
     is_local: bool
     is_waited_for: bool
     threads: int
+    processes: int = 1
+    accelerator: str = ""
 
 
 def choose_runner(beam_options: PipelineOptions) -> Runner:
@@ -60,7 +78,76 @@ def choose_runner(beam_options: PipelineOptions) -> Runner:
         runner = create_runner(name)
     except (ValueError, ImportError, AttributeError) as error:
         raise OptionError(f"--runner {name}: {error}") from error
-    return Runner(name, runner, False, name.lower() not in _NOT_WAITED_FOR, 1)
+    is_dataflow = name.lower() in _DATAFLOW_NAMES
+    threads, processes = _settle_dataflow(beam_options) if is_dataflow else _portable_processes(beam_options)
+    if errors := PipelineOptionsValidator(beam_options, runner).validate():
+        raise OptionError(f"--runner {name}: {' '.join(errors[0].split())}")
+    return Runner(name, runner, False, not is_dataflow, threads, processes, _take_accelerator(beam_options))
+
+
+def check_reachable(runner: Runner, options: JobOptions) -> None:
+    """Refuses what a remote worker could never see.
+
+    Args:
+        runner: what runs the job.
+        options: the job's.
+
+    Raises:
+        OptionError: a path of this machine, for a job that runs on others.
+    """
+    if runner.name.lower() not in _DATAFLOW_NAMES:
+        return
+    named = [("--input", uri) for uri in options.input] + [("--ground_truth", uri) for uri in options.ground_truth]
+    for option, uri in [*named, ("--output", options.output)]:
+        if not uri.startswith((*storage.REMOTE_SCHEMES, "tfds:")):
+            raise OptionError(f"{option} {uri}: a path of this machine; {runner.name}'s workers see buckets only")
+    if not storage.is_remote(options.model) and options.model not in carried_names():
+        raise OptionError(
+            f"--model {options.model}: a folder of this machine; {runner.name}'s workers see buckets and"
+            f" carried models only ({', '.join(carried_names())})"
+        )
+
+
+def _settle_dataflow(beam_options: PipelineOptions) -> tuple[int, int]:
+    """Fits Dataflow's defaults to this job; what the user gave stays. Returns engine threads and processes."""
+    try:
+        from apache_beam.runners.dataflow.internal import apiclient  # noqa: F401  (looked for, used by Beam)
+    except ImportError as error:
+        raise OptionError("--runner DataflowRunner needs Google's packages: pip install 'maskbeam[gcp]'") from error
+    cloud = beam_options.view_as(GoogleCloudOptions)
+    for option, value in (
+        ("project", cloud.project),
+        ("region", cloud.region),
+        ("temp_location", cloud.temp_location or cloud.staging_location),
+    ):
+        if not value:
+            raise OptionError(f"--runner DataflowRunner needs --{option}")
+    setup = beam_options.view_as(SetupOptions)
+    if setup.save_main_session is None:
+        # Beam's default here is True. Every name that a worker needs lies in a module, so there is nothing to save.
+        setup.save_main_session = False
+    debug = beam_options.view_as(DebugOptions)
+    if debug.number_of_worker_harness_threads is None:
+        # By default twelve: each may hold the rows of a whole shard. One keeps the engine busy, two leave no gap.
+        debug.number_of_worker_harness_threads = _DATAFLOW_BUNDLES
+    # One process a core unless that is turned off; then one process has all of a machine's cores.
+    return (0, 1) if debug.lookup_experiment("no_use_multiple_sdk_containers") else (1, 1)
+
+
+def _portable_processes(beam_options: PipelineOptions) -> tuple[int, int]:
+    """Engine threads and processes of Flink's and others' workers, by `--sdk_worker_parallelism`."""
+    processes = int(beam_options.view_as(PortableOptions).sdk_worker_parallelism)
+    return (0, processes) if processes else (1, 1)
+
+
+def _take_accelerator(beam_options: PipelineOptions) -> str:
+    """Takes accelerators out of `--resource_hints`, which would ask for them in every step."""
+    standard = beam_options.view_as(StandardOptions)
+    hints = list(standard.resource_hints or ())
+    accelerators = [hint for hint in hints if hint.partition("=")[0] == "accelerator"]
+    if accelerators:
+        standard.resource_hints = [hint for hint in hints if hint not in accelerators]
+    return accelerators[-1].partition("=")[2] if accelerators else ""
 
 
 def _threads(beam_options: PipelineOptions) -> int:

@@ -170,9 +170,10 @@ class LocatePictures(beam.PTransform[Any, Any]):
             | "Sources" >> beam.Create(self._sources, reshuffle=False)
             | "SpreadSources" >> beam.Reshuffle()
             | "List"
+            # The types before the outputs: after them Beam knows neither, and pickles what crosses a shuffle.
             >> beam.FlatMap(_candidates, self._progress)
+            .with_output_types(tuple[str, tuple[Any, ...]], failures=Failure, ignored=int)
             .with_outputs("failures", "ignored", main="candidates")
-            .with_output_types(tuple[str, tuple[Any, ...]])
         )
         last_overlay = []
         if self._overlays:
@@ -183,8 +184,10 @@ class LocatePictures(beam.PTransform[Any, Any]):
             | "JoinByKey" >> beam.GroupByKey()
             | "Pair"
             >> beam.ParDo(_PairDoFn(self._progress, self._resume, self._grouping), *last_overlay)
+            .with_output_types(
+                Located, records=PictureRecord, failures=Failure, stale=str, located=int, unpaired_truth=int
+            )
             .with_outputs("records", "failures", "stale", "located", "unpaired_truth", main="todo")
-            .with_output_types(Located)
         )
         failures = (listed.failures, paired.failures) | "LocateFailures" >> beam.Flatten()
         return Locations(

@@ -14,7 +14,7 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline.core.records import Failure, Located, PictureRecord
-from pipeline.stages.engines.load import load_engine
+from pipeline.stages.engines.load import load_engine, usable_cores
 from pipeline.stages.journal import Journal
 from pipeline.stages.modelfolder import ModelFolder
 from pipeline.stages.pool import BatchWindow, Done
@@ -30,14 +30,18 @@ class EngineSettings:
     Args:
         model: the checked model.
         backend: one of `pipeline.stages.engines.load.BACKENDS`.
-        threads: batches in the engine at a time, at least 1.
+        threads: batches in the engine at a time; 0 for the worker's cores, shared between its processes.
         batch_size: pictures a batch, at least 1.
+        processes: worker processes that share a machine; it counts where `threads` is 0.
+        accelerator: what the step asks of a machine in Beam's words, `type:…;count:1;…`; "" for nothing.
     """
 
     model: ModelFolder
     backend: str
     threads: int
     batch_size: int
+    processes: int = 1
+    accelerator: str = ""
 
 
 class Segmented(NamedTuple):
@@ -58,11 +62,13 @@ class _Loaded:
     """What all bundles of a process share: the engine and the threads that carry pictures to it."""
 
     def __init__(self, engine: EngineSettings, settings: SegmentSettings) -> None:
-        loaded = load_engine(engine.model, engine.backend, engine.threads)
-        self._segmenter = Segmenter(settings, loaded, turn=BoundedSemaphore(engine.threads))
+        threads = engine.threads or max(1, usable_cores() // engine.processes)
+        loaded = load_engine(engine.model, engine.backend, threads)
+        self._segmenter = Segmenter(settings, loaded, turn=BoundedSemaphore(threads))
         self.journal = Journal(settings.output)
         # One thread more than interpreters: it reads and decodes while the others infer.
-        self.executor = ThreadPoolExecutor(engine.threads + 1, "maskbeam")
+        self.executor = ThreadPoolExecutor(threads + 1, "maskbeam")
+        self.most_batches = 2 * (threads + 1)
 
     def work(self, pictures: Sequence[Located]) -> Done:
         """Takes a batch through and records it at once, for Beam may keep a bundle open for hours."""
@@ -88,7 +94,7 @@ class _SegmentDoFn(beam.DoFn):
     def start_bundle(self) -> None:
         self._seconds: dict[str, float] = {}
         self._window = BatchWindow(
-            self._loaded.work, self._loaded.executor, self._engine.batch_size, 2 * (self._engine.threads + 1)
+            self._loaded.work, self._loaded.executor, self._engine.batch_size, self._loaded.most_batches
         )
 
     def process(self, picture: Located) -> Iterator[Any]:
@@ -141,7 +147,11 @@ class SegmentImages(beam.PTransform[Any, Any]):
         self._progress = progress
 
     def expand(self, located: PCollection[Located]) -> Segmented:
-        outputs = located | beam.ParDo(
-            _SegmentDoFn(self._engine, self._settings, self._progress, Shared())
-        ).with_outputs("failures", "seconds", main="records").with_output_types(PictureRecord)
+        segment = beam.ParDo(_SegmentDoFn(self._engine, self._settings, self._progress, Shared())).with_output_types(
+            PictureRecord, failures=Failure, seconds=tuple[str, float]
+        )
+        if self._engine.accelerator:
+            # On this step alone: the others have no use for it.
+            segment = segment.with_resource_hints(accelerator=self._engine.accelerator)
+        outputs = located | "Infer" >> segment.with_outputs("failures", "seconds", main="records")
         return Segmented(outputs.records, outputs.failures, outputs.seconds)

@@ -1,0 +1,261 @@
+"""A standalone Flink cluster on this machine, on loopback alone: a job manager, task managers, a pool of workers."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.core.errors import MaskbeamError
+from pipeline.flink.packages import FLINK_VERSION, Packages
+
+LOOPBACK = "127.0.0.1"
+_START_LIMIT_S = 120
+_STOP_LIMIT_S = 15
+_ANSWER_LIMIT_S = 10
+_JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+_TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+_TASK_HEAP_MB = 256
+_WORKERS_KEPT_MS = 600_000
+# Flink reaches into these packages of Java 17; its own start scripts open the same ones.
+_OPENED = """java.lang java.net java.io java.nio sun.nio.ch java.lang.reflect java.text java.time java.util
+    java.util.concurrent java.util.concurrent.atomic java.util.concurrent.locks""".split()
+_LOG4J = """rootLogger.level = INFO
+rootLogger.appenderRef.console.ref = console
+appender.console.name = console
+appender.console.type = CONSOLE
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-40.40c %m%n
+"""
+
+
+class ClusterError(MaskbeamError):
+    """The cluster can't be started, or doesn't answer."""
+
+
+class Cluster:
+    """Runs while its `with` block does.
+
+    Args:
+        packages: what to start it from.
+        folder: for settings, logs and what Flink spills; it is made.
+        task_managers: how many, at least 1.
+        slots: tasks that a task manager runs at a time. With twice the slots that a job takes, it goes on at once when
+            a task manager is lost.
+        environment: the processes' environment variables; None for this process's.
+    """
+
+    def __init__(
+        self,
+        packages: Packages,
+        folder: Path,
+        *,
+        task_managers: int = 2,
+        slots: int = 2,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self._packages = packages
+        self._folder = folder
+        self._count = task_managers
+        self._slots = slots
+        self._environment = dict(os.environ if environment is None else environment)
+        self._rpc_port, self._rest_port, self._pool_port = _free_ports(3)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.task_managers: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def parallelism(self) -> int:
+        """Tasks of a job that run side by side, so that it still finds room with one task manager fewer."""
+        return max(1, self._slots * max(1, self._count - 1))
+
+    @property
+    def pool(self) -> subprocess.Popen[bytes]:
+        """The worker pool's process."""
+        return self._processes[1]
+
+    def beam_options(self) -> list[str]:
+        """What a job's command line needs to run here."""
+        return [
+            "--runner=FlinkRunner",
+            f"--flink_version={FLINK_VERSION}",
+            f"--flink_master={LOOPBACK}:{self._rest_port}",
+            f"--flink_job_server_jar={self._packages.job_server_jar}",
+            "--environment_type=EXTERNAL",
+            f"--environment_config={LOOPBACK}:{self._pool_port}",
+            f"--parallelism={self.parallelism}",
+            # Else each of the job's stages starts, and loads the model in, processes of its own.
+            f"--environment_cache_millis={_WORKERS_KEPT_MS}",
+        ]
+
+    def __enter__(self) -> Self:
+        """Starts everything and waits until all task managers have reported."""
+        try:
+            self._write_settings()
+            self._processes.append(self._java("job-manager", _JOB_MANAGER, 512))
+            pool = [sys.executable, "-m", "pipeline.flink.pool", f"--port={self._pool_port}"]
+            self._processes.append(self._start("worker-pool", pool))
+            for _ in range(self._count):
+                self.start_task_manager()
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stops everything."""
+        self.stop()
+
+    def start_task_manager(self) -> subprocess.Popen[bytes]:
+        """Starts one task manager more."""
+        name = f"task-manager-{len(self.task_managers) + 1}"
+        process = self._java(name, _TASK_MANAGER, 128 + _TASK_HEAP_MB)
+        self.task_managers.append(process)
+        return process
+
+    def get(self, path: str) -> Any:
+        """Asks the job manager.
+
+        Args:
+            path: of Flink's REST interface, such as `/jobs/overview`.
+
+        Returns:
+            The answer's JSON.
+
+        Raises:
+            OSError: it doesn't answer.
+        """
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{self._rest_port}{path}", timeout=_ANSWER_LIMIT_S) as answer:
+            return json.load(answer)
+
+    def stop(self) -> None:
+        """Ends all processes: asks, waits a bounded time, then kills."""
+        # The task managers first: a worker ends when its task manager lets go.
+        processes = [*self.task_managers, *reversed(self._processes)]
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + _STOP_LIMIT_S
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+                continue
+            process.kill()
+            process.wait(_STOP_LIMIT_S)
+
+    def _wait_until_ready(self) -> None:
+        def ready() -> bool:
+            for process in (*self._processes, *self.task_managers):
+                if process.poll() is not None:
+                    raise ClusterError(f"a process of the cluster ended at its start; the logs lie in {self._folder}")
+            try:
+                managers = self.get("/overview")["taskmanagers"]
+                with socket.create_connection((LOOPBACK, self._pool_port), timeout=_ANSWER_LIMIT_S):
+                    return bool(managers == self._count)
+            except (OSError, urllib.error.URLError):
+                return False
+
+        if not wait_until(ready, _START_LIMIT_S):
+            raise ClusterError(f"the cluster was not ready after {_START_LIMIT_S} s; the logs lie in {self._folder}")
+
+    def _java(self, name: str, main_class: str, heap_mb: int) -> subprocess.Popen[bytes]:
+        conf = self._folder / "conf"
+        command = [
+            "java",
+            f"-Xmx{heap_mb}m",
+            "-XX:+UseSerialGC",
+            f"-Dlog4j.configurationFile={conf / 'log4j.properties'}",
+        ]
+        command += [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
+        classes = f"{self._packages.flink_lib}/*{os.pathsep}{self._packages.job_server_jar}"
+        command += ["-cp", classes, main_class, "--configDir", str(conf)]
+        return self._start(name, command)
+
+    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        log = self._folder / "log" / f"{name}.log"
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment
+            )
+
+    def _write_settings(self) -> None:
+        conf = self._folder / "conf"
+        for folder in (conf, self._folder / "log", self._folder / "tmp"):
+            folder.mkdir(parents=True, exist_ok=True)
+        (conf / "log4j.properties").write_text(_LOG4J, "utf-8")
+        settings = {
+            "jobmanager.rpc.address": LOOPBACK,
+            "jobmanager.rpc.port": self._rpc_port,
+            "jobmanager.bind-host": LOOPBACK,
+            "taskmanager.host": LOOPBACK,
+            "taskmanager.bind-host": LOOPBACK,
+            "rest.address": LOOPBACK,
+            "rest.bind-address": LOOPBACK,
+            "rest.port": self._rest_port,
+            "io.tmp.dirs": self._folder / "tmp",
+            "parallelism.default": self.parallelism,
+            # Beam's classes are on the task managers' own path: only so does it keep its workers, and the model that
+            # they have loaded, from one stage of a job to the next.
+            "classloader.resolve-order": "parent-first",
+            # What makes the job outlive a machine: it starts again from the last finished stage, a bounded number
+            # of times, and a lost task manager is noticed after seconds.
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": 3,
+            "restart-strategy.fixed-delay.delay": "2 s",
+            "heartbeat.interval": 2000,
+            "heartbeat.timeout": 30000,
+            "cluster.evenly-spread-out-slots": "true",
+            "taskmanager.numberOfTaskSlots": self._slots,
+            # Flink's start scripts work these out; a task manager that is started without them wants each by name.
+            "taskmanager.cpu.cores": float(self._slots),
+            "taskmanager.memory.framework.heap.size": "128m",
+            "taskmanager.memory.framework.off-heap.size": "128m",
+            "taskmanager.memory.task.heap.size": f"{_TASK_HEAP_MB}m",
+            "taskmanager.memory.task.off-heap.size": "0m",
+            # Beam joins its stages by many small channels.
+            "taskmanager.memory.network.min": "256m",
+            "taskmanager.memory.network.max": "256m",
+            "taskmanager.memory.managed.size": "128m",
+            "taskmanager.memory.jvm-metaspace.size": "256m",
+            "taskmanager.memory.jvm-overhead.min": "192m",
+            "taskmanager.memory.jvm-overhead.max": "192m",
+        }
+        text = "".join(f"{name}: {value}\n" for name, value in settings.items())
+        (conf / "flink-conf.yaml").write_text(text, "utf-8")
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float, pause_s: float = 0.25) -> bool:
+    """Waits a bounded time.
+
+    Args:
+        condition: what to wait for.
+        limit_s: the longest wait.
+        pause_s: between two looks.
+
+    Returns:
+        Whether it came true.
+    """
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(pause_s)
+    return condition()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now; all are held until the last is found, so that they differ."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((LOOPBACK, 0))
+        return [int(one.getsockname()[1]) for one in sockets]

@@ -1,0 +1,91 @@
+"""The worker pool beside the task managers: starts a worker process whenever a task manager asks for one.
+
+Beam's own pool listens on every address of the machine; this one on loopback alone.
+"""
+
+import argparse
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+
+LOOPBACK = "127.0.0.1"
+_STOP_LIMIT_S = 5
+
+
+class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
+    """Beam's external worker pool: workers are processes of this machine and of this Python."""
+
+    def __init__(self) -> None:
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+
+    def StartWorker(self, request: Any, context: Any) -> Any:
+        """Starts the process that a task manager asks for."""
+        command = [sys.executable, "-m", "pipeline.flink.worker", f"--id={request.worker_id}"]
+        for name in ("logging", "provision", "control"):
+            command.append(f"--{name}_endpoint={getattr(request, f'{name}_endpoint').url}")
+        try:
+            worker = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            return beam_fn_api_pb2.StartWorkerResponse(error=str(error))
+        with self._lock:
+            self._workers.append(worker)
+        return beam_fn_api_pb2.StartWorkerResponse()
+
+    def StopWorker(self, request: Any, context: Any) -> Any:
+        """Stops nobody: the request has a worker's id alone, and two task managers give the same ids.
+
+        A worker ends by itself when its task manager closes the connection, or is gone.
+        """
+        with self._lock:
+            self._workers = [worker for worker in self._workers if worker.poll() is None]
+        return beam_fn_api_pb2.StopWorkerResponse()
+
+    def stop_all(self) -> None:
+        """Ends every process that is left: asks, waits a bounded time, then kills."""
+        with self._lock:
+            workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.terminate()
+        deadline = time.monotonic() + _STOP_LIMIT_S
+        for worker in workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(max(0.1, deadline - time.monotonic()))
+                continue
+            worker.kill()
+            worker.wait(_STOP_LIMIT_S)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serves until SIGTERM or SIGINT, then stops the workers.
+
+    Args:
+        arguments: `--port PORT`.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--port", type=int, required=True)
+    port = parser.parse_args(arguments).port
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    pool = WorkerPool()
+    server = grpc.server(ThreadPoolExecutor(8))
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    server.add_insecure_port(f"{LOOPBACK}:{port}")
+    server.start()
+    ending.wait()
+    server.stop(None)
+    pool.stop_all()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
