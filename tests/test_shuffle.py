@@ -24,12 +24,9 @@ def shuffles(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 def test_a_location_is_less_than_a_kilobyte(archive: Archive, shuffles: dict[str, Shuffle]) -> None:
     count = len(archive.image_ids)
-    spread = shuffles["Segment/Spread/ReshufflePerKey/GroupByKey"]
     join = shuffles["Locate/JoinByKey"]
-    assert spread.elements == count
     assert join.elements == 2 * count  # pictures and masks
-    for shuffle in (spread, join):
-        assert shuffle.largest_bytes < LOCATION_MOST_BYTES
+    assert join.largest_bytes < LOCATION_MOST_BYTES / 2
 
 
 def test_a_row_is_less_than_300_bytes_and_40_a_class(archive: Archive, shuffles: dict[str, Shuffle]) -> None:

@@ -24,7 +24,10 @@ _ANSWER_LIMIT_S = 10
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 _TASK_HEAP_MB = 256
-_WORKERS_KEPT_MS = 600_000
+# A worker without work is kept for so long, which spans the gaps between a job's stages, and no longer: a job that
+# starts again after a fault must wait until dead workers are forgotten.
+_WORKERS_KEPT_S = 10
+_RESTART_AFTER_S = 2 * _WORKERS_KEPT_S
 # Flink reaches into these packages of Java 17; its own start scripts open the same ones.
 _OPENED = """java.lang java.net java.io java.nio sun.nio.ch java.lang.reflect java.text java.time java.util
     java.util.concurrent java.util.concurrent.atomic java.util.concurrent.locks""".split()
@@ -92,7 +95,7 @@ class Cluster:
             f"--environment_config={LOOPBACK}:{self._pool_port}",
             f"--parallelism={self.parallelism}",
             # Else each of the job's stages starts, and loads the model in, processes of its own.
-            f"--environment_cache_millis={_WORKERS_KEPT_MS}",
+            f"--environment_cache_millis={1000 * _WORKERS_KEPT_S}",
         ]
 
     def __enter__(self) -> Self:
@@ -210,7 +213,7 @@ class Cluster:
             # of times, and a lost task manager is noticed after seconds.
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 3,
-            "restart-strategy.fixed-delay.delay": "2 s",
+            "restart-strategy.fixed-delay.delay": f"{_RESTART_AFTER_S} s",
             "heartbeat.interval": 2000,
             "heartbeat.timeout": 30000,
             "cluster.evenly-spread-out-slots": "true",
