@@ -202,7 +202,8 @@ def _run(
     from pipeline.transforms.segment import EngineSettings
 
     threads = options.threads or runner.threads
-    writer = ResultsWriter(settings.output, model.spec, options.model, model.digest, _run_info(options, runner.name))
+    run = _run_info(options, runner.name)
+    writer = ResultsWriter(settings.output, model.spec, options.model, model.digest, run, options.mask_format)
     grouping = (
         Grouping(options.group_by, options.group_by_regex) if options.group_by or options.group_by_regex else None
     )

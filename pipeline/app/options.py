@@ -12,7 +12,7 @@ from pipeline.stages.engines.load import BACKENDS
 from pipeline.stages.modelfolder import PRECISIONS
 from pipeline.stages.resume import EXISTING, RESUME
 
-MASK_FORMATS = ("png", "none")
+MASK_FORMATS = ("png", "tar", "none")
 _LATER_OPTIONS = (
     "--tile_overlap",
     "--tta",
@@ -36,7 +36,7 @@ class JobOptions:
         mode: `auto` or `resize`.
         group_by: the manifest column that groups pictures; None for none.
         group_by_regex: the regular expression whose first group, found in the id, groups pictures; None for none.
-        mask_format: `png` or `none`.
+        mask_format: `png`, `tar` or `none`.
         overlays: over how many pictures their masks are drawn.
         probabilities: whether a plane a class is written.
         max_pixels: larger pictures are refused before they are decoded.
@@ -240,7 +240,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--mask_format",
         choices=MASK_FORMATS,
         default="png",
-        help="masks as a file each, or none (default: %(default)s)",
+        help="masks as a PNG file each, in tar shards named as WebDataset reads them, or none (default: %(default)s)",
     )
     outputs.add_argument(
         "--overlays",

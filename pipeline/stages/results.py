@@ -14,6 +14,7 @@ from pipeline.core.spec import ModelSpec
 from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 from pipeline.stages import journal, storage, tables
+from pipeline.stages.maskshards import MaskPacker, delete_stale_tars
 from pipeline.stages.report import report_html
 from pipeline.stages.summary_csv import summary_csv
 
@@ -69,6 +70,7 @@ class ResultsWriter:
         model_name: as the user named it.
         model_digest: SHA-256 of the model file.
         run: what the launcher knows.
+        mask_format: how masks are kept.
     """
 
     output: str
@@ -76,10 +78,13 @@ class ResultsWriter:
     model_name: str
     model_digest: str
     run: RunInfo
+    mask_format: str = "png"
 
     def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
         """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
         name = tables.shard_name(shard, shards)
+        if self.mask_format == "tar":
+            records = MaskPacker(self.output, shard, shards).pack(records)
         member = journal.Member()
         self._write(name, tables.pictures_parquet(member.noted(records), self.spec.class_names, self.model_digest))
         journal.write_part(self.output, _journal_part(name), member.finish())
@@ -128,7 +133,9 @@ class ResultsWriter:
         Raises:
             StorageError: the output can't be written.
         """
-        self._delete_stale_parts(set(shards))
+        names = set(shards)
+        self._delete_stale_parts(names)
+        delete_stale_tars(self.output, len(names) if self.mask_format == "tar" else None)
         summary = self._summary(totals, failures, resumed, ignored, unpaired_truth, seconds, groups)
         self._write("summary.csv", summary_csv(summary).encode())
         self._write(REPORT_FILE, report_html(summary, failures.first).encode())

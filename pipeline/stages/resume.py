@@ -1,11 +1,12 @@
 """What an earlier run left, and what of it still holds: by picture, without a look at any file of its own."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.core.errors import OptionError, StorageError
 from pipeline.core.records import Failure, Located, PictureRecord
 from pipeline.stages import journal, storage
+from pipeline.stages.maskshards import packed_masks
 from pipeline.stages.results import SUMMARY_FILE
 from pipeline.stages.segment import fingerprint, mask_name
 
@@ -57,12 +58,14 @@ class FoundMask:
     Args:
         image_id: of the picture whose name it bears.
         size_bytes: its length.
-        modified_ns: when it was written, by the store's clock.
+        modified_ns: when it was written, by the store's clock; 0 where it stands in a tar.
+        place: the tar and the place in it, "" for a file of its own.
     """
 
     image_id: str
     size_bytes: int
     modified_ns: int
+    place: str = ""
 
 
 @dataclass(slots=True)
@@ -175,6 +178,8 @@ def read_remains(remains: Remains) -> Iterator[Recorded | FoundMask]:
             image_id = stored.uri[len(remains.uri) :].lstrip("/")
             if image_id.endswith(_MASK_ENDING):
                 yield FoundMask(image_id[: -len(_MASK_ENDING)], stored.size_bytes, stored.modified_ns)
+            for packed_id, size_bytes, place in packed_masks(remains.uri, stored.uri):
+                yield FoundMask(packed_id, size_bytes, 0, place)
     except FileNotFoundError:  # a part that a run of long ago deletes only now
         return
     except OSError as error:
@@ -212,7 +217,8 @@ def sort_out(
     Returns:
         Every picture once, and the masks that no picture claims.
     """
-    found = {mask.image_id: mask for mask in masks}
+    # A file of its own is younger than what was packed.
+    found = {mask.image_id: mask for mask in sorted(masks, key=lambda mask: not mask.place)}
     entries: dict[str, list[Recorded]] = {}
     for entry in recorded:
         entries.setdefault(entry.image_id, []).append(entry)
@@ -226,9 +232,10 @@ def sort_out(
             if keeps_masks:
                 found.pop(picture.image_id, None)  # what is done again replaces or deletes it
         elif isinstance(outcome, PictureRecord):
+            if outcome.mask_uri:
+                mask = found.pop(picture.image_id, None)
+                outcome = replace(outcome, mask_uri=(mask and mask.place) or mask_name(picture.image_id))
             result.records.append(outcome)
-            if outcome.mask_uri == mask_name(picture.image_id):
-                found.pop(picture.image_id, None)
         else:
             result.failures.append(outcome)
     result.stale = [mask_name(image_id) for image_id in sorted(found)]

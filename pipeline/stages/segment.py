@@ -47,7 +47,7 @@ class SegmentSettings:
         ignore_label: the raw value that counts for nothing, None for none.
         output: absolute folder or bucket prefix.
         max_pixels: larger pictures are refused before they are decoded.
-        mask_format: `png` or `none`.
+        mask_format: `png`, `tar` (packed at the end) or `none`.
         probabilities: whether a plane a class is written too.
     """
 

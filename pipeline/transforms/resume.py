@@ -22,7 +22,16 @@ def _keyed(remains: Remains) -> Iterator[Keyed]:
         if isinstance(found, Recorded):
             yield pairing_key(found.image_id), (RECORDED, found.image_id, found.line, found.written_ns)
         else:
-            yield pairing_key(found.image_id), (FOUND_MASK, found.image_id, found.size_bytes, found.modified_ns)
+            yield (
+                pairing_key(found.image_id),
+                (
+                    FOUND_MASK,
+                    found.image_id,
+                    found.size_bytes,
+                    found.modified_ns,
+                    found.place,
+                ),
+            )
 
 
 class BeginRun(beam.PTransform[Any, Any]):
