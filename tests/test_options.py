@@ -132,7 +132,7 @@ def test_the_help_explains_every_option_in_a_group(capsys: pytest.CaptureFixture
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    parser = module._parser()
+    parser = module.command_parser()
     headings = [str(group.title) for group in parser._action_groups if group._group_actions]
     assert len(headings) >= 5
     for heading in headings:
@@ -149,7 +149,7 @@ def test_the_help_explains_every_option_in_a_group(capsys: pytest.CaptureFixture
 
 
 def test_every_field_of_the_options_is_an_option_and_told_of() -> None:
-    dests = {action.dest for action in module._parser()._actions} - {"help"}
+    dests = {action.dest for action in module.command_parser()._actions} - {"help"}
     fields = set(JobOptions.__dataclass_fields__) - {"beam_args"}
     assert dests == fields
     assert JobOptions.__doc__ is not None
