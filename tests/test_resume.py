@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
-from small_archive import TINY_MODEL, Archive, Finished, make_archive, run_job
+from small_archive import TINY_MODEL, Archive, Finished, draw_picture, make_archive, run_job, save_mask
 
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.stages import journal, segment
@@ -104,6 +105,23 @@ def test_what_changed_is_done_again_and_what_left_is_gone(done: Done, tmp_path: 
     assert (done.output / "masks/north").exists()
     assert not (done.output / "masks/north/deep").exists()
     same(again, run(done.archive, tmp_path / "fresh"))
+
+
+@pytest.mark.full
+def test_one_of_395_changed_is_one_done(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "in/images", tmp_path / "in/masks", ())
+    for number in range(395):
+        pixels = draw_picture(number, 40 + number % 17, 60 - number % 13)
+        path = archive.images / f"{number % 9}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        save_mask(archive.masks / f"{number % 9}/{number}.png", pixels.argmax(axis=2).astype(np.uint8))
+    run(archive, tmp_path / "out")
+    Image.fromarray(draw_picture(1000, 40, 60)).resize((48, 56)).save(archive.images / "1/10.png")
+    save_mask(archive.masks / "1/10.png", np.zeros((56, 48), np.uint8))
+    again = run(archive, tmp_path / "out")
+    assert again.summary["run"]["resumed"] == 394
+    same(again, run(archive, tmp_path / "fresh"))
 
 
 def test_other_options_are_another_outcome(done: Done, tmp_path: Path) -> None:
