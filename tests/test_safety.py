@@ -1,0 +1,78 @@
+"""A model folder is data, never code, and what comes from outside stays text."""
+
+import ast
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_archive import TINY_MODEL, run_job
+
+ROOT = Path(__file__).resolve().parent.parent
+# What turns bytes of somebody else's into code.
+UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+
+
+@pytest.mark.parametrize("top", ["pipeline", "model"])
+def test_nothing_is_unpickled_or_evaluated(top: str) -> None:
+    found = []
+    for path in (ROOT / top).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name.split(".")[0] for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [(node.module or "").split(".")[0]]
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in UNSAFE_CALLS:
+                found.append(f"{path}:{node.lineno}: {node.func.id}")
+            found += [f"{path}:{node.lineno}: {name}" for name in names if name in UNSAFE_MODULES]
+            if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "safe_mode"):
+                is_safe = isinstance(node.value, ast.Constant) and node.value.value is (node.arg == "safe_mode")
+                found += [] if is_safe else [f"{path}: {node.arg}"]
+    assert found == []
+
+
+@pytest.mark.full
+def test_a_keras_file_that_holds_code_is_refused(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    from pipeline.core.errors import EngineError
+    from pipeline.stages.engines.load import load_engine
+    from pipeline.stages.modelfolder import open_model
+
+    folder = tmp_path / "model"
+    shutil.copytree(TINY_MODEL, folder)
+    traces = tmp_path / "code_ran"
+    code = eval(f"lambda x: (open({str(traces)!r}, 'w').close(), x)[1]")
+    image = keras.Input((32, 32, 3), dtype="uint8")
+    keras.Model(image, keras.layers.Lambda(code, output_shape=(32, 32, 3))(image)).save(folder / "model.keras")
+    traces.unlink(missing_ok=True)
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata["files"].pop("model.keras", None)
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(EngineError, match=r"model\.keras can't be loaded"):
+        load_engine(open_model(str(folder)), "tensorflow", 1)
+    assert not traces.exists()
+
+
+def test_names_that_mean_something_elsewhere_are_only_names(tmp_path: Path) -> None:
+    names = [
+        "=1+1.png",
+        "@SUM(A1).png",
+        "<script>alert(1)<-script>.png",
+        "a b&c;d$(e)`f`.png",
+        "%2e%2e%2f.png",
+        "-rf.png",
+    ]
+    for number, name in enumerate(names):
+        Image.fromarray(np.full((20, 30, 3), 40 * number, np.uint8)).save(tmp_path / name)
+    (tmp_path / "<img src=x onerror=alert(1)>.png").write_bytes(b"no picture")
+    finished = run_job(tmp_path / "out" / "run", "--input", tmp_path / "*.png", "--max_failure_ratio", 1)
+    assert sorted(finished.masks) == sorted(names)
+    assert sorted(path.name for path in (tmp_path / "out/run/masks").iterdir()) == sorted(f"{n}.png" for n in names)
+    report = (tmp_path / "out/run/report.html").read_text("utf-8")
+    assert "<script>alert" not in report
+    assert "<img src=x" not in report
+    assert "&lt;img src=x onerror" in report
