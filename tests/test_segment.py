@@ -16,6 +16,7 @@ from pipeline.core.errors import EngineError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.core.scores import confusion_matrix
+from pipeline.core.spec import ClassSpec
 from pipeline.core.totals import matrix_of
 from pipeline.stages import storage
 from pipeline.stages.engines.base import Batch, Logits
@@ -127,6 +128,38 @@ def test_without_truth_there_are_areas_alone(settings: SegmentSettings, located:
     assert record.confusion is None
     assert sum(record.area_px) == record.width * record.height
     assert "truth" not in seconds
+
+
+def test_more_than_256_classes_give_16_bit_masks(settings: SegmentSettings, tmp_path: Path) -> None:
+    classes = tuple(ClassSpec(class_id, f"c{class_id}", "#102030") for class_id in range(300))
+
+    class Last(PassingEngine):
+        """Says class 299 on the left half and class 256 on the right."""
+
+        def logits(self, batch: Batch) -> Logits:
+            logits = np.zeros((len(batch), 2, 2, 300), np.float32)
+            logits[:, :, 0, 299] = logits[:, :, 1, 256] = 1
+            return logits
+
+    (picture,) = plain(tmp_path, [9])
+    truth = np.full((30, 40), 299, np.uint16)
+    truth[:2] = 65535
+    Image.fromarray(truth).save(tmp_path / "truth.png")
+    settings = replace(
+        settings,
+        spec=replace(settings.spec, classes=classes),
+        label_map=LabelMap.identity(300),
+        ignore_label=65535,
+    )
+    segmenter = Segmenter(settings, Last())
+    (record,), _ = segmenter.segment([replace(picture, truth=file_ref(tmp_path / "truth.png"))])
+    assert isinstance(record, PictureRecord)
+    mask = Image.open(Path(settings.output) / "masks" / "00.png.png")
+    assert mask.mode == "I;16"
+    assert np.array_equal(np.asarray(mask), np.repeat([[299, 256]], 20, axis=1).repeat(30, axis=0))
+    assert (record.area_px[299], record.area_px[256], sum(record.area_px)) == (600, 600, 1200)
+    assert matrix_of(record)[299, [256, 299]].tolist() == [560, 560]
+    assert matrix_of(record).sum() == 1120
 
 
 def test_a_batch_of_nothing_never_reaches_the_engine(settings: SegmentSettings, tmp_path: Path) -> None:
