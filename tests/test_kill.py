@@ -36,11 +36,9 @@ def make_pictures(root: Path, count: int) -> list[str]:
     return [*map(str, options), "--max_failure_ratio", "1"]
 
 
-def start(options: list[str], output: Path) -> subprocess.Popen[bytes]:
+def start(options: list[str], output: Path, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pipeline", *options, "--output", str(output)]
-    return subprocess.Popen(
-        command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
 def finish(options: list[str], output: Path) -> Finished:
@@ -134,6 +132,27 @@ def ends_as_if_undisturbed(tmp_path: Path, count: int, kills: int, *runner: str)
 
 def test_two_kills(tmp_path: Path) -> None:
     ends_as_if_undisturbed(tmp_path, 60, 2)
+
+
+@pytest.mark.full
+def test_a_worker_that_is_killed_ends_the_job_in_one_line(tmp_path: Path) -> None:
+    options = [*make_pictures(tmp_path, 200), "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    job = start(options, tmp_path / "out", stderr=subprocess.PIPE)
+    began = time.monotonic()
+    while masks_in(tmp_path / "out") < 20 and time.monotonic() - began < LONGEST_S:
+        time.sleep(0.05)
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(job.pid)], capture_output=True, text=True, check=True
+    )
+    workers = [int(line.split()[0]) for line in listed.stdout.splitlines() if "worker" in line]
+    os.kill(workers[0], signal.SIGKILL)
+    _, said = job.communicate(timeout=LONGEST_S)
+    assert job.returncode == 1
+    assert said.decode().splitlines()[-1].startswith("maskbeam: a worker process was killed")
+    assert b"Traceback" not in said
+    last = finish(options, tmp_path / "out")
+    assert last.summary["images"]["segmented"] == 200
+    assert last.summary["run"]["resumed"] > 0
 
 
 @pytest.mark.full

@@ -130,6 +130,22 @@ def test_other_options_are_another_outcome(done: Done, tmp_path: Path) -> None:
     same(other, run(done.archive, tmp_path / "fresh", "--ignore_label", 1))
 
 
+@pytest.mark.parametrize("ending", ["tar.gz", "zip"])
+def test_archives_are_resumed_member_by_member(done: Done, tmp_path: Path, ending: str) -> None:
+    kind = {"tar.gz": "gztar", "zip": "zip"}[ending]
+    packed = shutil.make_archive(str(tmp_path / "packed"), kind, done.archive.images)
+    more = ["--max_failure_ratio", 1, "--overlays", 3]
+    first = run_job(tmp_path / "out", "--input", packed, *more)
+    left = first.contents(), numbers(first)
+    taken = sorted((tmp_path / "out/overlays").rglob("*.png"))
+    assert len(taken) == 3
+    (tmp_path / f"out/masks/{done.archive.image_ids[0]}.png").unlink()
+    again = run_job(tmp_path / "out", "--input", packed, *more)
+    assert again.summary["run"]["resumed"] == 19
+    assert (again.contents(), numbers(again)) == left
+    assert sorted((tmp_path / "out/overlays").rglob("*.png")) == taken
+
+
 def test_another_model_that_was_stopped_spoils_nothing(done: Done) -> None:
     # Another model's run got as far as two masks, and was killed before it recorded any.
     (done.output / "summary.json").unlink()
@@ -383,4 +399,6 @@ def test_the_model_and_every_option_that_changes_results_are_in_the_fingerprint(
     assert digest("--batch_size", "7", "--threads", "2", "--max_failure_ratio", "0.5") == plain
     assert json.loads((TINY_MODEL / "metadata.json").read_text())["ignore_label"] is None
     changed = [digest("--label_map", "0=0,1=1,2=0"), digest("--ignore_label", "2"), digest("--max_pixels", "1000")]
-    assert len({plain, *changed}) == 4
+    changed += [digest("--mask_format", "none"), digest("--probabilities"), digest("--backend", "tensorflow")]
+    assert digest("--backend", "litert") == plain
+    assert len({plain, *changed}) == 7

@@ -20,7 +20,7 @@ from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.stages import storage
 from pipeline.stages.archives.spool import SPOOL_FOLDER
-from pipeline.stages.engines.load import check_backend
+from pipeline.stages.engines.load import BACKENDS, check_backend
 from pipeline.stages.modelfolder import ModelFolder, open_model
 from pipeline.stages.pairing import Grouping
 from pipeline.stages.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
@@ -35,6 +35,7 @@ _VERSIONED = ("maskbeam", "apache-beam", "ai-edge-litert", "numpy", "pillow", "o
 # Beam hands an exception on as itself or as text, where each line that begins so ends one of a chain; and it says in
 # which step it came up, which nobody needs.
 _EXPECTED = re.compile(r"^pipeline\.core\.errors\.(?:EngineError|StorageError|ModelError|OptionError): (.+)$", re.M)
+_LOST_WORKER = "Channel closed prematurely"
 _STEP = re.compile(r" \[while running '.*'\]$")
 
 
@@ -91,6 +92,8 @@ def _expected(error: Exception) -> str | None:
     """The message of an exception that is raised on purpose, out of whatever Beam made of it; None for others."""
     if isinstance(error, MaskbeamError):
         return _STEP.sub("", str(error))
+    if _LOST_WORKER in str(error):
+        return "a worker process was killed (out of memory?); the same command goes on from here"
     messages = _EXPECTED.findall(str(error))
     return _STEP.sub("", messages[-1]) if messages else None
 
@@ -155,6 +158,8 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         options.max_pixels,
         options.mask_format,
         options.probabilities,
+        # Engines differ in the last bits of their logits, and so may their masks.
+        BACKENDS[1] if options.backend == BACKENDS[0] else options.backend,
     )
     spool = storage.join(output, SPOOL_FOLDER)
     pictures, truths = (

@@ -49,6 +49,7 @@ class SegmentSettings:
         max_pixels: larger pictures are refused before they are decoded.
         mask_format: `png`, `tar` (packed at the end) or `none`.
         probabilities: whether a plane a class is written too.
+        backend: the engine.
     """
 
     spec: ModelSpec
@@ -59,6 +60,7 @@ class SegmentSettings:
     max_pixels: int
     mask_format: str = "png"
     probabilities: bool = False
+    backend: str = "litert"
 
     def digest(self) -> str:
         """A digest of everything that changes results, the output's place left out."""
@@ -69,6 +71,7 @@ class SegmentSettings:
             self.max_pixels,
             self.mask_format,
             self.probabilities,
+            self.backend,
             self.spec.class_names,
             [c.color for c in self.spec.classes],
         )
