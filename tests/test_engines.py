@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from small_archive import Archive, expected_mask, run_job
 
 from pipeline.core.errors import EngineError, OptionError
 from pipeline.core.spec import ModelSpec
@@ -220,11 +221,17 @@ def test_only_the_greeting_is_kept_from_standard_error(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == "before\nafter\nINFO: hello again\n"
 
 
-def test_tensorflow_gives_the_same_masks(tiny_model: Path) -> None:
+def test_tensorflow_gives_the_same_masks(tiny_model: Path, archive: Archive, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     model = open_model(str(tiny_model))
     engine, pictures = load_engine(model, "tensorflow", 1), noise(model.spec, 5)
     assert np.allclose(engine.logits(pictures), load_engine(model, "litert", 1).logits(pictures), atol=1e-6)
+    # And in a whole job, here where TensorFlow is imported already.
+    done = run_job(tmp_path / "out", "--input", archive.images, "--backend", "tensorflow", "--batch_size", 4)
+    assert (done.status, done.failures) == (0, [])
+    for image_id, mask in done.masks.items():
+        expected, sure = expected_mask(archive.pixels(image_id))
+        assert np.array_equal(mask[sure], expected[sure])
 
 
 def test_a_keras_file_that_is_none_is_an_engine_fault(tiny_model: Path, tmp_path: Path) -> None:

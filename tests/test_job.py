@@ -681,3 +681,25 @@ def test_parquet_reads_as_one_table(scored_job: Finished) -> None:
     table = pq.read_table(scored_job.output / "images")
     assert table.num_rows == 20
     assert table.schema.field("image_id").type == "string"
+
+
+def test_worker_processes_are_told_the_options() -> None:
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+    from google.protobuf.json_format import MessageToDict
+
+    from pipeline.app.runner import choose_runner
+
+    arguments = [
+        "--direct_running_mode=multi_processing",
+        "--direct_num_workers=2",
+        "--s3_endpoint_url=http://localhost:1",
+    ]
+    options = PipelineOptions(arguments)
+    runner = choose_runner(options)
+    assert runner.is_local
+    # Without these a worker would look for the bucket where it is not.
+    told = MessageToDict(runner.runner._provision_info.provision_info.pipeline_options)
+    assert told["beam:option:s3_endpoint_url:v1"] == "http://localhost:1"
+    # Left as it was, the runner would put Beam's own worker in the place of ours.
+    assert options.view_as(DirectOptions).direct_running_mode == "in_memory"
+    assert runner.runner._default_environment.command_string.endswith("-m pipeline.app.worker")
