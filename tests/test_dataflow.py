@@ -210,6 +210,8 @@ loaded = 0
 for step in graph.components.transforms.values():
     if step.spec.urn == "beam:transform:pardo:v1":
         payload = beam_runner_api_pb2.ParDoPayload.FromString(step.spec.payload)
+        if not payload.do_fn.payload:
+            continue  # one of Beam's own, known by its name
         do_fn = pickler.loads(payload.do_fn.payload)
         loaded += 1
         if "_SegmentDoFn" in step.unique_name:
