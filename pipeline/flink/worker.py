@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc, endpoints_pb2
@@ -30,13 +30,11 @@ def main(arguments: Sequence[str]) -> None:
         parser.add_argument(f"--{name}", required=True)
     values = parser.parse_args(arguments)
     _end_with_parent()
-    with grpc.insecure_channel(values.provision_endpoint) as channel:
-        stub = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
-        info = stub.GetProvisionInfo(
-            beam_provision_api_pb2.GetProvisionInfoRequest(),
-            timeout=_ANSWER_LIMIT_S,
-            metadata=[("worker_id", values.id)],
-        ).info
+    try:
+        info = _provision_info(values.provision_endpoint, values.id)
+    except grpc.RpcError as error:
+        print(f"worker {values.id}: the task manager doesn't answer ({error.code().name})", file=sys.stderr)
+        _exit(1)
     os.environ["WORKER_ID"] = values.id
     os.environ["PIPELINE_OPTIONS"] = json.dumps(json_format.MessageToDict(info.pipeline_options))
     os.environ["RUNNER_CAPABILITIES"] = " ".join(info.runner_capabilities)
@@ -56,6 +54,16 @@ def main(arguments: Sequence[str]) -> None:
         traceback.print_exc()
         _exit(1)
     _exit(0)
+
+
+def _provision_info(endpoint: str, worker_id: str) -> Any:
+    with grpc.insecure_channel(endpoint) as channel:
+        stub = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
+        return stub.GetProvisionInfo(
+            beam_provision_api_pb2.GetProvisionInfoRequest(),
+            timeout=_ANSWER_LIMIT_S,
+            metadata=[("worker_id", worker_id)],
+        ).info
 
 
 def _exit(status: int) -> NoReturn:

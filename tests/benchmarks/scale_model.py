@@ -3,8 +3,9 @@
     python tests/benchmarks/scale_model.py --images FOLDER --masks FOLDER --model MODEL [--hours 8] [--json FILE]
 
 Runs the job on the first third and on all of the pictures in this process, four times each, and takes the difference
-of the quickest, so that what a run costs once is left out; then once more over its own results, for what a resume shuffles. pipeline/docs/scale.md explains
-the tables, and cites what isn't measured: the limits of Cloud Storage and of Dataflow.
+of the quickest, so that what a run costs once is left out; then once more over its own results, for what a resume
+shuffles. pipeline/docs/scale.md explains the tables, and cites what isn't measured: the limits of Cloud Storage and of
+Dataflow.
 """
 
 import argparse
