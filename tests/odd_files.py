@@ -275,7 +275,11 @@ def odd_files() -> Iterator[OddFile]:
         OK,
     )
     yield kind("jpeg with 6 MB of comments", jpeg_with(0xFE, *[b"x" * 65_000] * 100), OK)
-    yield kind("gif with an endless comment", gif(b"!\xfe" + (b"\xff" + b"x" * 255) * 20_000 + b"\0", gif_frame()), OK)
+    yield kind("gif with a comment of 1 kB", gif(b"!\xfe" + (b"\xff" + b"x" * 255) * 4 + b"\0", gif_frame()))
+    endless = b"!\xfe" + (b"\xff" + b"x" * 255) * 20_000 + b"\0"
+    yield kind("gif with an endless comment", gif(endless, gif_frame()), "MetadataTooLarge")
+    yield kind("gif with endless comments", gif(b"!\xfe\x01x\0" * 400_000, gif_frame()), "MetadataTooLarge")
+    yield kind("jpeg with 40 MB of exif", jpeg_with(0xE1, *[with_exif(bytes(65_000))] * 620), "MetadataTooLarge")
     yield kind("gif of 30,000 frames", gif(gif_frame(), *[gif_frame(1, 1)] * 30_000), OK)
     yield kind("gif whose frame lies outside", gif(gif_frame(8, 8, left=200)), OK)
     yield kind("apng of 5,000 frames", png(9, 9, chunk(b"acTL", struct.pack(">II", 5_000, 0))), OK)

@@ -175,6 +175,7 @@ def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
     if not data:
         raise PictureError(stage, "Empty", "the file is empty")
     try:
+        limits.check_metadata(data)
         for width, height in limits.sizes_before_opening(data):
             _check_size(width, height, max_pixels, stage)
         picture = Image.open(io.BytesIO(data), formats=limits.SERVED_FORMATS)

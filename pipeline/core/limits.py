@@ -5,14 +5,15 @@ refusing it at most 64 MiB and four times the file. Most of that is Pillow's own
 - icons and WebP are given memory for their pixels when they are opened, before anybody could ask for their size;
 - a TIFF directory (EXIF is one) may name the same bytes a thousand times, and Pillow would copy them a thousand times;
 - the tiles of a TIFF may be larger than the picture;
-- a progressive JPEG may come in thousands of scans, each a pass over all pixels.
+- a progressive JPEG may come in thousands of scans, each a pass over all pixels;
+- the parts of a GIF's comment, and of a JPEG's EXIF block, are put together in time that grows with their square.
 """
 
 import io
 import struct
 from typing import Any
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 SERVED_FORMATS = (
     "JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "PCX", "SGI", "DDS", "TGA",
@@ -23,6 +24,10 @@ MOST_SCANS = 64
 MOST_SCANNED_PIXELS = 1 << 32
 """Above 64 scans, which no encoder makes on its own, all scans together may pass over so many pixels."""
 
+MOST_COMMENT_BYTES = 1 << 20
+MOST_SEGMENT_BYTES = 32 << 20
+"""What may stand before a GIF's first frame as comments, and before a JPEG's first scan in all."""
+
 _BYTES_A_VALUE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _DIRECTORY_SLACK_BYTES = 1 << 16
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -30,7 +35,7 @@ _load_any_directory = TiffImagePlugin.ImageFileDirectory_v2.load
 
 
 class MetadataTooLargeError(ValueError):
-    """A file's directory claims more bytes than the file can hold."""
+    """A file's directory claims more bytes than the file can hold, or what is no pixel takes too much room."""
 
 
 def _load_honest_directory(directory: TiffImagePlugin.ImageFileDirectory_v2, file: Any) -> None:
@@ -66,6 +71,53 @@ def _claimed_bytes(file: Any, order: str, is_big: bool) -> int:
 
 def _entry(order: str) -> struct.Struct:
     return struct.Struct(f"{order}HHL4x")
+
+
+def check_metadata(data: bytes) -> None:
+    """Refuses what Pillow would take minutes to put together when it opens the file.
+
+    Args:
+        data: the whole file.
+
+    Raises:
+        MetadataTooLargeError: a GIF's comments or a JPEG's segments are too long.
+    """
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        _check_comments(data)
+    elif data[:2] == b"\xff\xd8":
+        _check_segments(data)
+
+
+def _check_comments(data: bytes) -> None:
+    """Goes through the extensions before a GIF's first frame (GIF89a specification, 1990)."""
+    at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
+    comments = 0
+    while at + 2 < len(data) and data[at] != 0x2C:
+        if data[at] != 0x21:
+            at += 1
+            continue
+        is_comment = data[at + 1] == 0xFE
+        at += 2
+        while at < len(data) and data[at]:
+            # The byte of the length counts too, so that parts of one byte can't be endless either.
+            comments += (data[at] + 1) * is_comment
+            at += data[at] + 1
+            if comments > MOST_COMMENT_BYTES:
+                raise MetadataTooLargeError(f"the comments take more than {MOST_COMMENT_BYTES} bytes")
+        comments += is_comment
+        at += 1
+
+
+def _check_segments(data: bytes) -> None:
+    """Goes through a JPEG's segments as Pillow does, up to the first scan."""
+    at = segments = 0
+    while 0 <= at < len(data) - 1 and data[at + 1] != 0xDA:
+        known = JpegImagePlugin.MARKER.get(0xFF00 | data[at + 1])
+        length = 0 if known is None or known[2] is None else int.from_bytes(data[at + 2 : at + 4], "big")
+        segments += length
+        if segments > MOST_SEGMENT_BYTES:
+            raise MetadataTooLargeError(f"what stands before the pixels takes more than {MOST_SEGMENT_BYTES} bytes")
+        at = data.find(b"\xff", at + (2 + length if known is not None else 1))
 
 
 def sizes_before_opening(data: bytes) -> list[tuple[int, int]]:
