@@ -1,9 +1,11 @@
 """Archives: what is listed and read is what Python's own tarfile and zipfile hold, and hostile ones do no harm."""
 
 import io
+import json
 import random
 import struct
 import tarfile
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -12,12 +14,14 @@ from pathlib import Path
 
 import pytest
 from packing import tar_of, zip_of
+from PIL import Image
 from small_archive import Archive, Finished, draw_picture, run_job
 
 from pipeline.stages.archives import spool
 from pipeline.stages.archives.listing import Entry, NoPictures, Refused, list_archive
 from pipeline.stages.archives.spool import SPOOL_FOLDER
 from pipeline.stages.reading import FileReader
+from pipeline.stages.tally import Tally
 
 FILES = {
     "a.jpg": b"first" * 300,
@@ -224,8 +228,6 @@ def _hostile_tar() -> bytes:
 
 
 def _png() -> bytes:
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(draw_picture(7, 40, 30)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -361,8 +363,6 @@ def test_a_glob_of_archives_is_so_many_sources(tmp_path: Path) -> None:
 
 
 def _grey_png() -> bytes:
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.new("L", (40, 30), 1).save(buffer, "PNG")
     return buffer.getvalue()
@@ -387,3 +387,38 @@ def test_a_million_empty_members_are_listed_in_constant_memory(kind: str, tmp_pa
     tracemalloc.stop()
     assert listed == 1_000_000
     assert peak_bytes < 10 << 20
+
+
+@pytest.mark.full
+def test_one_large_tar_keeps_two_workers_equally_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = 20_000
+    drawn = []
+    for seed in range(50):
+        buffer = io.BytesIO()
+        Image.fromarray(draw_picture(seed, 40, 30)).save(buffer, "PNG")
+        drawn.append(buffer.getvalue())
+    archive = tmp_path / "large.tar"
+    archive.write_bytes(tar_of({f"{number:05d}.png": drawn[number % 50] for number in range(pictures)}))
+    done: dict[str, int] = {}
+    first: dict[str, float] = {}
+    receive = Tally.receive
+
+    def noted(tally: Tally, datagram: bytes) -> bool:
+        if not receive(tally, datagram):
+            return False
+        message = json.loads(datagram)
+        if message["done"]:
+            first.setdefault(message["sender"], time.monotonic())
+            done[message["sender"]] = max(done.get(message["sender"], 0), message["done"])
+        return True
+
+    monkeypatch.setattr(Tally, "receive", noted)
+    workers = ("--direct_running_mode", "multi_processing", "--direct_num_workers", 2)
+    job = run_job(tmp_path / "out", "--input", archive, "--mask_format", "none", *workers)
+    end = time.monotonic()
+    assert job.status == 0, job.err
+    assert sum(done.values()) == pictures
+    assert len(done) == 2
+    assert max(done.values()) <= 1.2 * min(done.values())
+    begun = sorted(first.values())
+    assert begun[1] - begun[0] < 0.2 * (end - begun[0])
