@@ -86,8 +86,7 @@ def _check(header: bytes) -> None:
     expected = _number(header[148:156])
     rest = header[:148] + b" " * 8 + header[156:]
     # Some old tars summed signed bytes.
-    signed = sum(byte - 256 if byte > 127 else byte for byte in rest)
-    if expected not in (sum(rest), signed):
+    if expected != sum(rest) != expected + 256 * sum(byte > 127 for byte in rest):
         raise ValueError("what should be a header is none")
 
 
