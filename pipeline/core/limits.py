@@ -29,6 +29,7 @@ MOST_SEGMENT_BYTES = 32 << 20
 """What may stand before a GIF's first frame as comments, and before a JPEG's first scan in all."""
 
 _BYTES_A_VALUE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_LEAST_SCAN_BYTES = 10
 _DIRECTORY_SLACK_BYTES = 1 << 16
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _load_any_directory = TiffImagePlugin.ImageFileDirectory_v2.load
@@ -172,7 +173,9 @@ def tile_size(picture: Image.Image) -> tuple[int, int] | None:
 
 def has_endless_scans(picture: Image.Image, data: bytes) -> bool:
     """Whether an opened JPEG would be gone through so often that it would take minutes."""
-    if picture.format not in ("JPEG", "MPO"):
+    pixels = picture.width * picture.height
+    # A file has room for no more scans than that, so that most need not be searched.
+    if picture.format not in ("JPEG", "MPO") or len(data) // _LEAST_SCAN_BYTES * pixels <= MOST_SCANNED_PIXELS:
         return False
     scans = data.count(b"\xff\xda")
-    return scans > MOST_SCANS and scans * picture.width * picture.height > MOST_SCANNED_PIXELS
+    return scans > MOST_SCANS and scans * pixels > MOST_SCANNED_PIXELS
