@@ -265,3 +265,17 @@ def test_logging_writes_above_the_bar_and_gets_its_stream_back(monkeypatch: pyte
         assert handler.stream is terminal
     finally:
         logging.getLogger().removeHandler(handler)
+
+
+def test_what_an_earlier_run_did_counts_as_done_and_not_for_the_rate() -> None:
+    clock = Clock()
+    progress = Progress("t", clock)
+    progress.receive(datagram(located=100, resumed=90))
+    assert (progress.finished, progress.resumed, progress.rate) == (90, 90, 0.0)
+    clock.now += 5
+    progress.receive(datagram(located=100, resumed=90, done=1))
+    clock.now += 5
+    progress.receive(datagram(located=100, resumed=90, done=6))
+    assert progress.finished == 96
+    assert progress.rate == pytest.approx(1.0)
+    assert progress.left_s == pytest.approx(4.0)
