@@ -3,7 +3,7 @@
 import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,25 @@ def test_a_store_that_fails_twice_costs_nothing(tmp_path: Path, monkeypatch: pyt
     storage.write_bytes(str(tmp_path / "a/b"), b"content", str(tmp_path / "tmp"))
     assert storage.read_bytes(str(tmp_path / "a/b")) == b"content"
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_listing_that_breaks_off_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"s3://b/{number:03d}.png" for number in range(50)]
+    asked: list[int] = []
+
+    class Store:
+        def list(self, _: str) -> Iterator[storage.StoredFile]:
+            asked.append(1)
+            for number, name in enumerate(names):
+                if number == 20 * len(asked):
+                    raise ConnectionResetError
+                yield storage.StoredFile(name, 1, "")
+
+    monkeypatch.setattr(storage, "_bucket", lambda _: Store())
+    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
+    monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.0)
+    assert [stored.uri for stored in storage.list_files("s3://b")] == names
+    assert len(asked) == 3
 
 
 def test_what_a_store_never_gives_is_a_failure_that_is_retried(tmp_path: Path) -> None:

@@ -402,12 +402,33 @@ def _local_file(path: str) -> StoredFile:
 
 
 def _list_objects(prefix: str) -> Iterator[StoredFile]:
-    """All objects whose URI begins so, without those that only stand for a folder; a page is asked for at a time."""
+    """All objects whose URI begins so, without those that only stand for a folder; a page is asked for at a time.
+
+    The clients try each page again for some seconds; where the store fails for longer, the listing is begun again and
+    what was listed is passed over, for objects come in the order of their keys.
+    """
     try:
-        for stored in _bucket(prefix).list(prefix):
+        objects = _bucket(prefix).list(prefix)
+    except Exception as error:
+        raise _os_error(error) from error
+    last = ""
+
+    def listed() -> StoredFile | None:
+        nonlocal last, objects
+        try:
+            while (stored := next(objects, None)) is not None and stored.uri <= last:
+                pass
+        except Exception:
+            objects = _bucket(prefix).list(prefix)
+            raise
+        last = stored.uri if stored else last
+        return stored
+
+    try:
+        while (stored := with_retries(listed, is_transient_remote)) is not None:
             if not stored.uri.endswith("/"):
                 yield stored
-    except Exception as error:  # the clients try each page again themselves
+    except Exception as error:
         raise _os_error(error) from error
 
 
