@@ -1,6 +1,7 @@
 """A whole submission to Dataflow, up to its door: a store in memory, and an endpoint that records the job."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,11 +57,23 @@ def submit(cloud: Cloud, *more: str, model: str = "shapes", **replaced: str) -> 
 
 
 @pytest.fixture(scope="module")
-def submitted(cloud: Cloud) -> Submitted:
+def setup_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's in a copy of the source, for the build writes beside it."""
+    source = tmp_path_factory.mktemp("source")
+    litter = shutil.ignore_patterns("__pycache__", "*.py[cod]", "*.egg-info", "model.keras")
+    for folder in ("pipeline", "model"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=litter)
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    return source / "setup.py"
+
+
+@pytest.fixture(scope="module")
+def submitted(cloud: Cloud, setup_file: Path) -> Submitted:
     """The plain path: the package is built by `--setup_file` and staged."""
     finished = submit(
         cloud,
-        f"--setup_file={ROOT / 'setup.py'}",
+        f"--setup_file={setup_file}",
         "--job_name=archive-2026-03-04",
         "--max_num_workers=7",
         "--machine_type=n2-standard-4",

@@ -176,3 +176,21 @@ def test_a_killed_worker_changes_nothing(cluster: Cluster, pictures: Path, expec
 def kill(pid: int) -> None:
     """Pulls the plug of one process."""
     os.kill(pid, signal.SIGKILL)
+
+
+def test_a_terminated_command_leaves_nothing_running(packages: Packages, pictures: Path, tmp_path: Path) -> None:
+    """`python -m pipeline.flink` as a user starts it, ended by `kill` in the middle."""
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "pipeline.flink", "--flink_logs", str(tmp_path / "cluster"), "--model=shapes"]
+    command += [*options(pictures), f"--output={output}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
+    try:
+        assert wait_until(lambda: next(output.glob("masks/**/*.png"), None) is not None, JOB_LIMIT_S)
+        assert processes_of(str(tmp_path))
+        process.terminate()
+        assert process.wait(120) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait(30)
+    assert wait_until(lambda: not processes_of(str(tmp_path)), 60), "processes are left"
+    assert not (output / "summary.json").exists()
