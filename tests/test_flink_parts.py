@@ -127,6 +127,25 @@ def test_pool_starts_workers_and_takes_them_along(pool: tuple[subprocess.Popen[b
         assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 30)
 
 
+@pytest.fixture
+def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program called java, which these tests never start."""
+    (tmp_path / "java").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_what_the_job_server_lacks_is_said_before_the_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, java: None
+) -> None:
+    with pytest.raises(OptionError, match=r"nowhere\.jar: no such file"):
+        choose_runner(PipelineOptions(["--runner=FlinkRunner", f"--flink_job_server_jar={tmp_path}/nowhere.jar"]))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(OptionError, match="needs Java"):
+        choose_runner(PipelineOptions(["--runner=FlinkRunner"]))
+
+
+@pytest.mark.usefixtures("java")
 @pytest.mark.parametrize(
     ("options", "threads", "processes"),
     [([], 0, 1), (["--sdk_worker_parallelism=4"], 0, 4), (["--sdk_worker_parallelism=0"], 1, 1)],
@@ -140,6 +159,7 @@ def test_workers_share_the_cores_of_their_machine(options: list[str], threads: i
     assert not runner.is_local
 
 
+@pytest.mark.usefixtures("java")
 def test_accelerators_leave_the_jobs_hints_for_the_steps() -> None:
     options = PipelineOptions(
         ["--runner=FlinkRunner", f"--resource_hints=accelerator={GPU}", "--resource_hints=min_ram=2GB"]

@@ -1,6 +1,7 @@
 """Choosing the runner: FnApiRunner on this machine, or any other of Beam's by its name, each with settings that fit."""
 
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 from apache_beam.options.pipeline_options import (
     DebugOptions,
     DirectOptions,
+    FlinkRunnerOptions,
     GoogleCloudOptions,
+    JobServerOptions,
     PipelineOptions,
     PortableOptions,
     SetupOptions,
@@ -32,6 +35,7 @@ _LOCAL_NAMES = ("directrunner", "direct", "fnapirunner", "fnapi")
 # A Dataflow job goes on by itself; whoever launched it reads run.status when it has ended.
 _DATAFLOW_NAMES = ("dataflowrunner", "dataflow")
 _DATAFLOW_BUNDLES = 2
+_FLINK_NAMES = ("flinkrunner", "flink")
 _PROCESSES = "multi_processing"
 
 
@@ -79,6 +83,8 @@ def choose_runner(beam_options: PipelineOptions) -> Runner:
     except (ValueError, ImportError, AttributeError) as error:
         raise OptionError(f"--runner {name}: {error}") from error
     is_dataflow = name.lower() in _DATAFLOW_NAMES
+    if name.lower() in _FLINK_NAMES:
+        _check_flink(beam_options)
     threads, processes = _settle_dataflow(beam_options) if is_dataflow else _portable_processes(beam_options)
     if errors := PipelineOptionsValidator(beam_options, runner).validate():
         raise OptionError(f"--runner {name}: {' '.join(errors[0].split())}")
@@ -132,6 +138,19 @@ def _settle_dataflow(beam_options: PipelineOptions) -> tuple[int, int]:
         debug.number_of_worker_harness_threads = _DATAFLOW_BUNDLES
     # One process a core unless that is turned off; then one process has all of a machine's cores.
     return (0, 1) if debug.lookup_experiment("no_use_multiple_sdk_containers") else (1, 1)
+
+
+def _check_flink(beam_options: PipelineOptions) -> None:
+    """Beam starts a job server here, and would say what it lacks in a trace."""
+    flink = beam_options.view_as(FlinkRunnerOptions)
+    java = beam_options.view_as(JobServerOptions).job_server_java_launcher
+    if flink.flink_submit_uber_jar:
+        return
+    if shutil.which(java) is None:
+        raise OptionError(f"--runner FlinkRunner needs Java: no program {java} was found")
+    jar = flink.flink_job_server_jar
+    if jar and "://" not in jar and not storage.exists(storage.absolute(jar)):
+        raise OptionError(f"--flink_job_server_jar {jar}: no such file")
 
 
 def _portable_processes(beam_options: PipelineOptions) -> tuple[int, int]:
