@@ -154,6 +154,8 @@ def _unpacked(stream: GunzippedBytes, member: Member) -> bytes | None:
 def _refusal(member: Member, name: str) -> Refused | None:
     if member.odd_kind:
         return Refused(name, "NotAFile", f"the archive's member is {member.odd_kind}")
+    if not member.size_bytes:
+        return Refused(name, "Empty", "the archive's member is empty")
     if member.size_bytes > LARGEST_MEMBER_BYTES:
         return Refused(
             name,
