@@ -1,4 +1,4 @@
-"""An HTTP proxy before a store's emulator that fails a share of all requests, in the ways that stores do."""
+"""An HTTP proxy before a store's emulator that fails some of all requests, in the ways that stores do."""
 
 import http.client
 import random
@@ -16,23 +16,28 @@ class FaultyProxy:
 
     Args:
         port: of the emulator on this machine.
-        share: of requests that fail, 0 to 1.
-        seed: of the draws.
+        every: of so many requests in a row one fails, the faults in turn.
+        seed: of the draws which one.
     """
 
-    def __init__(self, port: int, share: float, seed: int = 0) -> None:
+    def __init__(self, port: int, every: int, seed: int = 0) -> None:
         self.requests = 0
         self.faults: Counter[str] = Counter()
         draw, lock, proxy = random.Random(seed), threading.Lock(), self
+        unlucky = [draw.randrange(every)]
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def forward(self) -> None:
                 with lock:
+                    fault = ""
+                    if proxy.requests % every == unlucky[0]:
+                        fault = FAULTS[(seed + proxy.faults.total()) % len(FAULTS)]
+                        proxy.faults[fault] += 1
                     proxy.requests += 1
-                    fault = draw.choice(FAULTS) if draw.random() < share else ""
-                    proxy.faults[fault] += bool(fault)
+                    if proxy.requests % every == 0:
+                        unlucky[0] = draw.randrange(every)
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if fault in ("500", "503"):
                     self.answer(int(fault), [], b"<Error><Code>InternalError</Code></Error>", "")
