@@ -20,9 +20,9 @@ from model.figures import Example, draw_curves, draw_examples
 from model.fit import Progress
 from model.job import Job
 from model.network import logits_of
-from model.predict import background_id
 from model.source import EncodedPair, open_source
 from model.versions import library_versions
+from pipeline.core.overlay import background_id
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import FLOAT_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
 from pipeline.stages import storage

@@ -3,44 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from model.evaluate import load_engine, segment
 from pipeline.core.decode import decode_image, has_picture_ending
 from pipeline.core.errors import OptionError, PictureError
-from pipeline.core.labels import ClassIds
-from pipeline.core.palette import rgb_from_hex
-from pipeline.core.spec import ModelSpec
+from pipeline.core.overlay import overlay
 from pipeline.stages import storage
 from pipeline.stages.encode import encode_mask, palette_of
 from pipeline.stages.modelfolder import open_model
-
-_OVERLAY_OPACITY = 0.5
-
-
-def background_id(class_names: Sequence[str]) -> int:
-    """The class that is named background, else the first."""
-    lower = [name.lower() for name in class_names]
-    return lower.index("background") if "background" in lower else 0
-
-
-def overlay(image: npt.NDArray[np.uint8], mask: ClassIds, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Lays the classes' colours over a picture; the background stays as it is.
-
-    Args:
-        image: (H, W, C) uint8, 1 or 3 channels.
-        mask: (H, W) class ids.
-        spec: gives the colours.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    colors = np.array([rgb_from_hex(one.color) for one in spec.classes], np.float32)
-    rgb = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
-    blended = rgb + (colors[mask] - rgb) * np.float32(_OVERLAY_OPACITY)
-    return np.asarray(np.where(mask[..., None] != background_id(spec.class_names), blended, rgb) + 0.5, np.uint8)
 
 
 def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -> tuple[int, list[str]]:
@@ -74,7 +45,7 @@ def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -
         try:
             storage.write_bytes(str(output / "masks" / f"{name}.png"), encode_mask(mask, palette))
             (output / "overlays").mkdir(exist_ok=True)
-            Image.fromarray(overlay(image, mask, spec)).save(output / "overlays" / f"{name}.jpg", quality=90)
+            Image.fromarray(overlay(image, mask, spec.classes)).save(output / "overlays" / f"{name}.jpg", quality=90)
         except OSError as error:
             raise OptionError(f"--output {output} can't be written: {error.strerror or error}") from error
     return len(named) - len(failures), failures

@@ -13,10 +13,11 @@ from PIL import Image
 from model.dataset import Labels
 from model.evaluate import PictureScore, load_engine, score_pictures, segment, summarise
 from model.figures import Example, draw_curves, draw_examples
-from model.predict import overlay, predict
+from model.predict import predict
 from model.sample import draw_sample, write_sample
 from model.source import open_source
 from pipeline.core.errors import OptionError
+from pipeline.core.overlay import overlay
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import ClassSpec, ModelSpec
 from pipeline.stages.modelfolder import open_model
@@ -86,10 +87,10 @@ def test_the_overlay_shows_the_picture_where_nothing_is() -> None:
     image = np.full((4, 4, 3), 100, np.uint8)
     mask = np.zeros((4, 4), np.uint8)
     mask[0] = 1
-    laid = overlay(image, mask, _spec())
+    laid = overlay(image, mask, _spec().classes)
     assert (laid[1:] == 100).all()
     assert (laid[0] != 100).any()
-    assert overlay(image[..., :1], mask, _spec()).shape == (4, 4, 3)
+    assert overlay(image[..., :1], mask, _spec().classes).shape == (4, 4, 3)
 
 
 def test_the_background_is_the_class_of_that_name() -> None:
@@ -98,7 +99,7 @@ def test_the_background_is_the_class_of_that_name() -> None:
     image = np.full((4, 4, 3), 100, np.uint8)
     mask = np.ones((4, 4), np.uint8)
     mask[0] = 0
-    laid = overlay(image, mask, spec)
+    laid = overlay(image, mask, spec.classes)
     assert (laid[1:] == 100).all()
     assert (laid[0] != 100).any()
 

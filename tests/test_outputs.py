@@ -177,8 +177,9 @@ def test_an_overlay_shows_the_classes_and_their_edges() -> None:
     pixels = np.full((6, 8, 1), 100, np.uint8)
     mask = np.zeros((6, 8), np.uint8)
     mask[:, 4:] = 1
-    drawn = np.asarray(Image.open(io.BytesIO(encode_overlay(pixels, mask, ["#000000", "#ff0000"]))))
-    assert drawn[3, 0].tolist() == [55, 55, 55]
+    classes = [ClassSpec(0, "background", "#000000"), ClassSpec(1, "object", "#ff0000")]
+    drawn = np.asarray(Image.open(io.BytesIO(encode_overlay(pixels, mask, classes))))
+    assert drawn[3, 0].tolist() == drawn[3, 3].tolist() == [100, 100, 100]
     assert drawn[3, 7].tolist() == [170, 55, 55]
     assert drawn[3, 4].tolist() == [255, 0, 0]
 

@@ -3,13 +3,14 @@
 import io
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from pipeline.core.labels import ClassIds
+from pipeline.core.overlay import overlay
 from pipeline.core.palette import rgb_from_hex
+from pipeline.core.spec import ClassSpec
 
 # Level 1 takes 0.8 ms where level 6 takes 2 and saves a fifth of 6 kB: masks are flat, time is not.
 _PNG_LEVEL = 1
@@ -55,25 +56,9 @@ def encode_probabilities(planes: npt.NDArray[np.uint8]) -> bytes:
     return _png(Image.fromarray(planes.reshape(-1, planes.shape[2])))
 
 
-def encode_overlay(pixels: npt.NDArray[np.uint8], mask: ClassIds, colors: Sequence[str]) -> bytes:
-    """Draws a mask over its picture: each class in its colour, half through, with full edges.
-
-    Args:
-        pixels: (H, W, 1 or 3) uint8.
-        mask: (H, W) class ids.
-        colors: `#rrggbb` by class id.
-
-    Returns:
-        An RGB PNG.
-    """
-    table = np.array([rgb_from_hex(color) for color in colors], np.uint8)
-    drawn = table[mask]
-    blended = cv2.addWeighted(np.broadcast_to(pixels, drawn.shape).astype(np.uint8), 0.55, drawn, 0.45, 0.0)
-    edge = np.zeros(mask.shape, bool)
-    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    edge[1:] |= mask[1:] != mask[:-1]
-    blended[edge] = drawn[edge]
-    return _png(Image.fromarray(blended))
+def encode_overlay(pixels: npt.NDArray[np.uint8], mask: ClassIds, classes: Sequence[ClassSpec]) -> bytes:
+    """Draws a mask over its picture, as `pipeline.core.overlay.overlay`, and encodes it as an RGB PNG."""
+    return _png(Image.fromarray(overlay(pixels, mask, classes)))
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -277,8 +277,7 @@ class Segmenter:
                 planes = probabilities_from_logits(logits, height, width)
                 files.append((f"probabilities/{image_id}.png", encode_probabilities(planes)))
             if ready.image is not None:
-                colors = [spec.color for spec in settings.spec.classes]
-                files.append((f"overlays/{image_id}.png", encode_overlay(ready.image, mask, colors)))
+                files.append((f"overlays/{image_id}.png", encode_overlay(ready.image, mask, settings.spec.classes)))
             if settings.mask_format != "none":
                 files.append((mask_name(image_id), encode_mask(mask, self._palette)))
         with _timed("write", seconds):
