@@ -150,6 +150,7 @@ def test_overlays_and_probabilities_lie_beside_the_masks(archive: Archive, tmp_p
         assert len(list((fewer.output / kind).rglob("*.png"))) == 3, kind
 
 
+@pytest.mark.full
 def test_the_choice_of_overlays_hangs_on_the_ids_alone(archive: Archive, tmp_path: Path) -> None:
     chosen = []
     for name, more in (("one", []), ("two", ["--batch_size", 3, "--threads", 1])):

@@ -121,6 +121,7 @@ for number, split in enumerate(("train", "train[25%:75%]", "nosuch")):
 """  # noqa: E501
 
 
+@pytest.mark.full
 def test_tfds_gives_what_its_pictures_give_as_files(archive: Archive, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow_datasets", reason="the extra `train` is not installed")
     pytest.importorskip("importlib_resources", reason="TFDS can't build a data set without it")

@@ -133,9 +133,12 @@ def _make_bucket(scheme: str, options: "PipelineOptions") -> Bucket:
 
             return S3Bucket(Client(options).client)
         from apache_beam.io.gcp.gcsio import create_storage_client
+        from apache_beam.options.pipeline_options import GoogleCloudOptions
     except ImportError as error:
         raise ImportError(f"{scheme}:// needs the extra {extra}: pip install 'maskbeam[{extra}]'") from error
-    return GcsBucket(create_storage_client(options))
+    # Beam itself looks for credentials for half a minute even where it is told that there are none.
+    has_credentials = not options.view_as(GoogleCloudOptions).no_auth
+    return GcsBucket(create_storage_client(options, use_credentials=has_credentials))
 
 
 def configure(beam_arguments: Sequence[str]) -> None:
