@@ -12,7 +12,7 @@ from pipeline.core.records import Failure, FileRef, Located
 from pipeline.stages.archives.spool import SPOOL_FOLDER
 from pipeline.stages.engines.load import load_engine, usable_cores
 from pipeline.stages.modelfolder import ModelFolder
-from pipeline.stages.pool import BatchWindow
+from pipeline.stages.pool import BatchWindow, Done
 from pipeline.stages.segment import Segmenter, SegmentSettings
 from pipeline.stages.sources import Ignored, Listed, Source, list_source
 from pipeline.stages.storage import join, list_files
@@ -158,18 +158,18 @@ def _segment(
         list(warm_up.add(picture))
     list(warm_up.finish())
     window = BatchWindow(segmenter.segment, executor, batch_size, 2 * (cores + 1))
-    sampled = failed = 0
+    batches: list[Done] = []
     start = time.perf_counter()
     for picture in located:
-        done = [outcome for outcomes, _ in window.add(picture) for outcome in outcomes]
-        sampled, failed = sampled + len(done), failed + sum(isinstance(outcome, Failure) for outcome in done)
+        batches.extend(window.add(picture))
         if time.perf_counter() - start > SAMPLE_S:
             break
-    done = [outcome for outcomes, _ in window.finish() for outcome in outcomes]
-    sampled, failed = sampled + len(done), failed + sum(isinstance(outcome, Failure) for outcome in done)
+    batches.extend(window.finish())
     seconds = time.perf_counter() - start
+    outcomes = [outcome for done, _ in batches for outcome in done]
+    failed = sum(isinstance(outcome, Failure) for outcome in outcomes)
     sizes = [file.size_bytes for file in list_files(folder) if file.uri.endswith(".png")]
-    return sampled, failed, sum(sizes) / len(sizes) if sizes else 0.0, seconds
+    return len(outcomes), failed, sum(sizes) / len(sizes) if sizes else 0.0, seconds
 
 
 def plan_text(plan: Plan, workers: int | None, price_per_hour: float | None) -> str:
