@@ -335,8 +335,49 @@ def test_palette_masks_give_indices_at_every_depth(bits: int, transparency: int 
         np.testing.assert_array_equal(_values(decode_mask(_encode(picture, "BMP"))), indices)
 
 
-def test_grey_of_few_bits_is_spread() -> None:
-    np.testing.assert_array_equal(decode_mask(_png(4, 1, 2, 0, [bytes([0b00011011])])).values, [[0, 85, 170, 255]])
+def _packed(values: Pixels, bits: int, *, reverse: bool = False) -> list[bytes]:
+    """Rows of so many bits a value, each filled up to whole bytes; reversed, the first value has the lowest bits."""
+    rows = []
+    for row in values:
+        text = "".join(f"{value:0{bits}b}" for value in row)
+        text += "0" * (-len(text) % 8)
+        octets = [text[at : at + 8] for at in range(0, len(text), 8)]
+        rows.append(bytes(int(octet[::-1] if reverse else octet, 2) for octet in octets))
+    return rows
+
+
+def _grey_tiff(values: Pixels, bits: int, *, white_is_zero: bool, reverse: bool) -> bytes:
+    """An uncompressed grey TIFF of few bits a value."""
+    height, width = values.shape
+    data = b"".join(_packed(values, bits, reverse=reverse))
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 0 if white_is_zero else 1, 266: 2 if reverse else 1}
+    tags |= {273: 8 + 2 + 12 * 10 + 4, 277: 1, 278: height, 279: len(data)}
+    table = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    return b"II*\0" + struct.pack("<LH", 8, len(tags)) + table + bytes(4) + data
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_masks_of_few_bits_hold_what_was_written(bits: int) -> None:
+    most = 2**bits - 1
+    values = np.random.default_rng(bits).integers(0, most + 1, (9, 13)).astype(np.uint8)
+    png = _png(13, 9, bits, 0, _packed(values, bits))
+    np.testing.assert_array_equal(_values(decode_mask(png)), values)
+    # A level of a picture is a brightness, of which 15 of 15 is all there is.
+    np.testing.assert_array_equal(decode_image(png, channels=1).pixels[..., 0], values * (255 // most))
+    for reverse in (False, True):
+        tiff = _grey_tiff(values, bits, white_is_zero=False, reverse=reverse)
+        np.testing.assert_array_equal(_values(decode_mask(tiff)), values)
+        # Levels of grey count from black, as they do in a TIFF of eight bits whose zero is white.
+        inverted = _grey_tiff(values, bits, white_is_zero=True, reverse=reverse)
+        np.testing.assert_array_equal(_values(decode_mask(inverted)), most - values)
+    turned = _png(13, 9, bits, 0, _packed(values, bits), (b"eXIf", _exif(3)))
+    np.testing.assert_array_equal(_values(decode_mask(turned)), values[::-1, ::-1])
+
+
+def _exif(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes().removeprefix(b"Exif\0\0")
 
 
 def test_colour_masks_pack_their_colours() -> None:

@@ -10,6 +10,7 @@ Rules, the same for every format that Pillow reads:
 """
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ _TRANSPOSE_BY_ORIENTATION = {
 }
 _EXIF_ORIENTATION = 0x0112
 _SIXTEEN_BIT_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I"))
+_FEW_BITS_OF_GREY = re.compile(r"L;([24])(?!\d)")
 _EIGHT_OF_SIXTEEN_BITS = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
 
 
@@ -135,8 +137,7 @@ def decode_mask(
 
     A mask that bears an orientation of its own is turned by it. One that bears none is taken as upright, unless only
     the picture's orientation makes it fit: then it was drawn on the sensor's grid and is turned like its picture.
-    One-bit masks hold 0 and 1. Grey levels of 2 and 4 bits are spread over 0 to 255 as every reader of PNG does it
-    (1 of 3 is 85); palette indices of any depth stay what they are.
+    Grey levels and palette indices of any depth are what the file holds: 0 and 1 of one bit, 0 to 3 of two.
 
     Args:
         data: the whole file.
@@ -153,12 +154,13 @@ def decode_mask(
     picture = _open(data, max_pixels, "truth")
     try:
         _refuse_rescaled_values(picture)
+        step = _grey_step(picture)
         orientation = _orientation(picture)
         picture.load()
         turn = _still_to_apply(picture, orientation)
         if orientation == 1 and picture_orientation >= 5 and expected_size == picture.size[::-1] != picture.size:
             turn = picture_orientation
-        raw = _raw_values(_upright(picture, turn))
+        raw = _raw_values(_upright(picture, turn), step)
     except Exception as error:
         raise _picture_error(error, "truth") from error
     height, width = raw.values.shape
@@ -264,11 +266,25 @@ def _refuse_rescaled_values(picture: Image.Image) -> None:
             )
 
 
-def _raw_values(picture: Image.Image) -> RawMask:
+def _grey_step(picture: Image.Image) -> int:
+    """By what a picture that is not loaded yet will come multiplied: Pillow spreads 2 and 4 bits of grey over 0 to 255.
+
+    PNG has them as `L;2` and `L;4`, TIFF also with reversed bits and inverted levels (`L;2IR`).
+    """
+    for tile in getattr(picture, "tile", ()):
+        arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        bits = _FEW_BITS_OF_GREY.match(str(arguments[0])) if arguments else None
+        if bits:
+            return 85 if bits[1] == "2" else 17
+    return 1
+
+
+def _raw_values(picture: Image.Image, grey_step: int) -> RawMask:
     if picture.mode == "1":
         return RawMask(np.asarray(picture).astype(np.uint8), False)
     if picture.mode in ("L", "P"):
-        return RawMask(np.asarray(picture), False)
+        values = np.asarray(picture)
+        return RawMask(values // np.uint8(grey_step) if grey_step > 1 else values, False)
     if picture.mode in ("LA", "PA"):
         return RawMask(np.ascontiguousarray(np.asarray(picture)[..., 0]), False)
     if picture.mode in _SIXTEEN_BIT_MODES:
