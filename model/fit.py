@@ -76,6 +76,10 @@ class Fitter:
         self._best: Arrays = []
         self.progress = Progress()
         network.optimizer.build(network.trainable_variables)
+        if keras.backend.backend() != "tensorflow":
+            # Else `fit` builds the loss on the first batch that it is given, and begins a process' first epoch, which
+            # after a resume is not the training's first, with the second batch.
+            network.test_on_batch(*pictures.batch(0, pictures.indices[: pictures.batch_size]))
 
     def run(self, epochs: int, patience: int, report: Callable[[dict[str, float]], None], callbacks: list[Any]) -> None:
         """Trains from the present state to the end, then puts the best epoch's weights into the network.
