@@ -7,6 +7,7 @@ from pipeline.core.decode import has_picture_ending
 from pipeline.core.records import FileRef
 from pipeline.stages import storage
 from pipeline.stages.archives.members import Fault, Member
+from pipeline.stages.archives.parallel import walk_stored_tar
 from pipeline.stages.archives.spool import Spool
 from pipeline.stages.archives.streams import GunzippedBytes, StoredBytes
 from pipeline.stages.archives.tar import BLOCK_BYTES, walk_tar
@@ -83,7 +84,7 @@ def list_archive(uri: str, spool_root: str | None) -> Iterator[Entry | Refused |
     # A zip may stand behind a program that unpacks it.
     if start.startswith(b"PK") or (uri.lower().endswith(".zip") and start[257:262] != b"ustar"):
         return _list_members(stored, walk_zip(StoredBytes(uri), stored.size_bytes))
-    return _list_members(stored, walk_tar(StoredBytes(uri)))
+    return _list_members(stored, walk_stored_tar(uri, stored.size_bytes))
 
 
 def _list_members(
