@@ -3,8 +3,11 @@
 A record is framed by its length, the length's masked CRC-32C, the data and the data's (tensorflow/core/lib/io/
 record_writer.h). An Example maps names to lists of values (tensorflow/core/example/feature.proto); in protocol
 buffers' wire format (protobuf.dev/programming-guides/encoding) every value stands behind its length, so the large
-ones can be stepped over. Workers then read exactly a picture's bytes by range. The framing is held against its
-checksum; the data's own would take reading the whole record for every part of it, and is not.
+ones can be stepped over. Workers then read exactly a picture's bytes by range.
+
+The framing is held against its checksum, the data is not: its checksum covers the record as a whole, so the archive
+would have to be fetched once more to locate it, or a record once for its picture and once more for its mask. A picture
+that changed on the way is found out where its own format has checksums, as PNG has; so is a compressed file by gzip's.
 """
 
 import struct
