@@ -1,6 +1,6 @@
 """Listing an archive's pictures: what its walk gives, held against what a picture may be."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.core.decode import has_picture_ending
@@ -77,19 +77,59 @@ def list_archive(uri: str, spool_root: str | None) -> Iterator[Entry | Refused |
         OSError: the archive can't be read.
         StorageError: the spool can't be written.
     """
-    stored = storage.stat_file(uri)
+    archive = storage.stat_file(uri)
     start = storage.read_range(uri, 0, BLOCK_BYTES)
     if start.startswith(b"\x1f\x8b"):
-        return _list_compressed_tar(stored, spool_root)
+        return _list_compressed_tar(archive, spool_root)
     # A zip may stand behind a program that unpacks it.
     if start.startswith(b"PK") or (uri.lower().endswith(".zip") and start[257:262] != b"ustar"):
-        return _list_members(stored, walk_zip(StoredBytes(uri), stored.size_bytes))
-    return _list_members(stored, walk_stored_tar(uri, stored.size_bytes))
+        members = walk_zip(StoredBytes(uri), archive.size_bytes)
+    else:
+        members = walk_stored_tar(uri, archive.size_bytes)
+
+    def by_range(member: Member, name: str) -> FileRef | None:
+        if member.offset_bytes + member.packed_bytes > archive.size_bytes:
+            return None
+        return _reference(archive, member.size_bytes, member.offset_bytes, name, member.codec)
+
+    return _list(members, by_range)
 
 
-def _list_members(
-    archive: storage.StoredFile, members: Iterator[Member | Fault]
+def _list_compressed_tar(archive: storage.StoredFile, spool_root: str | None) -> Iterator[Entry | Refused | NoPictures]:
+    stream = GunzippedBytes(archive.uri)
+    spool = Spool(spool_root, (archive.uri, archive.size_bytes, archive.version))
+
+    def told() -> Iterator[Member | Fault]:
+        for member in walk_tar(stream):
+            if isinstance(member, Fault) and stream.fault:
+                error_type = "Truncated" if "cut off" in stream.fault else member.error_type
+                yield Fault(error_type, f"{stream.fault}; {member.message}")
+            else:
+                yield member
+
+    def lay_down(member: Member, name: str) -> FileRef | Refused | None:
+        data = _unpacked(stream, member)
+        if data is None:
+            return _bomb(name, member.size_bytes)
+        if len(data) < member.size_bytes:
+            return None
+        offset, codec = spool.add(data)
+        return _reference(archive, member.size_bytes, offset, name, codec)
+
+    yield from _list(told(), lay_down)
+    spool.flush()
+
+
+def _list(
+    members: Iterator[Member | Fault], take: Callable[[Member, str], FileRef | Refused | None]
 ) -> Iterator[Entry | Refused | NoPictures]:
+    """Holds members against what a picture may be.
+
+    Args:
+        members: a walk's.
+        take: says where a picture's bytes lie, or why they can't be had; None where the archive ends before they do,
+            for the walk finds the same end and says it once, for the archive.
+    """
     others = 0
     for member in members:
         if isinstance(member, Fault):
@@ -99,40 +139,11 @@ def _list_members(
         if not has_picture_ending(name):
             others += 1
             continue
-        refused = _refusal(member, name)
-        if refused is None and member.offset_bytes + member.packed_bytes > archive.size_bytes:
-            # The walk finds the same end and says it once, for the archive.
-            continue
-        yield refused or Entry(name, _reference(archive, member.size_bytes, member.offset_bytes, name, member.codec))
-    yield NoPictures(others)
-
-
-def _list_compressed_tar(archive: storage.StoredFile, spool_root: str | None) -> Iterator[Entry | Refused | NoPictures]:
-    stream = GunzippedBytes(archive.uri)
-    spool = Spool(spool_root, (archive.uri, archive.size_bytes, archive.version))
-    others = 0
-    for member in walk_tar(stream):
-        if isinstance(member, Fault):
-            message = f"{stream.fault}; {member.message}" if stream.fault else member.message
-            yield Refused("", "Truncated" if "cut off" in stream.fault else member.error_type, message)
-            continue
-        name = _clean(member.name)
-        if not has_picture_ending(name):
-            others += 1
-            continue
-        refused = _refusal(member, name)
-        if refused is None:
-            data = _unpacked(stream, member)
-            if data is None:
-                refused = _bomb(name, member.size_bytes)
-            elif len(data) == member.size_bytes:
-                offset, codec = spool.add(data)
-                yield Entry(name, _reference(archive, member.size_bytes, offset, name, codec))
-                continue
-            else:
-                continue  # cut off: the walk finds the same end and says it once, for the archive
-        yield refused
-    spool.flush()
+        taken = _refusal(member, name) or take(member, name)
+        if isinstance(taken, Refused):
+            yield taken
+        elif taken is not None:
+            yield Entry(name, taken)
     yield NoPictures(others)
 
 
