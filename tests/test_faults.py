@@ -17,7 +17,8 @@ from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.stages import retry, storage
 from pipeline.stages.engines.base import Batch, Engine, Logits
 from pipeline.stages.modelfolder import open_model
-from pipeline.stages.segment import Segmenter, SegmentSettings
+from pipeline.stages.segment import Segmenter
+from pipeline.stages.settings import SegmentSettings
 
 POISON = 255
 

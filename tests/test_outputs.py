@@ -21,7 +21,8 @@ from pipeline.stages.encode import encode_overlay
 from pipeline.stages.engines.base import Batch, Logits
 from pipeline.stages.maskshards import MaskPacker
 from pipeline.stages.modelfolder import open_model
-from pipeline.stages.segment import Segmenter, SegmentSettings
+from pipeline.stages.segment import Segmenter
+from pipeline.stages.settings import SegmentSettings
 
 
 def test_without_masks_the_tables_stay_the_same(archive: Archive, scored_job: Finished, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The window of batches: nothing lost, bounded, and an error comes through."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def ids(done: list[Done]) -> list[list[str]]:
 
 @pytest.mark.parametrize(("count", "batch_size"), [(0, 1), (1, 1), (7, 1), (7, 3), (9, 3), (2, 8)])
 def test_every_picture_comes_out_once_in_batches(executor: ThreadPoolExecutor, count: int, batch_size: int) -> None:
-    window = BatchWindow(outcomes_of, executor, batch_size, 4)
+    window = BatchWindow([(executor, outcomes_of)], batch_size, 4)
     done = [each for number in range(count) for each in window.add(picture(number))]
     done += window.finish()
     assert ids(done) == [
@@ -49,7 +50,7 @@ def test_only_so_many_batches_are_in_flight(executor: ThreadPoolExecutor) -> Non
             started.append(pictures[0].image_id)
         return outcomes_of(pictures)
 
-    window = BatchWindow(work, executor, 1, 2)
+    window = BatchWindow([(executor, work)], 1, 2)
     for number in range(20):
         collected += window.add(picture(number))
         with lock:
@@ -65,7 +66,7 @@ def test_it_waits_for_nothing_while_there_is_room(executor: ThreadPoolExecutor) 
         assert release.wait(10)
         return outcomes_of(pictures)
 
-    window = BatchWindow(work, executor, 2, 3)
+    window = BatchWindow([(executor, work)], 2, 3)
     for number in range(6):
         assert list(window.add(picture(number))) == []
     release.set()
@@ -76,7 +77,45 @@ def test_an_error_of_the_work_comes_through(executor: ThreadPoolExecutor) -> Non
     def work(pictures: Sequence[Located]) -> Done:
         raise ZeroDivisionError
 
-    window = BatchWindow(work, executor, 1, 4)
+    window = BatchWindow([(executor, work)], 1, 4)
     assert list(window.add(picture(1))) == []
     with pytest.raises(ZeroDivisionError):
         list(window.finish())
+
+
+def test_each_step_takes_what_the_one_before_gave_on_its_own_threads() -> None:
+    seen: list[tuple[int, str]] = []
+
+    def step(number: int) -> Callable[[Any], Any]:
+        def work(value: Any) -> Any:
+            seen.append((number, threading.current_thread().name.rpartition("_")[0]))
+            return [*value, number] if number < 2 else (value, {"read": 0.0})
+
+        return work
+
+    with ThreadPoolExecutor(2, "wait") as waits, ThreadPoolExecutor(1, "compute") as computes:
+        window = BatchWindow([(waits, step(0)), (computes, step(1)), (waits, step(2))], 2, 8)
+        done = [each for number in range(6) for each in window.add(picture(number))] + list(window.finish())
+    assert sorted(value[0].image_id for value, _ in done) == ["000", "002", "004"]  # type: ignore[attr-defined]
+    assert all(value[2:] == [0, 1] for value, _ in done)
+    assert set(seen) == {(0, "wait"), (1, "compute"), (2, "wait")}
+
+
+@pytest.mark.parametrize("broken", range(3))
+def test_an_error_of_any_step_comes_through_and_no_later_step_runs(executor: ThreadPoolExecutor, broken: int) -> None:
+    ran: list[int] = []
+
+    def step(number: int) -> Callable[[Any], Any]:
+        def work(value: Any) -> Any:
+            ran.append(number)
+            if number == broken:
+                raise ZeroDivisionError
+            return value
+
+        return work
+
+    window = BatchWindow([(executor, step(number)) for number in range(3)], 1, 4)
+    list(window.add(picture(1)))
+    with pytest.raises(ZeroDivisionError):
+        list(window.finish())
+    assert ran == list(range(broken + 1))

@@ -17,7 +17,7 @@ from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.stages import journal, segment
 from pipeline.stages.results import ResultsWriter
 from pipeline.stages.resume import EXISTING, FoundMask, Recorded, sort_out
-from pipeline.stages.segment import fingerprint
+from pipeline.stages.settings import fingerprint
 
 
 def numbers(finished: Finished) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The way of one picture, with engines that do what a test wants: one bad picture costs one picture."""
 
 import errno
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,11 @@ from pipeline.core.scores import confusion_matrix
 from pipeline.core.spec import ClassSpec
 from pipeline.core.totals import matrix_of
 from pipeline.stages import storage
+from pipeline.stages.budget import ByteBudget
 from pipeline.stages.engines.base import Batch, Logits
 from pipeline.stages.modelfolder import open_model
-from pipeline.stages.segment import Outcome, Segmenter, SegmentSettings, fingerprint
+from pipeline.stages.segment import Outcome, Segmenter
+from pipeline.stages.settings import SegmentSettings, fingerprint
 
 POISON = 77
 """The level of a plain picture that breaks `PoisonedEngine`."""
@@ -337,32 +338,48 @@ def test_an_output_that_is_full_stops_the_job(
         Segmenter(settings, PassingEngine()).segment(plain(tmp_path, [9]))
 
 
-def test_the_turn_is_held_while_the_engine_runs_and_only_then(settings: SegmentSettings, tmp_path: Path) -> None:
-    events: list[str] = []
+def test_the_engine_takes_no_more_at_a_time_than_it_is_given(settings: SegmentSettings, tmp_path: Path) -> None:
+    pictures = plain(tmp_path, range(10, 17))
+    whole, parts = PassingEngine(), PassingEngine()
+    together, _ = Segmenter(settings, whole).segment(pictures)
+    apart, _ = Segmenter(settings, parts, engine_batch=3).segment(pictures)
+    assert together == apart
+    assert (whole.batch_sizes, parts.batch_sizes) == ([7], [3, 3, 1])
 
-    class Turn:
-        def __enter__(self) -> None:
-            events.append("in")
 
-        def __exit__(self, *_: object) -> None:
-            events.append("out")
+class Counted(ByteBudget):
+    """A budget that remembers its holders' shares."""
 
-    class Telling(PassingEngine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shares: list[tuple[int, int]] = []
+
+    def _change(self, holders: int, size_bytes: int) -> None:
+        self.shares.append((holders, size_bytes))
+        super()._change(holders, size_bytes)
+
+
+def test_a_batch_holds_its_files_until_they_are_written(settings: SegmentSettings, located: list[Located]) -> None:
+    budget = Counted()
+    segmenter = Segmenter(settings, PassingEngine(), budget=budget)
+    batch = segmenter.fetch(located)
+    files = [file for picture in located for file in (picture.image, picture.truth) if file is not None]
+    assert sum(size for _, size in budget.shares) == sum(Path(file.uri).stat().st_size for file in files)
+    outcomes, _ = segmenter.deliver(segmenter.compute(batch))
+    written = sum(outcome.mask_bytes for outcome in outcomes if isinstance(outcome, PictureRecord))
+    assert -budget.shares[-1][1] == written > 0
+    assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)
+
+
+def test_a_batch_that_breaks_the_job_gives_its_share_back(settings: SegmentSettings, tmp_path: Path) -> None:
+    class Broken(PassingEngine):
         def logits(self, batch: Batch) -> Logits:
-            events.append("engine")
-            return super().logits(batch)
+            raise EngineError("no engine at all")
 
-    Segmenter(settings, Telling(), turn=Turn()).segment(plain(tmp_path, [1, 2]))
-    assert events == ["in", "engine", "out"]
-
-
-def test_waiting_for_a_turn_is_no_inference(settings: SegmentSettings, tmp_path: Path) -> None:
-    turn = threading.BoundedSemaphore(1)
-    segmenter = Segmenter(settings, PassingEngine(), turn=turn)
-    turn.acquire()
-    threading.Timer(0.3, turn.release).start()
-    _, seconds = segmenter.segment(plain(tmp_path, [1]))
-    assert seconds["infer"] < 0.2
+    budget = Counted()
+    with pytest.raises(EngineError):
+        Segmenter(settings, Broken(), budget=budget).segment(plain(tmp_path, [1, 2]))
+    assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from pipeline.stages import storage
 from pipeline.stages.engines.litert import LiteRTEngine
 from pipeline.stages.modelfolder import open_model
 from pipeline.stages.results import ResultsWriter, RunInfo, WrittenFailures
-from pipeline.stages.segment import Segmenter, SegmentSettings
+from pipeline.stages.segment import Segmenter
+from pipeline.stages.settings import SegmentSettings
 from pipeline.stages.sources import Source, parse_sources, parse_truths
 from pipeline.stages.tally import ProgressSender
 from pipeline.transforms.locate import LocatePictures, Locations, Resume

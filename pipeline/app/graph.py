@@ -7,7 +7,7 @@ import apache_beam as beam
 
 from pipeline.stages.pairing import Grouping
 from pipeline.stages.results import ResultsWriter
-from pipeline.stages.segment import SegmentSettings
+from pipeline.stages.settings import SegmentSettings
 from pipeline.stages.sources import Source
 from pipeline.stages.tally import ProgressSender
 from pipeline.transforms.locate import LocatePictures, Resume

@@ -25,7 +25,7 @@ from pipeline.stages.modelfolder import ModelFolder, open_model
 from pipeline.stages.pairing import Grouping
 from pipeline.stages.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
 from pipeline.stages.resume import check_output
-from pipeline.stages.segment import SegmentSettings
+from pipeline.stages.settings import SegmentSettings
 from pipeline.stages.sources import Source, has_column, holds_something, parse_sources, parse_truths
 from pipeline.stages.tally import ProgressSender
 from pipeline.stages.tfds import known_label_map

@@ -5,15 +5,15 @@ import tempfile
 import time
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from pipeline.core.records import Failure, FileRef, Located
 from pipeline.stages.archives.spool import SPOOL_FOLDER
 from pipeline.stages.engines.load import load_engine, usable_cores
 from pipeline.stages.modelfolder import ModelFolder
-from pipeline.stages.pool import BatchWindow, Done
-from pipeline.stages.segment import Segmenter, SegmentSettings
+from pipeline.stages.pool import Crew, Done
+from pipeline.stages.segment import Segmenter
+from pipeline.stages.settings import SegmentSettings
 from pipeline.stages.sources import Ignored, Listed, Source, list_source
 from pipeline.stages.storage import join, list_files
 from pipeline.stages.wording import bytes_text, duration_text, rate_text
@@ -127,11 +127,11 @@ def _make_plan(
         Located(listed.image_id, listed.file, masks.get(listed.pairing_key, listed.truth)) for _, _, listed in sample
     ]
     cores = usable_cores()
-    with ThreadPoolExecutor(cores + 1) as executor:
-        segmenter = Segmenter(settings, load_engine(model, backend, cores))
-        sampled, failed, mask_bytes, sample_s = _segment(
-            segmenter, executor, located, batch_size, cores, settings.output
-        )
+    crew = Crew(Segmenter(settings, load_engine(model, backend, cores), engine_batch=batch_size), cores)
+    try:
+        sampled, failed, mask_bytes, sample_s = _segment(crew, located, batch_size, cores, settings.output)
+    finally:
+        crew.shutdown()
     return Plan(count, ignored, source_bytes, listing_s, sampled, failed, sample_s, cores, mask_bytes)
 
 
@@ -145,19 +145,18 @@ def _masks_of(sample: Sequence[Listed], truths: Sequence[Source]) -> dict[str, F
 
 
 def _segment(
-    segmenter: Segmenter,
-    executor: ThreadPoolExecutor,
+    crew: Crew,
     located: Sequence[Located],
     batch_size: int,
     cores: int,
     folder: str,
 ) -> tuple[int, int, float, float]:
     """Takes pictures through until the sample or its time is used up; the first round warms up and is not counted."""
-    warm_up = BatchWindow(segmenter.segment, executor, batch_size, 2 * (cores + 1))
+    warm_up = crew.window(batch_size)
     for picture in located[: cores * batch_size]:
         list(warm_up.add(picture))
     list(warm_up.finish())
-    window = BatchWindow(segmenter.segment, executor, batch_size, 2 * (cores + 1))
+    window = crew.window(batch_size)
     batches: list[Done] = []
     start = time.perf_counter()
     for picture in located:

@@ -8,7 +8,7 @@ from pipeline.core.records import Failure, Located, PictureRecord
 from pipeline.stages import journal, storage
 from pipeline.stages.maskshards import packed_masks
 from pipeline.stages.results import SUMMARY_FILE
-from pipeline.stages.segment import fingerprint, mask_name
+from pipeline.stages.settings import fingerprint, mask_name
 
 RESUME, OVERWRITE, ERROR = EXISTING = ("resume", "overwrite", "error")
 RETRIED_ERRORS = frozenset(("Missing", "Unreadable", "StoreFault", "OutOfMemory"))

@@ -1,103 +1,36 @@
 """The way of one picture: read, decoded, segmented, back at its own size, its mask written, its numbers recorded."""
 
 import errno
-import hashlib
 import re
-import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.decode import DecodedImage, decode_image, decode_mask
 from pipeline.core.errors import EngineError, PictureError, StorageError
-from pipeline.core.labels import ClassIds, LabelMap
+from pipeline.core.labels import ClassIds
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits, resize_image
 from pipeline.core.scores import confusion_matrix
-from pipeline.core.spec import ModelSpec
 from pipeline.core.totals import cells_of
 from pipeline.stages import storage
+from pipeline.stages.budget import ByteBudget, Held
+from pipeline.stages.clock import Seconds, timed
 from pipeline.stages.encode import encode_mask, encode_overlay, encode_probabilities, palette_of
 from pipeline.stages.engines.base import Engine, input_batch
+from pipeline.stages.fetch import Fetched, Fetcher, expected_bytes
 from pipeline.stages.reading import FileReader
+from pipeline.stages.settings import SegmentSettings, fingerprint, mask_name, names_beside
 
 # What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
 _NAME_FAULTS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST))
 _OUT_OF_MEMORY = re.compile(r"out of memory|memory exhausted|alloc|\bOOM\b", re.IGNORECASE)
-# No format stores a pixel in more than 16 bytes; what a file holds besides pixels fits in the rest.
-_BYTES_A_PIXEL, _BYTES_BESIDES = 16, 64 << 20
 
 Outcome = PictureRecord | Failure
-Seconds = dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentSettings:
-    """All that decides what a picture's outcome is; the same for every picture of a job.
-
-    Args:
-        spec: the model's.
-        model_digest: SHA-256 of the model file.
-        label_map: raw mask values to class ids.
-        ignore_label: the raw value that counts for nothing, None for none.
-        output: absolute folder or bucket prefix.
-        max_pixels: larger pictures are refused before they are decoded.
-        mask_format: `png`, `tar` (packed at the end) or `none`.
-        probabilities: whether a plane a class is written too.
-        backend: the engine.
-    """
-
-    spec: ModelSpec
-    model_digest: str
-    label_map: LabelMap
-    ignore_label: int | None
-    output: str
-    max_pixels: int
-    mask_format: str = "png"
-    probabilities: bool = False
-    backend: str = "litert"
-
-    def digest(self) -> str:
-        """A digest of everything that changes results, the output's place left out."""
-        parts = (
-            self.model_digest,
-            sorted(self.label_map.to_metadata().items()),
-            self.ignore_label,
-            self.max_pixels,
-            self.mask_format,
-            self.probabilities,
-            self.backend,
-            self.spec.class_names,
-            [c.color for c in self.spec.classes],
-        )
-        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
-
-
-def mask_name(image_id: str) -> str:
-    """The name of a picture's mask below the output."""
-    return f"masks/{image_id}.png"
-
-
-def names_beside(mask: str) -> tuple[str, ...]:
-    """The names of what else may be written of a mask's picture."""
-    name = mask.partition("/")[2]
-    return f"overlays/{name}", f"probabilities/{name}"
-
-
-def fingerprint(picture: Located, settings_digest: str) -> str:
-    """A digest of one picture's inputs: equal fingerprints mean equal outcomes, so the work need not be done again."""
-    truth = picture.truth and _identity(picture.truth)
-    parts = (_identity(picture.image), truth, picture.group, picture.overlay, settings_digest)
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-
-
-def _identity(file: FileRef) -> tuple[str, int, str, int, str]:
-    return file.uri, file.size_bytes, file.version, file.offset_bytes, file.member
 
 
 _Inferred = npt.NDArray[np.float32] | PictureError
@@ -118,14 +51,46 @@ class _Ready:
     image: npt.NDArray[np.uint8] | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Segmented:
+    """A picture that waits to be written: its record, and the files under their names below the output."""
+
+    record: PictureRecord
+    files: tuple[tuple[str, bytes], ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(data) for _, data in self.files)
+
+
+class Batch:
+    """Some pictures on their way, and what they hold of the budget; one thread at a time has it.
+
+    Args:
+        pictures: where they lie.
+        held: their share of the budget.
+    """
+
+    def __init__(self, pictures: Sequence[Located], held: Held) -> None:
+        self.pictures = pictures
+        self.held = held
+        self.seconds: Seconds = defaultdict(float)
+        self.fetched: deque[Fetched | PictureError] = deque()
+        self.segmented: list[_Segmented | PictureError] = []
+
+
 class Segmenter:
     """Takes batches of located pictures to their outcomes; one a process, used by many threads at a time.
+
+    The way has three parts, so that each is done by threads that suit it: `fetch` and `deliver` wait for files,
+    `compute` needs a core.
 
     Args:
         settings: what decides the outcomes.
         engine: the loaded model.
         read: how a file's bytes are had.
-        turn: what a thread holds while it runs the engine, so that waiting for it counts as no stage's seconds.
+        budget: bounds the bytes of all files that were read and not computed, or computed and not written.
+        engine_batch: how many pictures at most the engine takes at a time; None for all that come together.
     """
 
     def __init__(
@@ -133,64 +98,135 @@ class Segmenter:
         settings: SegmentSettings,
         engine: Engine,
         read: Callable[[FileRef], bytes] | None = None,
-        turn: AbstractContextManager[Any] | None = None,
+        budget: ByteBudget | None = None,
+        engine_batch: int | None = None,
     ) -> None:
         self._settings = settings
         self._settings_digest = settings.digest()
         self._engine = engine
-        self._read = read or FileReader(settings.output)
-        self._turn = turn or nullcontext()
-        self._most_a_batch: int | None = None
+        self._fetcher = Fetcher(read or FileReader(settings.output), settings.max_pixels)
+        self._budget = budget or ByteBudget()
+        self._engine_batch = engine_batch
         self._palette = palette_of([spec.color for spec in settings.spec.classes][:256])
         self._scratch = storage.scratch_of(settings.output)
 
     def segment(self, pictures: Sequence[Located]) -> tuple[list[Outcome], Seconds]:
-        """Takes a batch through.
+        """Takes a batch the whole way, as `fetch`, `compute` and `deliver`."""
+        return self.deliver(self.compute(self.fetch(pictures)))
+
+    def fetch(self, pictures: Sequence[Located]) -> Batch:
+        """Reads a batch's files, once the budget has room for them.
 
         Args:
             pictures: where they lie.
 
         Returns:
-            An outcome a picture in the same order, and the seconds that each stage took.
+            The batch, to be given to `compute`.
+        """
+        batch = Batch(pictures, self._budget.hold(sum(map(expected_bytes, pictures))))
+        with _released_on_error(batch.held):
+            batch.fetched.extend(self._fetched(picture, batch.seconds) for picture in pictures)
+            batch.held.resize(sum(each.size_bytes for each in batch.fetched if isinstance(each, Fetched)))
+        return batch
+
+    def compute(self, batch: Batch) -> Batch:
+        """Decodes, infers and encodes; to be called by as many threads as there are cores.
+
+        Args:
+            batch: what `fetch` gave.
+
+        Returns:
+            The batch, to be given to `deliver`.
 
         Raises:
             EngineError: the engine can't run at all.
+        """
+        with _released_on_error(batch.held):
+            batch.segmented = list(self._computed(batch))
+            batch.held.resize(sum(each.size_bytes for each in batch.segmented if isinstance(each, _Segmented)))
+        return batch
+
+    def deliver(self, batch: Batch) -> tuple[list[Outcome], Seconds]:
+        """Writes a batch's files.
+
+        Args:
+            batch: what `compute` gave.
+
+        Returns:
+            An outcome a picture in the same order, and the seconds that each stage took.
+
+        Raises:
             StorageError: the output can't be written.
         """
-        seconds: Seconds = defaultdict(float)
-        outcomes: dict[int, Outcome] = {}
+        try:
+            outcomes = [
+                self._delivered(picture, segmented, batch.seconds)
+                for picture, segmented in zip(batch.pictures, batch.segmented, strict=True)
+            ]
+        finally:
+            batch.held.release()
+        return outcomes, batch.seconds
+
+    def _fetched(self, picture: Located, seconds: Seconds) -> Fetched | PictureError:
+        try:
+            return self._fetcher.fetch(picture, seconds)
+        except PictureError as error:
+            return error
+
+    def _computed(self, batch: Batch) -> Iterator[_Segmented | PictureError]:
+        """All of a batch's way that needs a core, in parts that the engine takes; files go as they are decoded."""
+        pictures = deque(batch.pictures)
+        while pictures:
+            most = self._engine_batch or len(pictures)
+            yield from self._run([pictures.popleft() for _ in range(min(most, len(pictures)))], batch)
+
+    def _run(self, pictures: Sequence[Located], batch: Batch) -> list[_Segmented | PictureError]:
+        """Takes what the engine takes at a time from the files to their masks."""
+        results: dict[int, _Segmented | PictureError] = {}
         ready: dict[int, _Ready] = {}
         for index, picture in enumerate(pictures):
             try:
-                ready[index] = self._prepare(picture, seconds)
+                ready[index] = self._prepare(picture, batch.fetched.popleft(), batch.seconds)
             except PictureError as error:
-                outcomes[index] = self._failure(picture, error)
-        for index, logits in self._infer_all(ready, seconds).items():
+                results[index] = error
+        for index, logits in self._infer_all(ready, batch.seconds).items():
             try:
                 if isinstance(logits, PictureError):
                     raise logits
-                outcomes[index] = self._finish(ready[index], logits, seconds)
+                results[index] = self._finish(ready.pop(index), logits, batch.seconds)
             except PictureError as error:
-                outcomes[index] = self._failure(pictures[index], error)
-        return [outcomes[index] for index in range(len(pictures))], seconds
+                results[index] = error
+        return [results[index] for index in range(len(pictures))]
 
-    def _prepare(self, picture: Located, seconds: Seconds) -> _Ready:
+    def _delivered(self, picture: Located, segmented: _Segmented | PictureError, seconds: Seconds) -> Outcome:
+        """Writes what a picture came to, its mask last."""
+        try:
+            if isinstance(segmented, PictureError):
+                raise segmented
+            with timed("write", seconds):
+                for name, data in segmented.files:
+                    self._write(name, data)
+        except PictureError as error:
+            return self._failure(picture, error)
+        return segmented.record
+
+    def _prepare(self, picture: Located, fetched: Fetched | PictureError, seconds: Seconds) -> _Ready:
+        if isinstance(fetched, PictureError):
+            raise fetched
         settings = self._settings
-        with _timed("read", seconds):
-            data = self._read_or_fail(picture.image, "read")
-        with _timed("decode", seconds):
-            image = decode_image(data, channels=settings.spec.channels, max_pixels=settings.max_pixels)
+        with timed("decode", seconds):
+            image = decode_image(fetched.image, channels=settings.spec.channels, max_pixels=settings.max_pixels)
         truth = None
-        if picture.truth is not None:
-            with _timed("read", seconds):
-                mask_data = self._read_or_fail(picture.truth, "truth")
-            with _timed("truth", seconds):
-                truth = self._truth(mask_data, image)
-        with _timed("resize", seconds):
+        if isinstance(fetched.truth, PictureError):
+            raise fetched.truth
+        if fetched.truth is not None:
+            with timed("truth", seconds):
+                truth = self._truth(fetched.truth, image)
+        with timed("resize", seconds):
             pixels = resize_image(image.pixels, settings.spec.height, settings.spec.width)
         height, width = image.pixels.shape[:2]
         kept = image.pixels if picture.overlay else None
-        return _Ready(picture, (width, height), truth, pixels, len(data), kept)
+        return _Ready(picture, (width, height), truth, pixels, len(fetched.image), kept)
 
     def _truth(self, data: bytes, image: DecodedImage) -> ClassIds:
         settings = self._settings
@@ -208,7 +244,7 @@ class Segmenter:
         answers: dict[int, _Inferred] = {}
         left = list(ready)
         while left:
-            most = self._most_a_batch or len(left)
+            most = self._engine_batch or len(left)
             answers |= self._infer({index: ready[index] for index in left[:most]}, seconds)
             left = left[most:]
         return answers
@@ -217,7 +253,7 @@ class Segmenter:
         """Runs the engine; a batch that breaks it is halved until the culprit stands alone."""
         indices = list(ready)
         try:
-            with self._turn, _timed("infer", seconds):
+            with timed("infer", seconds):
                 logits = self._engine.logits(
                     input_batch([ready[index].pixels for index in indices], self._settings.spec)
                 )
@@ -231,27 +267,29 @@ class Segmenter:
                 return {indices[0]: PictureError("segment", error_type, message)}
             middle = len(indices) // 2
             if lacks_memory:
-                self._most_a_batch = min(self._most_a_batch or middle, middle)
+                self._engine_batch = min(self._engine_batch or middle, middle)
             first = {index: ready[index] for index in indices[:middle]}
             second = {index: ready[index] for index in indices[middle:]}
             return self._infer(first, seconds) | self._infer(second, seconds)
         return dict(zip(indices, logits, strict=True))
 
-    def _finish(self, ready: _Ready, logits: npt.NDArray[np.float32], seconds: Seconds) -> PictureRecord:
+    def _finish(self, ready: _Ready, logits: npt.NDArray[np.float32], seconds: Seconds) -> _Segmented:
         settings = self._settings
         picture, (width, height) = ready.picture, ready.size
         num_classes = settings.spec.num_classes
         if not np.isfinite(logits).all():
             raise PictureError("segment", "NotFinite", "the engine's answer to this picture is not finite")
-        with _timed("mask", seconds):
+        with timed("mask", seconds):
             mask = mask_from_logits(logits, height, width)
-        with _timed("count", seconds):
+        with timed("count", seconds):
             confusion = None
             if ready.truth is not None:
                 confusion = cells_of(confusion_matrix(ready.truth, mask, num_classes))
             area_px = np.bincount(mask.reshape(-1), minlength=num_classes)
-        mask_uri, mask_bytes = self._write_outputs(ready, logits, mask, seconds)
-        return PictureRecord(
+        with timed("encode", seconds):
+            files = self._encoded(ready, logits, mask)
+        mask_uri, mask_bytes = ("", 0) if settings.mask_format == "none" else (files[-1][0], len(files[-1][1]))
+        record = PictureRecord(
             image_id=picture.image_id,
             source_uri=picture.image.display_uri,
             group=picture.group,
@@ -264,26 +302,20 @@ class Segmenter:
             confusion=confusion,
             mask_bytes=mask_bytes,
         )
+        return _Segmented(record, tuple(files))
 
-    def _write_outputs(
-        self, ready: _Ready, logits: npt.NDArray[np.float32], mask: ClassIds, seconds: Seconds
-    ) -> tuple[str, int]:
-        """Writes all that is asked for of a picture; the mask, whose name and size are returned, last."""
+    def _encoded(self, ready: _Ready, logits: npt.NDArray[np.float32], mask: ClassIds) -> list[tuple[str, bytes]]:
+        """All that is to be written of a picture, the mask last."""
         settings, image_id = self._settings, ready.picture.image_id
-        height, width = mask.shape
         files: list[tuple[str, bytes]] = []
-        with _timed("encode", seconds):
-            if settings.probabilities:
-                planes = probabilities_from_logits(logits, height, width)
-                files.append((f"probabilities/{image_id}.png", encode_probabilities(planes)))
-            if ready.image is not None:
-                files.append((f"overlays/{image_id}.png", encode_overlay(ready.image, mask, settings.spec.classes)))
-            if settings.mask_format != "none":
-                files.append((mask_name(image_id), encode_mask(mask, self._palette)))
-        with _timed("write", seconds):
-            for name, data in files:
-                self._write(name, data)
-        return ("", 0) if settings.mask_format == "none" else (files[-1][0], len(files[-1][1]))
+        if settings.probabilities:
+            planes = probabilities_from_logits(logits, *mask.shape)
+            files.append((f"probabilities/{image_id}.png", encode_probabilities(planes)))
+        if ready.image is not None:
+            files.append((f"overlays/{image_id}.png", encode_overlay(ready.image, mask, settings.spec.classes)))
+        if settings.mask_format != "none":
+            files.append((mask_name(image_id), encode_mask(mask, self._palette)))
+        return files
 
     def _write(self, name: str, data: bytes) -> None:
         try:
@@ -293,23 +325,6 @@ class Segmenter:
             if error.errno in _NAME_FAULTS and not storage.is_remote(self._settings.output):
                 raise PictureError("write", "UnwritableName", f"no file can bear its name: {reason}") from error
             raise StorageError(f"the output can't be written: {name}: {reason}") from error
-
-    def _read_or_fail(self, file: FileRef, stage: str) -> bytes:
-        most_bytes = _BYTES_BESIDES + _BYTES_A_PIXEL * self._settings.max_pixels
-        try:
-            data = self._read(file) if file.size_bytes <= most_bytes else None
-        except FileNotFoundError as error:
-            raise PictureError(stage, "Missing", f"no such file: {file.display_uri}") from error
-        except storage.StoreFaultError as error:
-            reason = error.strerror or str(error)
-            raise PictureError(stage, "StoreFault", f"{file.display_uri}: the store kept failing: {reason}") from error
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise PictureError(stage, "Unreadable", f"{file.display_uri} can't be read: {reason}") from error
-        if data is None or len(data) > most_bytes:
-            message = f"the file is larger than any picture of --max_pixels {self._settings.max_pixels} can be"
-            raise PictureError(stage, "FileTooLarge", f"{message}, {most_bytes} bytes")
-        return data
 
     def _failure(self, picture: Located, error: PictureError) -> Failure:
         """A failure has no mask: one that an earlier run or a first attempt left goes before the failure is told."""
@@ -338,9 +353,10 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 @contextmanager
-def _timed(stage: str, seconds: Seconds) -> Iterator[None]:
-    begin = time.perf_counter()
+def _released_on_error(held: Held) -> Iterator[None]:
+    """Gives a share of the budget back where its batch will never be delivered."""
     try:
         yield
-    finally:
-        seconds[stage] += time.perf_counter() - begin
+    except BaseException:
+        held.release()
+        raise

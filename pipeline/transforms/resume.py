@@ -8,7 +8,7 @@ from apache_beam.pvalue import AsIter, PBegin, PCollection
 
 from pipeline.stages import storage
 from pipeline.stages.resume import FoundMask, Recorded, Remains, begin, read_remains
-from pipeline.stages.segment import names_beside
+from pipeline.stages.settings import names_beside
 from pipeline.stages.sources import pairing_key
 
 RECORDED, FOUND_MASK = "recorded", "mask"

@@ -1,9 +1,7 @@
 """Located pictures to records: the DoFn around the way of a picture."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from threading import BoundedSemaphore
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -17,8 +15,9 @@ from pipeline.core.records import Failure, Located, PictureRecord
 from pipeline.stages.engines.load import load_engine, usable_cores
 from pipeline.stages.journal import Journal
 from pipeline.stages.modelfolder import ModelFolder
-from pipeline.stages.pool import BatchWindow, Done
-from pipeline.stages.segment import Segmenter, SegmentSettings
+from pipeline.stages.pool import Crew, Done
+from pipeline.stages.segment import Batch, Segmenter
+from pipeline.stages.settings import SegmentSettings
 from pipeline.stages.tally import ProgressSender
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
 
@@ -64,15 +63,13 @@ class _Loaded:
     def __init__(self, engine: EngineSettings, settings: SegmentSettings) -> None:
         threads = engine.threads or max(1, usable_cores() // engine.processes)
         loaded = load_engine(engine.model, engine.backend, threads)
-        self._segmenter = Segmenter(settings, loaded, turn=BoundedSemaphore(threads))
+        self._segmenter = Segmenter(settings, loaded, engine_batch=engine.batch_size)
         self.journal = Journal(settings.output)
-        # One thread more than interpreters: it reads and decodes while the others infer.
-        self.executor = ThreadPoolExecutor(threads + 1, "maskbeam")
-        self.most_batches = 2 * (threads + 1)
+        self.crew = Crew(self._segmenter, threads, self._deliver)
 
-    def work(self, pictures: Sequence[Located]) -> Done:
-        """Takes a batch through and records it at once, for Beam may keep a bundle open for hours."""
-        outcomes, seconds = self._segmenter.segment(pictures)
+    def _deliver(self, batch: Batch) -> Done:
+        """Writes a batch and records it at once, for Beam may keep a bundle open for hours."""
+        outcomes, seconds = self._segmenter.deliver(batch)
         self.journal.add(outcomes)
         return outcomes, seconds
 
@@ -93,9 +90,7 @@ class _SegmentDoFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._seconds: dict[str, float] = {}
-        self._window = BatchWindow(
-            self._loaded.work, self._loaded.executor, self._engine.batch_size, self._loaded.most_batches
-        )
+        self._window = self._loaded.crew.window(self._engine.batch_size)
 
     def process(self, picture: Located) -> Iterator[Any]:
         for done in self._window.add(picture):

@@ -28,7 +28,8 @@ from pipeline.core.totals import Totals
 from pipeline.stages import segment
 from pipeline.stages.engines.load import load_engine, usable_cores
 from pipeline.stages.modelfolder import open_model
-from pipeline.stages.segment import Segmenter, SegmentSettings
+from pipeline.stages.segment import Segmenter
+from pipeline.stages.settings import SegmentSettings
 from pipeline.stages.sources import Listed, list_source, parse_sources
 from pipeline.stages.tables import pictures_parquet
 

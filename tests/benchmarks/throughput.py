@@ -70,6 +70,7 @@ def ours(*options: str) -> Callable[[Path, Path, Path], list[str]]:
 
 CONTENDERS = (
     Contender("bare engine loop", "ai_edge_litert", peer("bare")),
+    Contender("bare calls by hand, whole way", "ai_edge_litert", peer("by_hand")),
     Contender("maskbeam", "apache_beam", ours()),
     Contender(
         "maskbeam, 2 threads",

@@ -1,0 +1,92 @@
+"""The budget of bytes in flight: bounded, in order, and never a deadlock."""
+
+import threading
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.stages.budget import ByteBudget, Held
+
+
+def waiting(budget: ByteBudget, size_bytes: int) -> tuple[threading.Thread, list[Held]]:
+    """A thread that asks for room, and what it got, once it has."""
+    got: list[Held] = []
+    thread = threading.Thread(target=lambda: got.append(budget.hold(size_bytes)))
+    thread.start()
+    return thread, got
+
+
+def test_who_finds_no_room_waits_until_there_is() -> None:
+    budget = ByteBudget(100)
+    first = budget.hold(80)
+    thread, got = waiting(budget, 30)
+    thread.join(0.05)
+    assert not got
+    first.resize(70)
+    thread.join(10)
+    assert got
+
+
+def test_one_that_is_larger_than_all_room_passes_alone() -> None:
+    budget = ByteBudget(100)
+    small = budget.hold(1)
+    thread, got = waiting(budget, 1000)
+    thread.join(0.05)
+    assert not got
+    small.release()
+    thread.join(10)
+    late, behind = waiting(budget, 1)
+    late.join(0.05)
+    assert got
+    assert not behind
+    got[0].release()
+    late.join(10)
+    assert behind
+
+
+def test_a_large_one_is_not_overtaken_by_small_ones() -> None:
+    budget = ByteBudget(100)
+    first = budget.hold(60)
+    large, got_large = waiting(budget, 90)
+    large.join(0.05)
+    small, got_small = waiting(budget, 10)
+    small.join(0.05)
+    assert not got_large
+    assert not got_small
+    first.release()
+    large.join(10)
+    small.join(10)
+    assert got_large
+    assert got_small
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 150), max_size=24), st.integers(1, 6))
+def test_many_threads_stay_below_the_bound_and_all_come_through(sizes: Sequence[int], threads: int) -> None:
+    budget = ByteBudget(100)
+    lock = threading.Lock()
+    todo, inside, seen = list(sizes), [], []
+
+    def work() -> None:
+        while True:
+            with lock:
+                if not todo:
+                    return
+                size = todo.pop()
+            held = budget.hold(size)
+            with lock:
+                inside.append(size)
+                seen.append((sum(inside), len(inside)))
+            with lock:
+                inside.remove(size)
+            held.release()
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert not any(worker.is_alive() for worker in workers)
+    assert len(seen) == len(sizes)
+    assert all(total <= 100 or count == 1 for total, count in seen)
