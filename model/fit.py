@@ -11,7 +11,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,20 +121,26 @@ class Fitter:
             False if there is none.
 
         Raises:
-            OptionError: it belongs to a training with other options or pictures.
+            OptionError: it belongs to a training with other options or pictures, or is no checkpoint.
         """
         path = self._folder / CHECKPOINT_FILE
         if not path.exists():
             return False
-        with np.load(path, allow_pickle=False) as saved:
-            state = json.loads(str(saved["state"]))
-            if state["fingerprint"] != self._fingerprint:
-                raise OptionError("--resume: the checkpoint is of a training with other options or other pictures")
-            for number, variable in enumerate(self._variables()):
-                variable.assign(saved[f"now_{number}"])
-            self._best = [saved[f"best_{number}"] for number in range(len(self.network.variables))]
-        self.progress = Progress(**state["progress"])
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                self._take_up(saved)
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise OptionError(f"--resume: {path} can't be read: remove it to begin anew") from error
         return True
+
+    def _take_up(self, saved: Mapping[str, npt.NDArray[Any]]) -> None:
+        state = json.loads(str(saved["state"]))
+        if state["fingerprint"] != self._fingerprint:
+            raise OptionError("--resume: the checkpoint is of a training with other options or other pictures")
+        for number, variable in enumerate(self._variables()):
+            variable.assign(saved[f"now_{number}"])
+        self._best = [saved[f"best_{number}"] for number in range(len(self.network.variables))]
+        self.progress = Progress(**state["progress"])
 
     def _variables(self) -> list[Any]:
         return [*self.network.variables, *self.network.optimizer.variables]

@@ -1,6 +1,7 @@
 """What a training is asked to do, checked before any work."""
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ def check_options(options: TrainOptions) -> None:
         ("--seed", options.seed, 0),
         ("--warmup_epochs", options.warmup_epochs, 0),
     ):
-        if value < least:
+        if not least <= value < math.inf:
             raise OptionError(f"{name} must be at least {least}, not {value}")
     if not 0.0 < options.learning_rate <= 1.0:
         raise OptionError(f"--learning_rate must be above 0 and at most 1, not {options.learning_rate}")

@@ -41,6 +41,9 @@ def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -
         except PictureError as error:
             failures.append(f"{path}: {error.message}")
             continue
+        except OSError as error:
+            failures.append(f"{path}: {error.strerror or error}")
+            continue
         mask = segment(image, engine, spec)
         try:
             storage.write_bytes(str(output / "masks" / f"{name}.png"), encode_mask(mask, palette))

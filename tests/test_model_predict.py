@@ -63,11 +63,13 @@ def test_predict_needs_no_tensorflow(sample: Path, tmp_path: Path) -> None:
 def test_a_broken_picture_costs_itself_alone(sample: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
+    (tmp_path / "folder" / "album.jpg").mkdir(parents=True)
     good = str(next((sample / "images").iterdir()))
-    done, failures = predict("shapes", [str(broken), good], tmp_path / "out", "float32")
+    done, failures = predict("shapes", [str(broken), str(tmp_path / "folder"), good], tmp_path / "out", "float32")
     assert done == 1
-    assert len(failures) == 1
+    assert len(failures) == 2
     assert "broken.png" in failures[0]
+    assert failures[1] == f"{tmp_path / 'folder' / 'album.jpg'}: Is a directory"
 
 
 def test_what_cannot_be_predicted_is_refused(sample: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ keras = pytest.importorskip("keras", reason="the extra `train` is not installed"
 from model.options import TrainOptions  # noqa: E402
 from model.sample import write_sample  # noqa: E402
 from model.train import train  # noqa: E402
+from pipeline.core.errors import OptionError  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,6 +79,15 @@ def test_interrupted_in_the_third_epoch_and_resumed(sample: Path, tmp_path: Path
     train(replace(options, resume=True), said.append)
     assert not any(line.startswith("epoch") for line in said)
     _assert_same_end(tmp_path / "whole", tmp_path / "halves")
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 torn"])
+def test_a_torn_checkpoint_is_one_line(sample: Path, tmp_path: Path, content: bytes) -> None:
+    checkpoint = tmp_path / "training" / "checkpoint.npz"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(content)
+    with pytest.raises(OptionError, match=r"checkpoint\.npz can't be read"):
+        train(replace(_options(sample, tmp_path), resume=True), lambda line: None)
 
 
 def test_patience_ends_early_and_keeps_the_best_epoch(sample: Path, tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ def _fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("--dataset", "{sample}", "--output", "{out}", "--learning-rate", "1"), "--learning-rate"),
         (("--dataset", "{sample}", "--output", "{out}", "--epoch", "2"), "--epoch"),
         (("--dataset", "{sample}", "--output", "{out}", "--epochs", "0"), "--epochs"),
+        (("--dataset", "{sample}", "--output", "{out}", "--warmup_epochs", "nan"), "--warmup_epochs"),
         (("--dataset", "{sample}", "--output", "{out}", "--loss", "mse"), "--loss"),
         (("--dataset", "{sample}", "--output", "{out}", "--preset", "x"), "--preset"),
         (("--dataset", "{sample}", "--output", "{out}", "--augment", "x"), "--augment"),
