@@ -151,6 +151,23 @@ def test_overlays_and_probabilities_lie_beside_the_masks(archive: Archive, tmp_p
         assert len(list((fewer.output / kind).rglob("*.png"))) == 3, kind
 
 
+def test_overlays_and_probabilities_that_are_no_longer_asked_for_go(archive: Archive, tmp_path: Path) -> None:
+    def overlays(*options: object) -> set[str]:
+        job = run_job(tmp_path / "out", "--input", archive.images, *options)
+        assert job.status == 0, job.err
+        assert len(job.masks) == (0 if "none" in options else len(archive.image_ids))
+        assert (job.output / "probabilities").exists() == ("--probabilities" in options)
+        return {path.name for path in job.output.glob("overlays/**/*.png")}
+
+    six = overlays("--overlays", 6, "--probabilities")
+    two = overlays("--overlays", 2)
+    assert (len(six), len(two)) == (6, 2)
+    assert two < six
+    assert overlays("--overlays", 3, "--mask_format", "none") > two
+    assert overlays("--mask_format", "none") == set()
+    assert not (tmp_path / "out/overlays").exists()
+
+
 @pytest.mark.full
 def test_the_choice_of_overlays_hangs_on_the_ids_alone(archive: Archive, tmp_path: Path) -> None:
     chosen = []

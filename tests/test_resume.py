@@ -16,7 +16,7 @@ from small_archive import TINY_MODEL, Archive, Finished, draw_picture, make_arch
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.stages import journal, segment
 from pipeline.stages.results import ResultsWriter
-from pipeline.stages.resume import EXISTING, FoundMask, Recorded, sort_out
+from pipeline.stages.resume import EXISTING, FoundFile, Recorded, sort_out
 from pipeline.stages.settings import fingerprint
 
 
@@ -232,14 +232,15 @@ def test_an_output_that_is_its_own_input_is_refused(done: Done, below: str, said
     assert said in refused.err
 
 
-def test_masks_of_somebody_else_are_left_alone(done: Done, tmp_path: Path) -> None:
-    precious = tmp_path / "out/masks/by_hand.png"
+@pytest.mark.parametrize("folder", ["masks", "overlays", "probabilities"])
+def test_files_of_somebody_else_are_left_alone(folder: str, done: Done, tmp_path: Path) -> None:
+    precious = tmp_path / f"out/{folder}/by_hand.png"
     precious.parent.mkdir(parents=True)
     precious.write_bytes(b"weeks of work")
     for existing in EXISTING:
         refused = run(done.archive, tmp_path / "out", "--existing", existing)
         assert refused.status == 2
-        assert "did not write" in refused.err
+        assert f"a folder {folder} that maskbeam did not write" in refused.err
     assert precious.read_bytes() == b"weeks of work"
 
 
@@ -340,7 +341,7 @@ PICTURE = Located("a.png", FileRef("/in/a.png", 10, "v1"))
 PRESENT = fingerprint(PICTURE, "settings")
 DONE = replace(RECORD, image_id="a.png", mask_uri="masks/a.png.png", mask_bytes=81, fingerprint=PRESENT)
 FAILED = replace(FAILURE, image_id="a.png", fingerprint=PRESENT)
-MASK = FoundMask("a.png", 81, 1000)
+MASK = FoundFile("a.png", 81, 1000)
 
 
 def _recorded(outcome: PictureRecord | Failure, written_ns: int = 1000) -> Recorded:
@@ -365,7 +366,7 @@ def _recorded(outcome: PictureRecord | Failure, written_ns: int = 1000) -> Recor
         ([], [], "nothing"),
     ],
 )
-def test_what_holds(recorded: list[Recorded], masks: list[FoundMask], kept: str) -> None:
+def test_what_holds(recorded: list[Recorded], masks: list[FoundFile], kept: str) -> None:
     work = sort_out([PICTURE], recorded, masks, "settings")
     assert (len(work.records), len(work.failures), len(work.todo)) == {
         "record": (1, 0, 0),
@@ -377,11 +378,29 @@ def test_what_holds(recorded: list[Recorded], masks: list[FoundMask], kept: str)
 
 
 def test_masks_that_nobody_claims_are_stale() -> None:
-    other = FoundMask("a.jpg", 5, 1)
+    other = FoundFile("a.jpg", 5, 1)
     assert sort_out([PICTURE], [], [MASK, other], "settings").stale == ["masks/a.jpg.png"]
     assert sort_out([], [_recorded(DONE)], [MASK], "settings").stale == ["masks/a.png.png"]
     assert sort_out([PICTURE], [_recorded(FAILED)], [MASK], "settings").stale == ["masks/a.png.png"]
     assert sort_out([PICTURE], [_recorded(FAILED)], [MASK], "settings", retry_failed=True).stale == []
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+@pytest.mark.parametrize("probabilities", [False, True])
+@pytest.mark.parametrize("recorded", [[], [_recorded(DONE)], [_recorded(FAILED)]])
+def test_what_lies_beside_a_mask_is_stale_unless_it_is_still_wanted(
+    overlay: bool, probabilities: bool, recorded: list[Recorded]
+) -> None:
+    # The choice of overlays counts in the fingerprint, so a record holds only where it is as it was.
+    picture = replace(PICTURE, overlay=overlay)
+    beside = [replace(MASK, folder=folder) for folder in ("overlays", "probabilities")]
+    work = sort_out([picture], recorded, [MASK, *beside], "settings", probabilities=probabilities)
+    unwanted = {"masks/a.png.png": bool(work.failures)}
+    unwanted |= {"overlays/a.png.png": not overlay or bool(work.failures)}
+    unwanted |= {"probabilities/a.png.png": not probabilities or bool(work.failures)}
+    assert work.stale == [name for name, is_stale in unwanted.items() if is_stale]
+    gone = sort_out([], recorded, [MASK, *beside], "settings", probabilities=probabilities)
+    assert gone.stale == list(unwanted)
 
 
 def test_the_model_and_every_option_that_changes_results_are_in_the_fingerprint(tmp_path: Path) -> None:

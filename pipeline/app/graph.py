@@ -52,19 +52,20 @@ def build(root: beam.Pipeline, job: Job) -> None:
         root: an empty pipeline.
         job: what to do.
     """
-    begun = root | "BeginRun" >> BeginRun(job.settings.output, job.existing)
+    settings = job.settings
+    begun = root | "BeginRun" >> BeginRun(settings.output, job.existing)
     remains = begun | "ReadRemains" >> ReadRemains()
-    resume = Resume(job.settings.digest(), job.retry_failed, job.settings.mask_format != "none")
+    resume = Resume(settings.digest(), job.retry_failed, settings.mask_format != "none", settings.probabilities)
     locations = root | "Locate" >> LocatePictures(
         job.pictures, job.truths, job.progress, remains, resume, job.grouping, job.overlays
     )
-    segmented = locations.todo | "Segment" >> SegmentImages(job.engine, job.settings, job.progress)
+    segmented = locations.todo | "Segment" >> SegmentImages(job.engine, settings, job.progress)
     records = (locations.records, segmented.records) | "AllRecords" >> beam.Flatten()
     failures = (locations.failures, segmented.failures) | "AllFailures" >> beam.Flatten()
 
     shards = records | "WriteTables" >> WriteTables(job.writer, locations.located)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
-    stale = locations.stale | "DeleteStale" >> DeleteStale(job.settings.output, after=shards)
+    stale = locations.stale | "DeleteStale" >> DeleteStale(settings.output, after=shards)
     summary = records | "Summarise" >> WriteSummary(
         job.writer,
         failures=written,

@@ -121,7 +121,7 @@ class ResultsWriter:
             failures: what was written of them.
             shards: the Parquet files that were written; others in their folder are an earlier run's and go.
             resumed: pictures that an earlier run did.
-            stale: masks of earlier runs that were deleted before, so that the summary comes last.
+            stale: files of earlier runs that were deleted before, so that the summary comes last.
             ignored: files of the sources that are no pictures.
             unpaired_truth: masks that no picture claims.
             seconds: seconds a stage, summed over workers.

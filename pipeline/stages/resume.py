@@ -16,9 +16,10 @@ RETRIED_ERRORS = frozenset(("Missing", "Unreadable", "StoreFault", "OutOfMemory"
 
 MARKER_FILE = "_progress/output.json"
 _MARKER = b'{"maskbeam_output": 1}\n'
-_MASK_FOLDER = "masks"
-_OWN_FOLDERS = ("masks", "overlays", "probabilities", "instances", "images", "_progress")
-_MASK_ENDING = ".png"
+_MASKS, _OVERLAYS, _PROBABILITIES = _PICTURE_FOLDERS = ("masks", "overlays", "probabilities")
+"""Where a file a picture lies; what of it nobody claims is deleted."""
+_OWN_FOLDERS = (*_PICTURE_FOLDERS, "instances", "images", "_progress")
+_ENDING = ".png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Remains:
     """A file or folder of an earlier run that is to be gone through.
 
     Args:
-        kind: `journal` for a part of the journal, `masks` for the folder of masks.
+        kind: `journal` for a part of the journal, `masks`, `overlays` or `probabilities` for the folder of that name.
         uri: where it lies.
         written_ns: when it was written, by the store's clock.
     """
@@ -52,20 +53,22 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundMask:
-    """A mask that lies in the output.
+class FoundFile:
+    """A picture's mask, or what else a run may write of a picture, that lies in the output.
 
     Args:
         image_id: of the picture whose name it bears.
         size_bytes: its length.
         modified_ns: when it was written, by the store's clock; 0 where it stands in a tar.
         place: the tar and the place in it, "" for a file of its own.
+        folder: of what kind it is, the name of its folder.
     """
 
     image_id: str
     size_bytes: int
     modified_ns: int
     place: str = ""
+    folder: str = _MASKS
 
 
 @dataclass(slots=True)
@@ -76,7 +79,7 @@ class Sorted:
         todo: pictures to do, for the first time or again.
         records: pictures whose masks and records still hold.
         failures: failures that still hold.
-        stale: names, below the output, of masks that no picture of the job claims.
+        stale: names, below the output, of masks and what lies beside them that no picture of the job claims.
     """
 
     todo: list[Located] = field(default_factory=list)
@@ -107,8 +110,8 @@ def check_output(output: str, existing: str, folders: Iterable[str]) -> None:
     try:
         if existing == ERROR and holds_results(output):
             raise OptionError(f"--output {output} holds results; --existing resume goes on, overwrite does all anew")
-        if _holds_foreign_masks(output):
-            raise OptionError(f"--output {output} holds a folder masks that maskbeam did not write; name another")
+        if (foreign := _foreign_folder(output)) is not None:
+            raise OptionError(f"--output {output} holds a folder {foreign} that maskbeam did not write; name another")
     except OSError as error:
         raise OptionError(f"--output {output} can't be read: {error.strerror or error}") from error
 
@@ -118,9 +121,12 @@ def holds_results(output: str) -> bool:
     return any(storage.exists(storage.join(output, name)) for name in (SUMMARY_FILE, MARKER_FILE))
 
 
-def _holds_foreign_masks(output: str) -> bool:
-    folder = storage.join(output, _MASK_FOLDER)
-    return not holds_results(output) and storage.is_folder(folder) and any(True for _ in storage.list_files(folder))
+def _foreign_folder(output: str) -> str | None:
+    """The first folder with somebody else's files among those in which a job deletes what it does not claim."""
+    if holds_results(output):
+        return None
+    folders = ((name, storage.join(output, name)) for name in _PICTURE_FOLDERS)
+    return next((name for name, folder in folders if any(True for _ in _files(folder))), None)
 
 
 def begin(output: str, existing: str) -> list[Remains]:
@@ -156,15 +162,15 @@ def begin(output: str, existing: str) -> list[Remains]:
             parts = []
     except OSError as error:
         raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
-    remains = [Remains("masks", storage.join(output, _MASK_FOLDER))]
+    remains = [Remains(folder, storage.join(output, folder)) for folder in _PICTURE_FOLDERS]
     for part in parts:
         if part.uri.endswith(journal.PART_ENDING):
             remains.append(Remains("journal", part.uri, part.modified_ns))
     return remains
 
 
-def read_remains(remains: Remains) -> Iterator[Recorded | FoundMask]:
-    """Goes through one part of the journal, or lists the masks.
+def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile]:
+    """Goes through one part of the journal, or lists a folder.
 
     Raises:
         StorageError: it can't be read, though it is there.
@@ -176,10 +182,12 @@ def read_remains(remains: Remains) -> Iterator[Recorded | FoundMask]:
             return
         for stored in _files(remains.uri):
             image_id = stored.uri[len(remains.uri) :].lstrip("/")
-            if image_id.endswith(_MASK_ENDING):
-                yield FoundMask(image_id[: -len(_MASK_ENDING)], stored.size_bytes, stored.modified_ns)
-            for packed_id, size_bytes, place in packed_masks(remains.uri, stored.uri):
-                yield FoundMask(packed_id, size_bytes, 0, place)
+            if image_id.endswith(_ENDING):
+                image_id = image_id[: -len(_ENDING)]
+                yield FoundFile(image_id, stored.size_bytes, stored.modified_ns, folder=remains.kind)
+            elif remains.kind == _MASKS:
+                for packed_id, size_bytes, place in packed_masks(remains.uri, stored.uri):
+                    yield FoundFile(packed_id, size_bytes, 0, place)
     except FileNotFoundError:  # a part that a run of long ago deletes only now
         return
     except OSError as error:
@@ -194,11 +202,12 @@ def _files(folder: str) -> Iterator[storage.StoredFile]:
 def sort_out(
     located: Sequence[Located],
     recorded: Iterable[Recorded],
-    masks: Iterable[FoundMask],
+    files: Iterable[FoundFile],
     settings_digest: str,
     *,
     retry_failed: bool = False,
     keeps_masks: bool = True,
+    probabilities: bool = False,
 ) -> Sorted:
     """Holds what earlier runs recorded of some pictures against the pictures as they are now.
 
@@ -209,16 +218,23 @@ def sort_out(
     Args:
         located: pictures with distinct ids.
         recorded: what was recorded of these or of pictures that are gone.
-        masks: the masks of the same.
+        files: what was written of the same.
         settings_digest: of the present settings.
         retry_failed: whether no failure holds.
         keeps_masks: whether the job writes masks; those of an earlier run go where it doesn't.
+        probabilities: whether it writes probabilities.
 
     Returns:
-        Every picture once, and the masks that no picture claims.
+        Every picture once, and the files that no picture claims.
     """
+    found: dict[str, FoundFile] = {}
+    beside: set[str] = set()
     # A file of its own is younger than what was packed.
-    found = {mask.image_id: mask for mask in sorted(masks, key=lambda mask: not mask.place)}
+    for file in sorted(files, key=lambda file: not file.place):
+        if file.folder == _MASKS:
+            found[file.image_id] = file
+        else:
+            beside.add(_name_in(file.folder, file.image_id))
     entries: dict[str, list[Recorded]] = {}
     for entry in recorded:
         entries.setdefault(entry.image_id, []).append(entry)
@@ -238,12 +254,22 @@ def sort_out(
             result.records.append(outcome)
         else:
             result.failures.append(outcome)
-    result.stale = [mask_name(image_id) for image_id in sorted(found)]
+            continue
+        # What is done again replaces these, but knows nothing of those that it was not asked for.
+        if picture.overlay:
+            beside.discard(_name_in(_OVERLAYS, picture.image_id))
+        if probabilities:
+            beside.discard(_name_in(_PROBABILITIES, picture.image_id))
+    result.stale = [*(mask_name(image_id) for image_id in sorted(found)), *sorted(beside)]
     return result
 
 
+def _name_in(folder: str, image_id: str) -> str:
+    return f"{folder}/{image_id}{_ENDING}"
+
+
 def _still_holding(
-    entries: Iterable[Recorded], masks: dict[str, FoundMask], present: str, retry_failed: bool
+    entries: Iterable[Recorded], masks: dict[str, FoundFile], present: str, retry_failed: bool
 ) -> PictureRecord | Failure | None:
     failure = None
     for entry in sorted(entries, key=lambda entry: -entry.written_ns):

@@ -10,11 +10,11 @@ from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 from pipeline.core.errors import StorageError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.stages.pairing import Grouping, overlay_rank, pair
-from pipeline.stages.resume import FoundMask, Recorded, sort_out
+from pipeline.stages.resume import FoundFile, Recorded, sort_out
 from pipeline.stages.sources import Ignored, Listed, Source, list_source
 from pipeline.stages.tally import ProgressSender
 from pipeline.transforms import coders
-from pipeline.transforms.resume import FOUND_MASK, RECORDED, Keyed, unpack_remains
+from pipeline.transforms.resume import FOUND_FILE, RECORDED, Keyed, unpack_remains
 
 # A candidate of the join as primitives: is it a picture or a mask, its id, its file, a manifest's mask and columns.
 _Candidate = tuple[Any, ...]
@@ -28,7 +28,7 @@ class Locations(NamedTuple):
         todo: `Located`, the pictures to do.
         records: `PictureRecord`, of the pictures that an earlier run did.
         failures: `Failure`, the pictures that can't be named, told apart or paired, or that failed in an earlier run.
-        stale: str, names of masks that no picture claims.
+        stale: str, names of files of pictures that no picture claims.
         located: int, pictures that have an id of their own, to be summed.
         ignored: int, files that are no pictures.
         unpaired_truth: int, masks that no picture claims.
@@ -51,11 +51,13 @@ class Resume:
         settings_digest: of everything that changes results.
         retry_failed: whether failures are taken up again.
         keeps_masks: whether the job writes masks.
+        probabilities: whether it writes probabilities.
     """
 
     settings_digest: str
     retry_failed: bool = False
     keeps_masks: bool = True
+    probabilities: bool = False
 
 
 def _candidates(element: tuple[int, Source], progress: ProgressSender) -> Iterator[Any]:
@@ -93,12 +95,12 @@ class _PairDoFn(beam.DoFn):
         pictures: list[Listed] = []
         truths: list[FileRef] = []
         recorded: list[Recorded] = []
-        masks: list[FoundMask] = []
+        files: list[FoundFile] = []
         for candidate in element[1]:
             role = candidate[0]
-            if role in (RECORDED, FOUND_MASK):
+            if role in (RECORDED, FOUND_FILE):
                 found = unpack_remains(candidate)
-                recorded.append(found) if isinstance(found, Recorded) else masks.append(found)
+                recorded.append(found) if isinstance(found, Recorded) else files.append(found)
                 continue
             listed = _unpack_candidate(candidate)
             if role == _PICTURE:
@@ -110,10 +112,11 @@ class _PairDoFn(beam.DoFn):
         work = sort_out(
             located,
             recorded,
-            masks,
+            files,
             self._resume.settings_digest,
             retry_failed=self._resume.retry_failed,
             keeps_masks=self._resume.keeps_masks,
+            probabilities=self._resume.probabilities,
         )
         self._progress.resumed(len(work.records))
         self._progress.failed(len(paired.failures) + len(work.failures))

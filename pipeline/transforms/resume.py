@@ -7,13 +7,12 @@ import apache_beam as beam
 from apache_beam.pvalue import AsIter, PBegin, PCollection
 
 from pipeline.stages import storage
-from pipeline.stages.resume import FoundMask, Recorded, Remains, begin, read_remains
-from pipeline.stages.settings import names_beside
+from pipeline.stages.resume import FoundFile, Recorded, Remains, begin, read_remains
 from pipeline.stages.sources import pairing_key
 
-RECORDED, FOUND_MASK = "recorded", "mask"
+RECORDED, FOUND_FILE = "recorded", "file"
 
-# What is kept of an earlier run, as primitives: its kind, then the fields of `Recorded` or `FoundMask`.
+# What is kept of an earlier run, as primitives: its kind, then the fields of `Recorded` or `FoundFile`.
 Keyed = tuple[str, tuple[Any, ...]]
 
 
@@ -22,16 +21,8 @@ def _keyed(remains: Remains) -> Iterator[Keyed]:
         if isinstance(found, Recorded):
             yield pairing_key(found.image_id), (RECORDED, found.image_id, found.line, found.written_ns)
         else:
-            yield (
-                pairing_key(found.image_id),
-                (
-                    FOUND_MASK,
-                    found.image_id,
-                    found.size_bytes,
-                    found.modified_ns,
-                    found.place,
-                ),
-            )
+            fields = (found.image_id, found.size_bytes, found.modified_ns, found.place, found.folder)
+            yield pairing_key(found.image_id), (FOUND_FILE, *fields)
 
 
 class BeginRun(beam.PTransform[Any, Any]):
@@ -58,7 +49,7 @@ class BeginRun(beam.PTransform[Any, Any]):
 
 
 class ReadRemains(beam.PTransform[Any, Any]):
-    """Reads what an earlier run recorded and lists its masks; emits them under their pictures' pairing keys."""
+    """Reads what an earlier run recorded and lists what it wrote; emits them under their pictures' pairing keys."""
 
     def expand(self, remains: PCollection[Remains]) -> PCollection[Keyed]:
         keyed: PCollection[Keyed] = (
@@ -70,7 +61,7 @@ class ReadRemains(beam.PTransform[Any, Any]):
 
 
 class DeleteStale(beam.PTransform[Any, Any]):
-    """Deletes masks that no picture claims, once all else is written; emits how many.
+    """Deletes files of pictures that no picture claims, once all else is written; emits how many.
 
     Args:
         output: absolute folder or bucket prefix.
@@ -86,8 +77,7 @@ class DeleteStale(beam.PTransform[Any, Any]):
         output = self._output
 
         def delete(name: str, _: Any) -> int:
-            for one in (name, *names_beside(name)):
-                storage.delete_with_empty_folders(storage.join(output, one), output)
+            storage.delete_with_empty_folders(storage.join(output, name), output)
             return 1
 
         deleted: PCollection[int] = (
@@ -98,6 +88,6 @@ class DeleteStale(beam.PTransform[Any, Any]):
         return deleted
 
 
-def unpack_remains(value: tuple[Any, ...]) -> Recorded | FoundMask:
+def unpack_remains(value: tuple[Any, ...]) -> Recorded | FoundFile:
     """What `ReadRemains` emitted under a key."""
-    return Recorded(*value[1:]) if value[0] == RECORDED else FoundMask(*value[1:])
+    return Recorded(*value[1:]) if value[0] == RECORDED else FoundFile(*value[1:])

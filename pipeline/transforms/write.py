@@ -97,7 +97,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         failures: what `WriteFailures` emits.
         shards: what `WriteTables` emits.
         resumed: the records among all that an earlier run made.
-        stale: how many masks were deleted that no picture claims.
+        stale: how many files were deleted that no picture claims.
         ignored: counts to be summed.
         unpaired_truth: counts to be summed.
         seconds: (stage, seconds) pairs to be summed.
