@@ -116,14 +116,13 @@ def test_shards() -> None:
     assert [shard_of(name, 1000) for name in ("a.png", "b.png", "ünï.png")] == [982, 385, 769]
 
 
-def test_failures_are_sorted_lines_of_json() -> None:
+def test_failures_are_lines_of_json() -> None:
     failures = [
-        Failure("b.png", "/in/b.png", "decode", "Empty", "the file is empty", "f"),
-        Failure("a.png", "/in/a.png", "truth", "SizeMismatch", 'says "no"\nand breaks', "f"),
         Failure("", "/in/x.tar", "locate", "Truncated", "名前"),
+        Failure("a.png", "/in/a.png", "truth", "SizeMismatch", 'says "no"\nand breaks', "f"),
+        Failure("b.png", "/in/b.png", "decode", "Empty", "the file is empty", "f"),
     ]
-    text = failures_jsonl(failures).decode("utf-8")
-    assert failures_jsonl(reversed(failures)).decode("utf-8") == text
+    text = failures_jsonl(iter(failures)).decode("utf-8")
     lines = text.splitlines()
     assert [json.loads(line)["image_id"] for line in lines] == ["", "a.png", "b.png"]
     assert json.loads(lines[2]) == {

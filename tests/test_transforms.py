@@ -20,12 +20,15 @@ from pipeline.core.spec import ModelSpec
 from pipeline.core.totals import Totals
 from pipeline.stages import storage
 from pipeline.stages.engines.litert import LiteRTEngine
+from pipeline.stages.failures import unpack_failures
 from pipeline.stages.modelfolder import open_model
 from pipeline.stages.results import ResultsWriter, RunInfo, WrittenFailures
 from pipeline.stages.segment import Segmenter
 from pipeline.stages.settings import SegmentSettings
 from pipeline.stages.sources import Source, parse_sources, parse_truths
 from pipeline.stages.tally import ProgressSender
+from pipeline.transforms import failures as packing
+from pipeline.transforms.failures import PackFailures
 from pipeline.transforms.locate import LocatePictures, Locations, Resume
 from pipeline.transforms.resume import BeginRun, ReadRemains
 from pipeline.transforms.segment import EngineSettings, SegmentImages
@@ -81,7 +84,9 @@ def test_pictures_are_joined_to_their_masks(tmp_path: Path) -> None:
         expected = [("a.jpg", "a.png"), ("a.png", "a.png"), ("deep/b.jpg", "b.png"), ("c.gif", None)]
         assert_that(locations.todo | beam.Map(by_name), equal_to(expected), "todo")
         assert_that(
-            locations.failures | beam.Map(lambda failure: (failure.image_id, failure.stage, failure.error_type)),
+            locations.failures
+            | beam.FlatMap(lambda block: unpack_failures([block]))
+            | beam.Map(lambda failure: (failure.image_id, failure.stage, failure.error_type)),
             equal_to([("d.tif", "truth", "AmbiguousTruth"), ("bad\n.png", "locate", "UnsafeName")]),
             "failures",
         )
@@ -207,7 +212,7 @@ def write_all(
         shards = rows | WriteTables(writer, root | "Located" >> beam.Create([len(records)]))
         _ = rows | WriteSummary(
             writer,
-            failures=faults | WriteFailures(writer),
+            failures=faults | PackFailures() | WriteFailures(writer),
             shards=shards,
             resumed=root | "Resumed" >> beam.Create([]).with_output_types(PictureRecord),
             stale=root | "Stale" >> beam.Create([0]),
@@ -293,9 +298,14 @@ def test_groups_are_summed_apart(writer: ResultsWriter) -> None:
     assert sum(group["classes"][1]["area"]["px"] for group in groups.values()) == total
 
 
-def test_the_summary_knows_all_failures_and_the_report_the_first(writer: ResultsWriter) -> None:
+@pytest.mark.parametrize("a_block", [7, 4_096])
+def test_the_summary_knows_all_failures_and_the_report_the_first(
+    a_block: int, writer: ResultsWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "FAILURES_A_BLOCK", a_block)
     failures = [Failure(f"{n:03d}", f"/{n}", "decode", ("Empty", "Broken")[n % 2], "x") for n in range(150)]
     with local_pipeline() as root:
-        written = root | beam.Create(failures).with_output_types(Failure) | WriteFailures(writer)
+        faults = root | beam.Create(failures[::-1]).with_output_types(Failure)
+        written = faults | PackFailures() | WriteFailures(writer)
         expected = WrittenFailures(150, tuple(failures[:100]), {"Broken": 75, "Empty": 75})
         assert_that(written, equal_to([expected]))

@@ -10,6 +10,7 @@ from pipeline.stages.results import ResultsWriter
 from pipeline.stages.settings import SegmentSettings
 from pipeline.stages.sources import Source
 from pipeline.stages.tally import ProgressSender
+from pipeline.transforms.failures import PackFailures
 from pipeline.transforms.locate import LocatePictures, Resume
 from pipeline.transforms.resume import BeginRun, DeleteStale, ReadRemains
 from pipeline.transforms.segment import EngineSettings, SegmentImages
@@ -61,7 +62,8 @@ def build(root: beam.Pipeline, job: Job) -> None:
     )
     segmented = locations.todo | "Segment" >> SegmentImages(job.engine, settings, job.progress)
     records = (locations.records, segmented.records) | "AllRecords" >> beam.Flatten()
-    failures = (locations.failures, segmented.failures) | "AllFailures" >> beam.Flatten()
+    failed = segmented.failures | "PackFailures" >> PackFailures()
+    failures = (locations.failures, failed) | "AllFailures" >> beam.Flatten()
 
     shards = records | "WriteTables" >> WriteTables(job.writer, locations.located)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -91,15 +91,23 @@ class ResultsWriter:
         return name
 
     def write_failures(self, failures: Iterable[Failure]) -> WrittenFailures:
-        """Writes `failures.jsonl`, empty where nothing failed."""
-        everything = sorted(failures, key=lambda failure: (failure.image_id, failure.source_uri))
-        self._write(FAILURES_FILE, tables.failures_jsonl(everything))
-        lines = [journal.entry_line(failure) for failure in everything if failure.fingerprint]
-        journal.write_part(self.output, _FAILURES_PART, journal.encode_member(lines))
-        by_type = Counter(failure.error_type for failure in everything)
-        return WrittenFailures(
-            len(everything), tuple(everything[:_MOST_FAILURES_IN_REPORT]), dict(sorted(by_type.items()))
-        )
+        """Writes `failures.jsonl`, empty where nothing failed, of failures that come in their order."""
+        first: list[Failure] = []
+        by_type: Counter[str] = Counter()
+        member = journal.Member()
+
+        def noted() -> Iterator[Failure]:
+            for failure in failures:
+                by_type[failure.error_type] += 1
+                if len(first) < _MOST_FAILURES_IN_REPORT:
+                    first.append(failure)
+                if failure.fingerprint:
+                    member.add(journal.entry_line(failure))
+                yield failure
+
+        self._write(FAILURES_FILE, tables.failures_jsonl(noted()))
+        journal.write_part(self.output, _FAILURES_PART, member.finish())
+        return WrittenFailures(by_type.total(), tuple(first), dict(sorted(by_type.items())))
 
     def write_summary(
         self,

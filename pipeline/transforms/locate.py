@@ -14,6 +14,7 @@ from pipeline.stages.resume import FoundFile, Recorded, sort_out
 from pipeline.stages.sources import Ignored, Listed, Source, list_source
 from pipeline.stages.tally import ProgressSender
 from pipeline.transforms import coders
+from pipeline.transforms.failures import PackFailures
 from pipeline.transforms.resume import FOUND_FILE, RECORDED, Keyed, unpack_remains
 
 # A candidate of the join as primitives: is it a picture or a mask, its id, its file, a manifest's mask and columns.
@@ -27,7 +28,7 @@ class Locations(NamedTuple):
     Args:
         todo: `Located`, the pictures to do.
         records: `PictureRecord`, of the pictures that an earlier run did.
-        failures: `Failure`, the pictures that can't be named, told apart or paired, or that failed in an earlier run.
+        failures: blocks of the pictures that can't be named, told apart or paired, or that failed in an earlier run.
         stale: str, names of files of pictures that no picture claims.
         located: int, pictures that have an id of their own, to be summed.
         ignored: int, files that are no pictures.
@@ -36,7 +37,7 @@ class Locations(NamedTuple):
 
     todo: PCollection[Located]
     records: PCollection[PictureRecord]
-    failures: PCollection[Failure]
+    failures: PCollection[bytes]
     stale: PCollection[str]
     located: PCollection[int]
     ignored: PCollection[int]
@@ -192,7 +193,10 @@ class LocatePictures(beam.PTransform[Any, Any]):
             )
             .with_outputs("records", "failures", "stale", "located", "unpaired_truth", main="todo")
         )
-        failures = (listed.failures, paired.failures) | "LocateFailures" >> beam.Flatten()
+        failures = (
+            listed.failures | "PackListed" >> PackFailures(),
+            paired.failures | "PackPaired" >> PackFailures(),
+        ) | "LocateFailures" >> beam.Flatten()
         return Locations(
             paired.todo,
             paired.records,

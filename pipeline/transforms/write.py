@@ -7,10 +7,11 @@ import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton, PCollection
 from apache_beam.transforms.combiners import Count
 
-from pipeline.core.records import Failure, PictureRecord
+from pipeline.core.records import PictureRecord
 from pipeline.core.totals import Totals
 from pipeline.stages import tables
 from pipeline.stages.archives.spool import remove_spool
+from pipeline.stages.failures import unpack_failures
 from pipeline.stages.results import ResultsWriter, WrittenFailures
 from pipeline.transforms import coders
 from pipeline.transforms.totals import SumTotalsFn
@@ -66,7 +67,7 @@ class WriteTables(beam.PTransform[Any, Any]):
 
 
 class WriteFailures(beam.PTransform[Any, Any]):
-    """Writes `failures.jsonl` and emits what the summary needs of it.
+    """Takes blocks of failures, writes `failures.jsonl` and emits what the summary needs of it.
 
     Args:
         writer: the output's.
@@ -76,15 +77,16 @@ class WriteFailures(beam.PTransform[Any, Any]):
         super().__init__()
         self._writer = writer
 
-    def expand(self, failures: PCollection[Failure]) -> PCollection[WrittenFailures]:
+    def expand(self, blocks: PCollection[bytes]) -> PCollection[WrittenFailures]:
         writer = self._writer
+
+        def write(_: None, everything: Iterable[bytes]) -> WrittenFailures:
+            return writer.write_failures(unpack_failures(everything))
+
         written: PCollection[WrittenFailures] = (
-            failures.pipeline
+            blocks.pipeline
             | "Once" >> beam.Create([None])
-            | "WriteFailures"
-            >> beam.Map(lambda _, everything: writer.write_failures(everything), AsIter(failures)).with_output_types(
-                WrittenFailures
-            )
+            | "WriteFailures" >> beam.Map(write, AsIter(blocks)).with_output_types(WrittenFailures)
         )
         return written
 

@@ -94,7 +94,7 @@ class Projection:
         shuffled_gb: all groupings together.
         mask_gb: masks written.
         shards: Parquet files.
-        failures_gb: lines of failures that one process sorts, if one picture in a hundred fails.
+        failures_gb: lines of failures that one process puts together, if one picture in a hundred fails.
     """
 
     pictures: int
