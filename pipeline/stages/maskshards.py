@@ -18,8 +18,8 @@ from pipeline.core.errors import StorageError
 from pipeline.core.records import PictureRecord
 from pipeline.stages import storage
 from pipeline.stages.archives.members import Member
-from pipeline.stages.archives.streams import StoredBytes
-from pipeline.stages.archives.tar import BLOCK_BYTES, walk_tar
+from pipeline.stages.archives.parallel import walk_stored_tar
+from pipeline.stages.archives.tar import BLOCK_BYTES
 
 MASK_FOLDER = "masks"
 _TAR_NAME = re.compile(r"masks/part-\d{5,}-of-(\d{5,})-\d{5}\.tar")
@@ -119,7 +119,7 @@ class MaskPacker:
             self._index = {
                 found.name: (f"{MASK_FOLDER}/{storage.base_name(tar.uri)}", found.offset_bytes)
                 for tar in tars
-                for found in walk_tar(StoredBytes(tar.uri))
+                for found in walk_stored_tar(tar.uri, tar.size_bytes)
                 if isinstance(found, Member)
             }
         moved = self._index.get(f"{record.image_id}{_ENDING}")
@@ -145,12 +145,12 @@ def packed_place(mask_uri: str) -> tuple[str, int] | None:
     return (tar, int(offset)) if mark and offset.isdecimal() and _TAR_NAME.fullmatch(tar) else None
 
 
-def packed_masks(output_masks: str, uri: str) -> Iterator[tuple[str, int, str]]:
+def packed_masks(output_masks: str, stored: storage.StoredFile) -> Iterator[tuple[str, int, str]]:
     """The masks in a tar that an earlier run packed.
 
     Args:
         output_masks: the output's folder of masks.
-        uri: a file below it.
+        stored: a file below it.
 
     Yields:
         Image id, size and place (`TAR!OFFSET`) a mask; nothing for other files.
@@ -158,10 +158,10 @@ def packed_masks(output_masks: str, uri: str) -> Iterator[tuple[str, int, str]]:
     Raises:
         OSError: it can't be read.
     """
-    name = f"{MASK_FOLDER}{uri[len(output_masks) :]}"
+    name = f"{MASK_FOLDER}{stored.uri[len(output_masks) :]}"
     if not _TAR_NAME.fullmatch(name):
         return
-    for found in walk_tar(StoredBytes(uri)):
+    for found in walk_stored_tar(stored.uri, stored.size_bytes):
         if isinstance(found, Member) and found.name.endswith(_ENDING):
             yield found.name[: -len(_ENDING)], found.size_bytes, f"{name}!{found.offset_bytes}"
 

@@ -186,7 +186,7 @@ def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile]:
                 image_id = image_id[: -len(_ENDING)]
                 yield FoundFile(image_id, stored.size_bytes, stored.modified_ns, folder=remains.kind)
             elif remains.kind == _MASKS:
-                for packed_id, size_bytes, place in packed_masks(remains.uri, stored.uri):
+                for packed_id, size_bytes, place in packed_masks(remains.uri, stored):
                     yield FoundFile(packed_id, size_bytes, 0, place)
     except FileNotFoundError:  # a part that a run of long ago deletes only now
         return
