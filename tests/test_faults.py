@@ -14,7 +14,7 @@ from small_archive import TINY_MODEL, Archive, Finished, run_job
 
 from pipeline.core.errors import EngineError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.stages import retry, storage
+from pipeline.stages import clients, localfiles, retry, storage
 from pipeline.stages.engines.base import Batch, Engine, Logits
 from pipeline.stages.modelfolder import open_model
 from pipeline.stages.segment import Segmenter
@@ -209,7 +209,7 @@ def test_a_store_that_fails_twice_costs_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(retry.time, "sleep", lambda _: None)
     monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.0)
     faults = {"read": 2, "write": 2}
-    read, write = storage._read_local, storage._write_new
+    read, write = localfiles._read, localfiles._write_new
 
     def failing_read(*arguments: Any) -> bytes:
         faults["read"] -= 1
@@ -225,8 +225,8 @@ def test_a_store_that_fails_twice_costs_nothing(tmp_path: Path, monkeypatch: pyt
         os.unlink(path)
         write(path, data)
 
-    monkeypatch.setattr(storage, "_read_local", failing_read)
-    monkeypatch.setattr(storage, "_write_new", failing_write)
+    monkeypatch.setattr(localfiles, "_read", failing_read)
+    monkeypatch.setattr(localfiles, "_write_new", failing_write)
     storage.write_bytes(str(tmp_path / "a/b"), b"content", str(tmp_path / "tmp"))
     assert storage.read_bytes(str(tmp_path / "a/b")) == b"content"
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -244,7 +244,7 @@ def test_a_listing_that_breaks_off_goes_on_where_it_was(monkeypatch: pytest.Monk
                     raise ConnectionResetError
                 yield storage.StoredFile(name, 1, "")
 
-    monkeypatch.setattr(storage, "_bucket", lambda _: Store())
+    monkeypatch.setattr(clients, "_bucket", lambda _: Store())
     monkeypatch.setattr(retry.time, "sleep", lambda _: None)
     monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.0)
     assert [stored.uri for stored in storage.list_files("s3://b")] == names

@@ -13,7 +13,7 @@ from faulty_proxy import FAULTS, FaultyProxy
 from PIL import Image
 from small_archive import Archive, Finished, run_job
 
-from pipeline.stages import storage
+from pipeline.stages import clients
 
 moto_server = pytest.importorskip("moto.server")
 boto3: Any = pytest.importorskip("boto3")
@@ -37,7 +37,7 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     port = server.get_host_and_port()[1]
     # The emulator keeps its objects with the process, and the client of an earlier test knows another port.
     urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/reset", b"").close()
-    monkeypatch.setattr(storage, "_BUCKETS", {})
+    monkeypatch.setattr(clients, "_BUCKETS", {})
     yield port
     server.stop()
 

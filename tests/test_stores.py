@@ -15,7 +15,7 @@ from packing import files_below, tar_of, zip_of
 from PIL import Image
 from small_archive import TINY_MODEL, Archive, Finished, draw_picture, run_job
 
-from pipeline.stages import storage
+from pipeline.stages import clients, storage
 
 pytest.importorskip("apache_beam.io.gcp.gcsio", reason="the extra `gcp` is not installed")
 pytest.importorskip("boto3", reason="the extra `aws` is not installed")
@@ -151,7 +151,7 @@ def test_a_missing_extra_is_named_in_one_line(uri: str, missing: str, extra: str
             raise ModuleNotFoundError(f"No module named {missing!r}")
         return real(name, *arguments, **options)
 
-    storage._BUCKETS.clear()
+    clients._BUCKETS.clear()
     with mock.patch.dict(sys.modules, {missing: None}), mock.patch.object(builtins, "__import__", without):
         job = run_job(tmp_path / "out", "--input", uri)
     assert job.status == 2
