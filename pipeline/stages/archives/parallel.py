@@ -132,8 +132,8 @@ class _Round:
         self, source: ByteSource, begin: int, size_bytes: int, stride: int, members: int, segments: int
     ) -> None:
         length = members * stride // BLOCK_BYTES * BLOCK_BYTES
-        ends = [min(begin + (number + 1) * length, size_bytes) for number in range(segments)]
-        self._segments = [(end - length, end) for end in ends if end - length < size_bytes and end > begin]
+        begins = range(begin, min(begin + segments * length, size_bytes), length)
+        self._segments = [(first, min(first + length, size_bytes)) for first in begins]
         self._source = source
         self._stride = stride
         self._members = members
