@@ -1,26 +1,26 @@
-"""Archives at size: two workers' shares, what a bucket sends, and nine ways to the same numbers.
+"""Archives at size: two workers' shares, what a bucket sends, and its answers' time.
 
     python tests/benchmarks/archives.py workers [--members 20000] [--json FILE]
     python tests/benchmarks/archives.py bucket [--members 20000] [--json FILE]
-    python tests/benchmarks/archives.py ways --images FOLDER --masks FOLDER --label_map 1=0,2=1,3=2 --model pets
+    python tests/benchmarks/archives.py locate [--members 20000] [--json FILE]
 
-`workers` and `bucket` draw their pictures themselves and take the tests' tiny model. `ways` needs the extras gcp, aws,
-train and test: buckets are emulators on loopback ports, and TFDS's `oxford_iiit_pet` is built of the pictures on the
-spot, so that none may lie in a folder below and all are called .jpg.
+`workers` and `bucket` draw their pictures themselves and take the tests' tiny model; `bucket` needs the extras aws and
+test. `locate` walks a tar of members of 100 kB on the mean that lies nowhere, in a store whose every answer takes 5 ms.
 """
 
 import argparse
-import contextlib
-import csv
+import bisect
 import io
+import itertools
 import json
 import os
-import shutil
-import subprocess
+import random
 import sys
+import tarfile
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,17 +30,20 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from emulators import EMULATORS, Emulator, amazon
-from packing import example_of, files_below, pack, tar_of, tfrecord_of
-from small_archive import TINY_MODEL, Finished, draw_picture, run_job
+from emulators import amazon
+from packing import tar_of
+from small_archive import Finished, draw_picture, run_job
 
 from pipeline.stages import storage
-from pipeline.stages.sources import pairing_key
+from pipeline.stages.archives.members import Fault, Member
+from pipeline.stages.archives.parallel import walk_tar_in_parallel
+from pipeline.stages.archives.tar import walk_tar
 from pipeline.stages.tally import Tally
 
 ROOT = Path(__file__).resolve().parents[2]
 _SIDE_PX = 96
 _DIFFERENT = 50
+_ANSWER_S = 0.005
 Row = dict[str, Any]
 
 
@@ -108,176 +111,85 @@ def bucket(members: int, folder: Path) -> list[Row]:
     return [row | {"sent_mb": round(sum(sent) / 1e6, 1), "sent_to_archive": round(sum(sent) / len(data), 4)}]
 
 
+class _FarTar:
+    """A tar of large members, all zeros but for their headers, whose bytes take their time."""
+
+    def __init__(self, members: int) -> None:
+        sizes = random.Random(members).choices(range(20_000, 180_000), k=members)
+        self._begins = [0, *itertools.accumulate(512 + -(-size // 512) * 512 for size in sizes)]
+        self._sizes = sizes
+        self.size_bytes = self._begins[-1] + 1024
+        self.answers: Counter[int] = Counter()
+        self.bytes = 0
+        self._lock = threading.Lock()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        time.sleep(_ANSWER_S)
+        end = min(offset + length, self.size_bytes)
+        data = bytearray(max(0, end - offset))
+        for number in range(bisect.bisect_left(self._begins, offset), len(self._sizes)):
+            if self._begins[number] >= end:
+                break
+            member = tarfile.TarInfo(f"{number:07d}.jpg")
+            member.size = self._sizes[number]
+            at = self._begins[number] - offset
+            data[at : at + 512] = member.tobuf(tarfile.USTAR_FORMAT)[: len(data) - at]
+        with self._lock:
+            self.answers[threading.get_ident()] += 1
+            self.bytes += len(data)
+        return bytes(data)
+
+
+def locate(members: int, _: Path) -> list[Row]:
+    """Walks a tar far away, one header after the other and many at a time.
+
+    Returns:
+        A row a way: its seconds, the most answers that one thread waited for, and what was fetched.
+    """
+    rows: list[Row] = []
+    found: list[list[Member | Fault]] = []
+    for way in ("one by one", "many at a time"):
+        tar = _FarTar(members)
+        begin = time.monotonic()
+        walk = walk_tar(tar) if way == "one by one" else walk_tar_in_parallel(tar, tar.size_bytes)
+        found.append(list(walk))
+        row = {"way": way, "seconds": round(time.monotonic() - begin, 1), "answers_in_turn": max(tar.answers.values())}
+        row |= {"fetched_mb": round(tar.bytes / 1e6, 1), "fetched_to_archive": round(tar.bytes / tar.size_bytes, 4)}
+        rows.append(row)
+    if found[0] != found[1] or len(found[0]) != members:
+        raise RuntimeError("the two walks differ")
+    return rows
+
+
 def _check(job: Finished, members: int) -> None:
     if job.status or job.summary["images"]["segmented"] != members:
         raise RuntimeError(f"status {job.status}: {job.err}")
 
 
-def ways(images: Path, masks: Path, label_map: str, model: str, folder: Path) -> list[Row]:
-    """Segments and scores the same pictures in nine ways.
-
-    Returns:
-        A row a way: pictures, scores, and whether masks and confusion matrix are those of the folder.
-    """
-    pictures = _chosen(images, masks, folder)
-    runs: dict[str, Callable[[], Finished]] = {}
-
-    def local(name: str, *arguments: object) -> None:
-        runs[name] = lambda: run_job(folder / f"out-{len(done)}", *arguments, "--label_map", label_map, model=model)
-
-    done: dict[str, Finished] = {}
-    local("folder", "--input", pictures / "images", "--ground_truth", pictures / "masks")
-    for ending in ("tar", "tar.gz", "zip"):
-        packed = [pack(pictures / kind, folder / f"{kind}.{ending}") for kind in ("images", "masks")]
-        local(ending, "--input", packed[0], "--ground_truth", packed[1])
-    (folder / "set.tfrecord").write_bytes(tfrecord_of(_examples(pictures)))
-    local("TFRecord", "--input", folder / "set.tfrecord")
-    _write_manifest(pictures, folder / "set.csv")
-    local("manifest", "--input", folder / "set.csv")
-    runs["TFDS"] = lambda: _tfds(pictures, label_map, model, folder)
-    for scheme in EMULATORS:
-        runs[f"{scheme}://"] = lambda scheme=scheme: _in_bucket(scheme, pictures, label_map, model, folder)
-    for name, run in runs.items():
-        print(f"… {name}", file=sys.stderr, flush=True)
-        done[name] = run()
-        if done[name].status:
-            raise RuntimeError(f"{name}: status {done[name].status}: {done[name].err}")
-    first = done["folder"]
-    return [
-        {
-            "way": name,
-            "pictures": job.summary["images"]["segmented"],
-            "with_truth": job.summary["images"]["with_ground_truth"],
-            "mean_iou": job.summary["metrics"]["global_mean_iou"],
-            "same_masks": _masks(job) == _masks(first),
-            "same_matrix": job.summary["confusion_matrix"] == first.summary["confusion_matrix"],
-        }
-        for name, job in done.items()
-    ]
-
-
-def _chosen(images: Path, masks: Path, folder: Path) -> Path:
-    """Copies the pictures that have a mask, and the masks."""
-    chosen = folder / "chosen"
-    for name in files_below(images):
-        mask = Path(name).with_suffix(".png")
-        if not (masks / mask).is_file():
-            continue
-        for source, target in ((images / name, chosen / "images" / name), (masks / mask, chosen / "masks" / mask)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-    return chosen
-
-
-def _examples(pictures: Path) -> Iterator[bytes]:
-    masks = files_below(pictures / "masks")
-    for name, data in files_below(pictures / "images").items():
-        mask = masks[str(Path(name).with_suffix(".png"))]
-        names = {"image/filename": name.encode()}
-        yield example_of({"image/encoded": data, "image/segmentation/class/encoded": mask, **names})
-
-
-def _write_manifest(pictures: Path, path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image", "mask"])
-        for name in files_below(pictures / "images"):
-            rows.writerow([pictures / "images" / name, (pictures / "masks" / name).with_suffix(".png")])
-
-
-_TFDS_JOB = """
-import json, sys
-import tensorflow_datasets as tfds
-from tensorflow_datasets.datasets.oxford_iiit_pet import oxford_iiit_pet_dataset_builder
-
-# It encodes some of the set's files anew, by their names, which changes their pixels; a GIF among them breaks it.
-oxford_iiit_pet_dataset_builder._CORRUPT_SAMPLES = ()
-archives = json.loads(sys.argv[1])
-tfds.download.DownloadManager.download_and_extract = lambda self, urls: self.extract(archives)
-tfds.builder("oxford_iiit_pet").download_and_prepare()
-from pipeline.app.launcher import main
-sys.exit(main(["--input", "tfds:oxford_iiit_pet:4.0.0/train", *sys.argv[2:]]))
-"""
-
-
-def _tfds(pictures: Path, label_map: str, model: str, folder: Path) -> Finished:
-    """Builds TFDS's own `oxford_iiit_pet` of the pictures, in a process of its own, and runs the job on it."""
-    (folder / "annotations").mkdir()
-    shutil.copytree(pictures / "masks", folder / "annotations/trimaps")
-    names = [Path(name).stem for name in files_below(pictures / "images")]
-    (folder / "annotations/trainval.txt").write_text("".join(f"{name} 1 1 1\n" for name in names))
-    (folder / "annotations/test.txt").write_text(f"{names[0]} 1 1 1\n")
-    archives = {kind: str(folder / f"tfds-{kind}.tar") for kind in ("images", "annotations")}
-    for kind, parent in (("images", pictures), ("annotations", folder)):
-        files = {f"{kind}/{name}": data for name, data in files_below(parent / kind).items()}
-        Path(archives[kind]).write_bytes(tar_of(files))
-    options = ["--output", str(folder / "out-tfds"), "--model", model, "--label_map", label_map]
-    finished = subprocess.run(
-        [sys.executable, "-c", _TFDS_JOB, json.dumps(archives), *options],
-        cwd=ROOT,
-        env={**os.environ, "TFDS_DATA_DIR": str(folder / "tfds")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Finished(finished.returncode, finished.stdout, finished.stderr[-2_000:], folder / "out-tfds")
-
-
-def _in_bucket(scheme: str, pictures: Path, label_map: str, model: str, folder: Path) -> Finished:
-    with EMULATORS[scheme]() as store, _configured(store):
-        for name, data in files_below(pictures).items():
-            storage.write_bytes(f"{store.root}/set/{name}", data)
-        sources = ["--input", f"{store.root}/set/images", "--ground_truth", f"{store.root}/set/masks"]
-        output = folder / f"out-{scheme}"
-        return run_job(output, *sources, "--label_map", label_map, *store.options, model=model)
-
-
-@contextlib.contextmanager
-def _configured(store: Emulator) -> Iterator[None]:
-    storage.configure(store.options)
-    try:
-        yield
-    finally:
-        storage.configure([])
-
-
-def _masks(job: Finished) -> dict[str, bytes]:
-    """The masks' files by the picture's name without its ending: TFDS calls all pictures JPEG."""
-    files = files_below(job.output / "masks")
-    return {pairing_key(name.removesuffix(".png")): data for name, data in files.items()}
+def print_table(rows: list[Row]) -> None:
+    """Prints rows with their names as a table for a page."""
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|" + "---|" * len(rows[0]))
+    for row in rows:
+        values = (f"{value:.6g}" if isinstance(value, float) else str(value) for value in row.values())
+        print("| " + " | ".join(values) + " |")
 
 
 def main() -> None:
     """Measures what the command line names, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind in ("workers", "bucket"):
+    sized_kinds = {"workers": workers, "bucket": bucket, "locate": locate}
+    for kind in sized_kinds:
         sized = kinds.add_parser(kind)
         sized.add_argument("--members", type=int, default=20_000)
         sized.add_argument("--json", type=Path)
-    nine = kinds.add_parser("ways")
-    nine.add_argument("--images", type=Path, required=True)
-    nine.add_argument("--masks", type=Path, required=True)
-    nine.add_argument("--label_map", required=True)
-    nine.add_argument("--model", default=str(TINY_MODEL))
-    nine.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     os.chdir(ROOT)  # where worker processes find the code
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.kind == "ways":
-            sources = arguments.images.resolve(), arguments.masks.resolve()
-            rows = ways(*sources, arguments.label_map, arguments.model, Path(folder))
-        else:
-            rows = {"workers": workers, "bucket": bucket}[arguments.kind](arguments.members, Path(folder))
-    print("| " + " | ".join(rows[0]) + " |")
-    print("|" + "---|" * len(rows[0]))
-    for row in rows:
-        print(
-            "| "
-            + " | ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in row.values())
-            + " |"
-        )
+        rows = sized_kinds[arguments.kind](arguments.members, Path(folder))
+    print_table(rows)
     print(f"{time.monotonic() - begin:.0f} s in all", file=sys.stderr)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
