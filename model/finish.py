@@ -65,6 +65,8 @@ def finish(job: Job, network: keras.Model, progress: Progress, folder: Path, fig
         storage.write_bytes(os.fspath(figures / EXAMPLES_FILE), draw_examples(examples, spec))
         named = ("pictures", "global_mean_iou", "global_mean_dice", "pixel_accuracy")
         say("kept pictures: " + ", ".join(f"{name} {spec.scores[name]}" for name in named))
+    elif job.options.test_dataset:
+        say(f"warning: not one picture of --test_dataset {job.options.test_dataset} can be scored with its mask")
     storage.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
     return spec
 
@@ -84,7 +86,7 @@ def _export(job: Job, network: keras.Model, folder: Path, say: Say) -> Exported:
 
 def _test_pairs(job: Job) -> Iterator[EncodedPair]:
     if job.options.test_dataset:
-        return open_source(job.options.test_dataset, None)
+        return open_source(job.options.test_dataset, None, "--test_dataset")
     kept = {job.data.store.pair_ids[int(index)] for index in job.split.test}
     return (pair for pair in open_source(job.options.dataset, job.options.ground_truth) if pair.pair_id in kept)
 

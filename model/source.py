@@ -35,13 +35,14 @@ class EncodedPair:
     read: Callable[[], tuple[bytes, bytes]]
 
 
-def open_source(source: str, ground_truth: str | None) -> Iterator[EncodedPair]:
+def open_source(source: str, ground_truth: str | None, option: str = "--dataset") -> Iterator[EncodedPair]:
     """Lists a source's pictures that have a mask, in a fixed order.
 
     Args:
         source: what the job's `--input` takes, a folder with `images/` and `masks/`, or
             `tfds:NAME[/CONFIG][:VERSION]/SPLIT`.
         ground_truth: the source of masks; None where the source holds them.
+        option: what names the source on the command line, for messages.
 
     Returns:
         The pairs, by id, or in the data set's order for TFDS.
@@ -56,13 +57,13 @@ def open_source(source: str, ground_truth: str | None) -> Iterator[EncodedPair]:
     root = storage.absolute(source)
     images, masks = storage.join(root, "images"), storage.join(root, "masks")
     if ground_truth is None and storage.is_folder(images) and storage.is_folder(masks):
-        return _paired(source, images, masks)
-    return _paired(source, source, ground_truth)
+        return _paired(option, source, images, masks)
+    return _paired(option, source, source, ground_truth)
 
 
-def _paired(dataset: str, images: str, masks: str | None) -> Iterator[EncodedPair]:
+def _paired(option: str, source: str, images: str, masks: str | None) -> Iterator[EncodedPair]:
     """Pairs as the job does; whatever the job would count as a failure is said at once."""
-    groups = parse_sources([images], "--dataset")
+    groups = parse_sources([images], option)
     truths = parse_truths([] if masks is None else [masks], groups)
     pictures = [listed for group in groups for one in group for listed in _list(one)]
     masks_by_key: dict[str, list[FileRef]] = {}
@@ -76,13 +77,13 @@ def _paired(dataset: str, images: str, masks: str | None) -> Iterator[EncodedPai
     for key, same in pictures_by_key.items():
         found = pair(same, masks_by_key.get(key, ()))
         for failure in found.failures:
-            raise OptionError(f"--dataset {dataset}: {failure.image_id}: {failure.message}")
+            raise OptionError(f"{option} {source}: {failure.image_id}: {failure.message}")
         pairs += [_file_pair(read, one.image_id, one.image, one.truth) for one in found.located if one.truth]
     if not pairs:
         raise OptionError(
-            f"--dataset {dataset}: no masks: needs images/ and masks/, --ground_truth, or a manifest's mask column"
+            f"{option} {source}: no masks: needs images/ and masks/, --ground_truth, or a manifest's mask column"
             if masks is None
-            else f"--dataset {dataset}: no masks: not one of {len(pictures)} pictures has a mask of its name"
+            else f"{option} {source}: no masks: not one of {len(pictures)} pictures has a mask of its name"
         )
     return iter(sorted(pairs, key=lambda one: one.pair_id))
 

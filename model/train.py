@@ -103,6 +103,9 @@ def _prepare(options: TrainOptions, say: Say) -> Job:
     weights = parse_class_weights(options.class_weights)
     if weights is not None:
         check_class_weights(weights, labels.num_classes)
+    if options.test_dataset:
+        # Read only behind the last epoch: what is wrong with it had better be known before the first.
+        open_source(options.test_dataset, None, "--test_dataset")
     pairs = open_source(options.dataset, options.ground_truth)
     data = prepare(pairs, labels, height, width, options.channels)
     for line in data.left_out:

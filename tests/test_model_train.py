@@ -157,6 +157,10 @@ def _fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("--dataset", "{sample}", "--output", "{out}", "--class_weights", "1,2"), "--class_weights"),
         (("--dataset", "{sample}/nothing", "--output", "{out}"), "no such file or folder"),
         (("--dataset", "{sample}/images", "--output", "{out}"), "no masks"),
+        (
+            ("--dataset", "{sample}", "--test_dataset", "{sample}/images", "--output", "{out}"),
+            "--test_dataset {sample}/images: no masks",
+        ),
         (("--dataset", "tfds:x", "--output", "{out}"), "tfds:NAME"),
         (("--output", "{out}"), "--dataset"),
     ],
@@ -165,7 +169,7 @@ def test_bad_input_is_one_line(
     capsys: pytest.CaptureFixture[str], sample: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     filled = [argument.format(sample=sample, out=tmp_path / "out") for argument in arguments]
-    assert words in _fault(capsys, *filled)
+    assert words.format(sample=sample) in _fault(capsys, *filled)
 
 
 def _write_pair(folder: Path, name: str, mask: np.ndarray) -> None:
