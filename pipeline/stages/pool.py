@@ -12,9 +12,9 @@ from pipeline.stages.segment import Batch, Outcome, Segmenter
 Done = tuple[list[Outcome], Seconds]
 Step = tuple[ThreadPoolExecutor, Callable[[Any], Any]]
 
-# A store takes some 50 to 150 ms for a file, a picture some 15 to 35 ms of a core: so many may wait for the store
+# A store takes some 50 to 150 ms for a file, a picture some 7 to 35 ms of a core: so many may wait for the store
 # while a core computes.
-_CARRIERS_A_CORE = 6
+_CARRIERS_A_CORE = 12
 # Handing a picture from thread to thread costs its caches and a wait for Python's lock: 3 % of a picture's time one by
 # one, nothing to be seen by fours, and more would only leave a core idle at the end of a small job.
 _PICTURES_A_HANDOVER = 4
