@@ -173,6 +173,14 @@ def test_the_usual_archive_costs_few_bytes_more(monkeypatch: pytest.MonkeyPatch)
     assert store.bytes < headers + 0.02 * len(data)
 
 
+def test_a_segment_that_holds_more_than_was_thought_is_followed_for_a_while() -> None:
+    data = _archive(3_000, 1_000)
+    ahead = parallel._Round(_Store(data), 0, len(data), 10_000_000, 8, 1)
+    chain = ahead._follow(0, len(data), threading.Event())
+    assert chain.members == [item for item in walk_tar(_Store(data)) if isinstance(item, Member)][: len(chain.members)]
+    assert 8 <= len(chain.members) <= 8 * 8
+
+
 def test_a_look_at_the_first_member_starts_no_thread() -> None:
     store = _Store(_archive(3_000, 3_000))
     walk = walk_tar_in_parallel(store, 10**7)

@@ -175,7 +175,9 @@ class _Round:
         """Looks for a header in a segment and follows the chain from there; after a short one, looks on behind it."""
         source = _Counted(self._source)
         most_scanned_bytes = 2 * self._stride
-        most_bytes = most_scanned_bytes + 8 * BLOCK_BYTES * self._members
+        # Where members are suddenly small a segment may hold millions; no chain is kept that long.
+        most_followed_bytes = 8 * BLOCK_BYTES * self._members
+        most_bytes = most_scanned_bytes + most_followed_bytes
         chain = _Chain()
         at: int | None = begin
         while at is not None and at < end and source.bytes < most_bytes and not stop.is_set():
@@ -186,7 +188,8 @@ class _Round:
             if header is not None:
                 walk = TarWalk(source, header)
                 chain = _Chain({header: 0}, end=header)
-                while walk.offset < end and source.bytes < most_bytes and not stop.is_set():
+                until_bytes = source.bytes + most_followed_bytes
+                while walk.offset < end and source.bytes < until_bytes and not stop.is_set():
                     item = walk.step()
                     if walk.is_over:
                         at = walk.offset + BLOCK_BYTES
