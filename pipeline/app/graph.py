@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from pipeline.core.spec import INT8_MODEL_FILE
 from pipeline.stages.pairing import Grouping
 from pipeline.stages.results import ResultsWriter
 from pipeline.stages.settings import SegmentSettings
@@ -12,6 +13,7 @@ from pipeline.stages.sources import Source
 from pipeline.stages.tally import ProgressSender
 from pipeline.transforms.failures import PackFailures
 from pipeline.transforms.locate import LocatePictures, Resume
+from pipeline.transforms.precision import ComparePrecisions
 from pipeline.transforms.resume import BeginRun, DeleteStale, ReadRemains
 from pipeline.transforms.segment import EngineSettings, SegmentImages
 from pipeline.transforms.write import RemoveSpool, WriteFailures, WriteSummary, WriteTables
@@ -66,6 +68,10 @@ def build(root: beam.Pipeline, job: Job) -> None:
     failures = (locations.failures, failed) | "AllFailures" >> beam.Flatten()
 
     shards = records | "WriteTables" >> WriteTables(job.writer, locations.located)
+    model = job.engine.model
+    compared = None
+    if model.file == INT8_MODEL_FILE:
+        compared = locations.todo | "ComparePrecisions" >> ComparePrecisions(model, job.settings)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
     stale = locations.stale | "DeleteStale" >> DeleteStale(settings.output, after=shards)
     summary = records | "Summarise" >> WriteSummary(
@@ -78,5 +84,6 @@ def build(root: beam.Pipeline, job: Job) -> None:
         unpaired_truth=locations.unpaired_truth,
         seconds=segmented.seconds,
         grouped=job.grouping is not None,
+        precision_cost=compared,
     )
     _ = summary | "CleanUp" >> RemoveSpool(job.writer.output)

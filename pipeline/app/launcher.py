@@ -20,7 +20,7 @@ from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.stages import storage
 from pipeline.stages.archives.spool import SPOOL_FOLDER
-from pipeline.stages.engines.load import BACKENDS, check_backend
+from pipeline.stages.engines.load import BACKENDS, batch_size_for, check_backend
 from pipeline.stages.modelfolder import ModelFolder, open_model
 from pipeline.stages.pairing import Grouping
 from pipeline.stages.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
@@ -107,7 +107,9 @@ def _plan(
 ) -> int:
     from pipeline.app.plan import make_plan, plan_text
 
-    plan = make_plan(model, options.backend, options.batch_size or 1, settings, pictures, truths)
+    plan = make_plan(
+        model, options.backend, options.batch_size or batch_size_for(options.backend), settings, pictures, truths
+    )
     print(plan_text(plan, options.plan_workers, options.plan_price_per_hour))
     return DONE
 
@@ -218,7 +220,12 @@ def _run(
             truths=truths,
             settings=settings,
             engine=EngineSettings(
-                model, options.backend, threads, options.batch_size or 1, runner.processes, runner.accelerator
+                model,
+                options.backend,
+                threads,
+                options.batch_size or batch_size_for(options.backend),
+                runner.processes,
+                runner.accelerator,
             ),
             writer=writer,
             existing=options.existing,

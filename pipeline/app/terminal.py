@@ -48,6 +48,8 @@ def print_summary(
         more = len(summary["classes"]) - _MOST_CLASSES
         console.print(Text(f"… and {more:,} more classes in {_place(output, 'summary.csv')}"), soft_wrap=True)
     console.print(_metrics_line(summary["metrics"]) if scored else Text("No ground truth, so no scores."))
+    if cost := summary["run"].get("precision_cost"):
+        console.print(_precision_line(cost))
     console.print(_counts_line(summary))
     if summary["images"]["failed"]:
         console.print(_failures_line(summary["images"]["failed"], output, error_types or {}), soft_wrap=True)
@@ -97,6 +99,14 @@ def _metrics_line(metrics: dict[str, Any]) -> Text:
     line.append(f", {score_text(metrics['samplewise_mean_iou'])} samplewise")
     line.append(f" · pixel accuracy {score_text(metrics['pixel_accuracy'])}")
     return line
+
+
+def _precision_line(cost: Mapping[str, Any]) -> Text:
+    whole, int8 = cost["global_mean_iou_float32"], cost["global_mean_iou_int8"]
+    return Text(
+        f"int8: mean IoU {score_text(int8)} in place of float32's {score_text(whole)} ({int8 - whole:+.4f}), on"
+        f" {pictures_text(cost['pictures'])} with truth"
+    )
 
 
 def _counts_line(summary: dict[str, Any]) -> Text:

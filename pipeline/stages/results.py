@@ -121,6 +121,7 @@ class ResultsWriter:
         unpaired_truth: int,
         seconds: Mapping[str, float],
         groups: Mapping[str, Totals],
+        precision_cost: Iterable[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
         """Writes `summary.csv`, `report.html` and last `summary.json`, which marks the end of a job.
 
@@ -134,6 +135,7 @@ class ResultsWriter:
             unpaired_truth: masks that no picture claims.
             seconds: seconds a stage, summed over workers.
             groups: the sums a group, empty without `--group_by`.
+            precision_cost: what int8 costs, where that was measured; one or none.
 
         Returns:
             The summary.
@@ -145,6 +147,8 @@ class ResultsWriter:
         self._delete_stale_parts(names)
         delete_stale_tars(self.output, len(names) if self.mask_format == "tar" else None)
         summary = self._summary(totals, failures, resumed, ignored, unpaired_truth, seconds, groups)
+        for cost in precision_cost:
+            summary["run"]["precision_cost"] = dict(cost)
         self._write("summary.csv", summary_csv(summary).encode())
         self._write(REPORT_FILE, report_html(summary, failures.first).encode())
         self._write(SUMMARY_FILE, (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())

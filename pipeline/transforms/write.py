@@ -104,6 +104,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         unpaired_truth: counts to be summed.
         seconds: (stage, seconds) pairs to be summed.
         grouped: whether records are also summed by their group.
+        precision_cost: what `ComparePrecisions` emits, None where nothing was compared.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         unpaired_truth: PCollection[int],
         seconds: PCollection[tuple[str, float]],
         grouped: bool = False,
+        precision_cost: PCollection[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self._writer = writer
@@ -127,6 +129,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         self._counts = {"stale": stale, "ignored": ignored, "unpaired_truth": unpaired_truth}
         self._seconds = seconds
         self._grouped = grouped
+        self._compared = {} if precision_cost is None else {"precision_cost": AsIter(precision_cost)}
 
     def expand(self, records: PCollection[PictureRecord]) -> PCollection[dict[str, Any]]:
         writer, num_classes = self._writer, self._writer.spec.num_classes
@@ -151,6 +154,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
             **counts,
             seconds=AsDict(seconds),
             groups=AsDict(groups),
+            **self._compared,
         )
         return summary
 

@@ -13,6 +13,16 @@ from pipeline.stages.modelfolder import ModelFolder
 BACKENDS = ("auto", "litert", "tensorflow")
 
 
+_BATCH_SIZES = {"tensorflow": 32}
+"""What suits an engine. LiteRT takes a picture at a time: more only push each other out of the caches. A batch too
+large for a GPU's memory is halved until it fits."""
+
+
+def batch_size_for(backend: str) -> int:
+    """Pictures a batch that suit a backend, one of `BACKENDS`."""
+    return _BATCH_SIZES.get(backend, 1)
+
+
 def usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
