@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,12 @@ from pipeline.stages import storage
 from pipeline.stages.engines.base import Engine
 
 SAVED_MODEL_FOLDER = "saved_model"
+
+_LOAD = """
+import sys
+from ai_edge_litert.interpreter import Interpreter
+Interpreter(model_path=sys.argv[1], num_threads=1).allocate_tensors()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,8 @@ def export_network(
         network: trained, softmax at the end.
         config: its structure.
         folder: where to.
-        calibration: training pictures at the model's size that the int8 ranges are measured on.
+        calibration: training pictures at the model's size that the int8 ranges are measured on; without them, or where
+            LiteRT can't run what comes of them, there is no int8 file.
         probes: pictures at the model's size, with class ids where they are known, on which the exports are compared.
         saved_model: whether to write a SavedModel too.
 
@@ -69,8 +78,8 @@ def export_network(
         plain = _copied(network, config)
         fast = rewrite_for_inference(plain, config)
     contents = {KERAS_MODEL_FILE: _keras_bytes(plain), FLOAT_MODEL_FILE: _convert(fast, None)}
-    if calibration:
-        contents[INT8_MODEL_FILE] = _convert(fast, calibration)
+    if calibration and _can_be_run(int8 := _convert(fast, calibration)):
+        contents[INT8_MODEL_FILE] = int8
     for name, content in contents.items():
         storage.write_bytes(os.fspath(folder / name), content)
     files = {
@@ -129,6 +138,15 @@ def _convert(network: keras.Model, calibration: Sequence[UInt8Array] | None) -> 
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([image[None]] for image in calibration)
         return bytes(converter.convert())
+
+
+def _can_be_run(tflite: bytes) -> bool:
+    """Loads a file in a process of its own: LiteRT aborts the whole process at the int8 ranges of a dead layer."""
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        file.write(tflite)
+        file.flush()
+        done = subprocess.run([sys.executable, "-c", _LOAD, file.name], capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def _write_saved_model(network: keras.Model, folder: Path) -> None:

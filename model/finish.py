@@ -24,7 +24,7 @@ from model.source import EncodedPair, open_source
 from model.versions import library_versions
 from pipeline.core.overlay import background_id
 from pipeline.core.palette import default_colors
-from pipeline.core.spec import FLOAT_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
+from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
 from pipeline.stages import storage
 from pipeline.stages.engines.base import Engine
 
@@ -81,7 +81,10 @@ def _export(job: Job, network: keras.Model, folder: Path, say: Say) -> Exported:
     store, split = job.data.store, job.split
     probes = [store[int(index)] for index in split.validation[:_PROBE_PICTURES]]
     calibration = [store[int(index)][0] for index in split.train[:_CALIBRATION_PICTURES]]
-    return export_network(network, job.config, folder, calibration, probes, saved_model=job.options.saved_model)
+    exported = export_network(network, job.config, folder, calibration, probes, saved_model=job.options.saved_model)
+    if INT8_MODEL_FILE not in exported.files:
+        say("warning: no int8 file: a layer gives nothing but zeros; a lower --learning_rate may keep it alive")
+    return exported
 
 
 def _test_pairs(job: Job) -> Iterator[EncodedPair]:

@@ -7,6 +7,7 @@ import pytest
 
 keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
 
+from model.export import export_network  # noqa: E402
 from model.losses import SegmentationLoss  # noqa: E402
 from model.network import PRESETS, NetworkConfig, build_network, check_config, logits_of  # noqa: E402
 from model.options import LOSSES  # noqa: E402
@@ -100,6 +101,16 @@ def test_the_rewriting_is_exact_on_trained_weights(name: str) -> None:
     after = keras.ops.convert_to_numpy(rewrite_for_inference(network, config_of(spec))(images, training=False))
     assert np.abs(after - before).max() <= 2e-5 * np.abs(before).max()
     assert (after.argmax(axis=-1) == before.argmax(axis=-1)).mean() > 0.9999
+
+
+def test_a_dead_layer_costs_the_int8_file_alone(tmp_path: Path) -> None:
+    config = _config("residual", image_width=32)
+    network = build_network(config)
+    network.get_layer("up1_norm").beta.assign(np.full(network.get_layer("up1_norm").beta.shape, -1e6))
+    images = [resize_image(draw_sample(3, index).image, 32, 32) for index in range(3)]
+    exported = export_network(network, config, tmp_path, images, [(image, None) for image in images])
+    assert set(exported.files) == {path.name for path in tmp_path.iterdir()} == {"model.keras", "model.tflite"}
+    assert exported.agreement["model.tflite"]["equal_pixels"] > 0.999
 
 
 def test_a_phase_kernel_sums_the_taps_that_fall_together() -> None:
