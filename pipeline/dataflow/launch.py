@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 
 from pipeline.app.launcher import UNUSABLE
 from pipeline.app.launcher import main as run
-from pipeline.app.options import command_parser
+from pipeline.app.parser import command_parser
 
 DATE_PLACE = "{date}"
 IMAGE_VARIABLE = "MASKBEAM_IMAGE"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.app.options import command_parser
+from pipeline.app.parser import command_parser
 from pipeline.dataflow.launch import DATE_PLACE, SEVERAL
 
 # They need the terminal of whoever asks.

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from pipeline.core.errors import MaskbeamError
 from pipeline.flink.packages import FLINK_VERSION, Packages
+from pipeline.flink.pool import LOOPBACK, stop_processes
 
-LOOPBACK = "127.0.0.1"
 _START_LIMIT_S = 120
 _STOP_LIMIT_S = 15
 _ANSWER_LIMIT_S = 10
@@ -142,18 +142,9 @@ class Cluster:
             return json.load(answer)
 
     def stop(self) -> None:
-        """Ends all processes: asks, waits a bounded time, then kills."""
+        """Ends all processes."""
         # The task managers first: a worker ends when its task manager lets go.
-        processes = [*self.task_managers, *reversed(self._processes)]
-        for process in processes:
-            process.terminate()
-        deadline = time.monotonic() + _STOP_LIMIT_S
-        for process in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, deadline - time.monotonic()))
-                continue
-            process.kill()
-            process.wait(_STOP_LIMIT_S)
+        stop_processes([*self.task_managers, *reversed(self._processes)], _STOP_LIMIT_S)
 
     def _wait_until_ready(self) -> None:
         def ready() -> bool:

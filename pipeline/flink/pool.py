@@ -21,6 +21,19 @@ LOOPBACK = "127.0.0.1"
 _STOP_LIMIT_S = 5
 
 
+def stop_processes(processes: Sequence[subprocess.Popen[Any]], limit_s: float) -> None:
+    """Ends processes, in their order: asks, waits so many seconds at most, then kills."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + limit_s
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, deadline - time.monotonic()))
+            continue
+        process.kill()
+        process.wait(limit_s)
+
+
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     """Beam's external worker pool: workers are processes of this machine and of this Python."""
 
@@ -51,18 +64,10 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def stop_all(self) -> None:
-        """Ends every process that is left: asks, waits a bounded time, then kills."""
+        """Ends every process that is left."""
         with self._lock:
             workers, self._workers = self._workers, []
-        for worker in workers:
-            worker.terminate()
-        deadline = time.monotonic() + _STOP_LIMIT_S
-        for worker in workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(max(0.1, deadline - time.monotonic()))
-                continue
-            worker.kill()
-            worker.wait(_STOP_LIMIT_S)
+        stop_processes(workers, _STOP_LIMIT_S)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,0 +1,222 @@
+"""The parser of maskbeam's own options: explained in groups, each held against its range."""
+
+import argparse
+import re
+from typing import Any, NoReturn
+
+from pipeline.core.decode import DEFAULT_MAX_PIXELS
+from pipeline.core.errors import OptionError
+from pipeline.stages.engines.load import BACKENDS
+from pipeline.stages.modelfolder import PRECISIONS
+from pipeline.stages.resume import EXISTING, RESUME
+
+MASK_FORMATS = ("png", "tar", "none")
+LATER_MODES = ("tile",)
+
+
+class StrictParser(argparse.ArgumentParser):
+    """Raises what argparse would print as a usage text and a line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(message)
+
+
+def _whole(least: int) -> Any:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return parse
+
+
+def _regex_with_group(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+    if not groups:
+        raise argparse.ArgumentTypeError(f"{text!r} has no group; put parentheses around what names it")
+    return text
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _ratio(text: str) -> float:
+    value = _number(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _price(text: str) -> float:
+    value = _number(text)
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no price")
+    return value
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of maskbeam's own options, which also describes them (`--help`, a Flex Template)."""
+    parser = StrictParser(
+        prog="python -m pipeline",
+        description="Segments picture archives: a mask a picture, areas a class, IoU and Dice where there is"
+        " ground truth.",
+        epilog="Any option of Apache Beam is passed on: --runner, --direct_num_workers, --direct_running_mode,"
+        " --project … DirectRunner, the default, runs on this machine and uses every core. "
+        "Exit status: 0 done; 1 the job broke; 2 unusable options; 3 done with too many failures.",
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=100),
+    )
+    main = parser.add_argument_group("what goes in and comes out")
+    main.add_argument(
+        "--input",
+        action="append",
+        required=True,
+        metavar="SOURCE",
+        help="pictures: a folder (walked), a glob, one picture, an archive X.tar, X.tar.gz or X.zip, records"
+        " X.tfrecord*, tfds:NAME[/CONFIG][:VERSION]/SPLIT, or a manifest X.csv or X.jsonl with the columns image and,"
+        " optionally, image_id and mask; local or gs://, s3://; may be given several times",
+    )
+    main.add_argument(
+        "--model",
+        required=True,
+        metavar="DIR|NAME",
+        help="a model folder, or the name of a carried model such as shapes",
+    )
+    main.add_argument("--output", required=True, metavar="DIR", help="a folder or bucket prefix for all results")
+    outputs = parser.add_argument_group("what is written besides the tables")
+    outputs.add_argument(
+        "--mask_format",
+        choices=MASK_FORMATS,
+        default="png",
+        help="masks as a PNG file each, in tar shards named as WebDataset reads them, or none (default: %(default)s)",
+    )
+    outputs.add_argument(
+        "--overlays",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="draw the masks over N pictures from all over the archive (default: %(default)s)",
+    )
+    outputs.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="also write each picture's probabilities, an 8-bit plane a class, as one tall grey PNG",
+    )
+    truth = parser.add_argument_group("ground truth, for scores")
+    truth.add_argument(
+        "--ground_truth",
+        action="append",
+        metavar="SOURCE",
+        help="masks, paired with the pictures by their path without ending; one for each --input, in the same order",
+    )
+    truth.add_argument(
+        "--label_map",
+        metavar="RAW=ID,…",
+        help="raw mask values (0 to 65535, or #rrggbb of colour masks) to class ids; default: the model's own, else"
+        " identity",
+    )
+    truth.add_argument(
+        "--ignore_label",
+        type=_whole(0),
+        metavar="VALUE",
+        help="mask pixels of this value count for nothing (default: the model's own)",
+    )
+    groups = parser.add_argument_group(
+        "groups: scores and areas for parts of the archive"
+    ).add_mutually_exclusive_group()
+    groups.add_argument("--group_by", metavar="COLUMN", help="group pictures by a column of their manifest")
+    groups.add_argument(
+        "--group_by_regex",
+        type=_regex_with_group,
+        metavar="REGEX",
+        help="group pictures by the regular expression's first group, searched for in the image id",
+    )
+    pictures = parser.add_argument_group("how pictures are treated")
+    pictures.add_argument(
+        "--mode",
+        choices=("auto", "resize", *LATER_MODES),
+        default="auto",
+        help="resize stretches the whole picture to the model's size; auto is resize (default: %(default)s)",
+    )
+    pictures.add_argument(
+        "--max_pixels",
+        type=_whole(1),
+        default=DEFAULT_MAX_PIXELS,
+        metavar="N",
+        help="larger pictures fail before they are decoded (default: %(default)s)",
+    )
+    pictures.add_argument(
+        "--existing",
+        choices=EXISTING,
+        default=RESUME,
+        help="where the output holds results: resume keeps what still holds and does the rest, overwrite does all"
+        " anew, error stops with status 2 (default: %(default)s)",
+    )
+    pictures.add_argument(
+        "--retry_failed",
+        action="store_true",
+        help="take up again what failed in an earlier run; without it only what the store failed to give is",
+    )
+    pictures.add_argument(
+        "--max_failure_ratio",
+        type=_ratio,
+        default=0.0,
+        metavar="SHARE",
+        help="a picture's failure never stops the job; above this share of them it ends with status 3"
+        " (default: %(default)s)",
+    )
+    engine = parser.add_argument_group("the engine")
+    engine.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs the model; auto is litert (default: %(default)s)",
+    )
+    engine.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="int8 runs the quantised file; where there is truth, what it costs is measured and printed"
+        " (default: %(default)s)",
+    )
+    engine.add_argument(
+        "--batch_size",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="pictures that the engine takes at a time; 0 is what suits it (default: %(default)s)",
+    )
+    engine.add_argument(
+        "--threads",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="threads that decode, infer and encode, in each process; 0 is one a core (default: %(default)s)",
+    )
+    plan = parser.add_argument_group("before a long job")
+    plan.add_argument(
+        "--plan",
+        action="store_true",
+        help="count the pictures, segment a sample, print what the job would take, and stop; writes nothing",
+    )
+    plan.add_argument(
+        "--plan_workers", type=_whole(1), metavar="N", help="with --plan: estimate for N machines like this one, too"
+    )
+    plan.add_argument(
+        "--plan_price_per_hour",
+        type=_price,
+        metavar="X",
+        help="with --plan_workers: the price of one machine for an hour, in any currency",
+    )
+    return parser
