@@ -1,9 +1,14 @@
 """What many tests share: a model small enough to be computed by hand, and an archive for it."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from small_archive import TINY_MODEL, Archive, Finished, make_archive, run_job
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in a shell's background: the processes that tests interrupt would inherit the deaf ear.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
