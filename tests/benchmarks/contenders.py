@@ -58,54 +58,58 @@ def batches(paths: list[Path]) -> Iterable[list[Path]]:
 
 def bare(images: str, model: str, output: str) -> float:
     """The engine alone: one thread a core, pictures decoded before the clock starts."""
-    from ai_edge_litert.interpreter import Interpreter
-
     # The pictures are links to fewer files: each file is decoded once.
     files = [path.resolve() for path in picture_paths(images)]
     decoded = {file: load(file)[0] for file in set(files)}
-    todo = [decoded[file] for file in files]
-    cursor = iter(todo)
-    lock = threading.Lock()
+    take = taker([decoded[file] for file in files])
 
     def work() -> None:
-        interpreter = Interpreter(model_path=f"{model}/model.tflite", num_threads=1)
-        taken, given = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-        interpreter.allocate_tensors()
-        while True:
-            with lock:
-                pixels = next(cursor, None)
-            if pixels is None:
-                return
-            interpreter.set_tensor(taken, pixels[None])
-            interpreter.invoke()
-            interpreter.get_tensor(given)
+        infer = interpreter(model)
+        while (pixels := take()) is not None:
+            infer(pixels)
 
     return seconds_of(work)
 
 
 def by_hand(images: str, model: str, output: str) -> float:
     """The whole way in as few library calls as it takes, a thread a core; no failures, no tables, no resuming."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    cursor = iter(picture_paths(images))
-    lock = threading.Lock()
+    take = taker(picture_paths(images))
     cv2.setNumThreads(1)
 
     def work() -> None:
-        interpreter = Interpreter(model_path=f"{model}/model.tflite", num_threads=1)
-        taken, given = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-        interpreter.allocate_tensors()
-        while True:
-            with lock:
-                path = next(cursor, None)
-            if path is None:
-                return
+        infer = interpreter(model)
+        while (path := take()) is not None:
             pixels, size = load(path)
-            interpreter.set_tensor(taken, pixels[None])
-            interpreter.invoke()
-            save(interpreter.get_tensor(given)[0], size, path, images, output)
+            save(infer(pixels), size, path, images, output)
 
     return seconds_of(work)
+
+
+def taker(items: list[Any]) -> Callable[[], Any]:
+    """What gives each item to one thread of many, and None when all are given."""
+    cursor, lock = iter(items), threading.Lock()
+
+    def take() -> Any:
+        with lock:
+            return next(cursor, None)
+
+    return take
+
+
+def interpreter(model: str) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+    """A one-thread LiteRT interpreter, a picture at a time."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    loaded = Interpreter(model_path=f"{model}/model.tflite", num_threads=1)
+    taken, given = loaded.get_input_details()[0]["index"], loaded.get_output_details()[0]["index"]
+    loaded.allocate_tensors()
+
+    def infer(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        loaded.set_tensor(taken, pixels[None])
+        loaded.invoke()
+        return np.asarray(loaded.get_tensor(given)[0])
+
+    return infer
 
 
 def seconds_of(work: Callable[[], None]) -> float:
