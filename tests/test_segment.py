@@ -1,6 +1,7 @@
 """The way of one picture, with engines that do what a test wants: one bad picture costs one picture."""
 
 import errno
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.stages import storage
 from pipeline.stages.budget import ByteBudget
 from pipeline.stages.engines.base import Batch, Logits
 from pipeline.stages.modelfolder import open_model
+from pipeline.stages.pool import Crew, Done
 from pipeline.stages.segment import Outcome, Segmenter
 from pipeline.stages.settings import SegmentSettings, fingerprint
 
@@ -369,6 +371,26 @@ def test_a_batch_holds_its_files_until_they_are_written(settings: SegmentSetting
     written = sum(outcome.mask_bytes for outcome in outcomes if isinstance(outcome, PictureRecord))
     assert -budget.shares[-1][1] == written > 0
     assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)
+
+
+def test_files_larger_than_the_budget_never_block_those_who_write(settings: SegmentSettings, tmp_path: Path) -> None:
+    pictures = plain(tmp_path, range(100))
+    crew = Crew(Segmenter(settings, PassingEngine(), budget=ByteBudget(1)), 1)
+    done: list[Done] = []
+
+    def run() -> None:
+        window = crew.window(1)
+        for picture in pictures:
+            done.extend(window.add(picture))
+        done.extend(window.finish())
+
+    # A thread that need not end, so that a standstill is a failure and not a test that never does.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert sorted(outcome.image_id for outcomes, _ in done for outcome in outcomes) == [p.image_id for p in pictures]
+    crew.shutdown()
 
 
 def test_a_batch_that_breaks_the_job_gives_its_share_back(settings: SegmentSettings, tmp_path: Path) -> None:

@@ -32,13 +32,16 @@ class Crew:
     """
 
     def __init__(self, segmenter: Segmenter, cores: int, deliver: Callable[[Batch], Done] | None = None) -> None:
+        carriers = _CARRIERS_A_CORE * cores
         self._workers = ThreadPoolExecutor(cores, "maskbeam-worker")
-        self._carriers = ThreadPoolExecutor(_CARRIERS_A_CORE * cores, "maskbeam-carrier")
-        self._most_batches = (_CARRIERS_A_CORE + 2) * cores
+        # Readers may wait for room in the budget, which only writers make: they never stand in each other's queue.
+        self._readers = ThreadPoolExecutor(carriers, "maskbeam-reader")
+        self._writers = ThreadPoolExecutor(carriers, "maskbeam-writer")
+        self._most_batches = carriers + 2 * cores
         self._steps: list[Step] = [
-            (self._carriers, segmenter.fetch),
+            (self._readers, segmenter.fetch),
             (self._workers, segmenter.compute),
-            (self._carriers, deliver or segmenter.deliver),
+            (self._writers, deliver or segmenter.deliver),
         ]
 
     def window(self, batch_size: int) -> "BatchWindow":
@@ -48,8 +51,8 @@ class Crew:
 
     def shutdown(self) -> None:
         """Waits for all that is under way and ends the threads."""
-        self._workers.shutdown()
-        self._carriers.shutdown()
+        for threads in (self._readers, self._workers, self._writers):
+            threads.shutdown()
 
 
 class BatchWindow:
