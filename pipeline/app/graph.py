@@ -71,7 +71,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
     model = job.engine.model
     compared = None
     if model.file == INT8_MODEL_FILE:
-        compared = locations.todo | "ComparePrecisions" >> ComparePrecisions(model, job.settings)
+        compared = locations.todo | "ComparePrecisions" >> ComparePrecisions(model, settings)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
     stale = locations.stale | "DeleteStale" >> DeleteStale(settings.output, after=shards)
     summary = records | "Summarise" >> WriteSummary(

@@ -189,7 +189,7 @@ class Segmenter:
                 ready[index] = self._prepare(picture, batch.fetched.popleft(), batch.seconds)
             except PictureError as error:
                 results[index] = error
-        for index, logits in self._infer_all(ready, batch.seconds).items():
+        for index, logits in (self._infer(ready, batch.seconds) if ready else {}).items():
             try:
                 if isinstance(logits, PictureError):
                     raise logits
@@ -238,16 +238,6 @@ class Segmenter:
             expected_size=(width, height),
         )
         return settings.label_map.to_class_ids(raw, settings.spec.num_classes, settings.ignore_label)
-
-    def _infer_all(self, ready: dict[int, _Ready], seconds: Seconds) -> dict[int, _Inferred]:
-        """Runs the engine over a batch, in parts where an earlier batch of its size was too large for the memory."""
-        answers: dict[int, _Inferred] = {}
-        left = list(ready)
-        while left:
-            most = self._engine_batch or len(left)
-            answers |= self._infer({index: ready[index] for index in left[:most]}, seconds)
-            left = left[most:]
-        return answers
 
     def _infer(self, ready: dict[int, _Ready], seconds: Seconds) -> dict[int, _Inferred]:
         """Runs the engine; a batch that breaks it is halved until the culprit stands alone."""
