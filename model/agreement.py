@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline.core.labels import ClassIds
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
-from pipeline.stages.engines.base import Batch, Engine, Logits
+from pipeline.engines.base import Batch, Engine, Logits
 
 UInt8Array = npt.NDArray[np.uint8]
 Probe = tuple[UInt8Array, ClassIds | None]
@@ -26,7 +26,7 @@ class KerasEngine:
         self._network = network
 
     def logits(self, batch: Batch) -> Logits:
-        """As `pipeline.stages.engines.base.Engine.logits`."""
+        """As `pipeline.engines.base.Engine.logits`."""
         return np.asarray(keras.ops.convert_to_numpy(self._network(batch, training=False)), np.float32)
 
 
@@ -40,7 +40,7 @@ class SavedModelEngine:
         self._loaded = tf.saved_model.load(os.fspath(folder))
 
     def logits(self, batch: Batch) -> Logits:
-        """As `pipeline.stages.engines.base.Engine.logits`."""
+        """As `pipeline.engines.base.Engine.logits`."""
         return np.asarray(self._loaded.serve(batch), np.float32)
 
 

@@ -15,8 +15,8 @@ from pipeline.core.errors import PictureError
 from pipeline.core.labels import ClassIds
 from pipeline.core.resize import mask_from_logits, resize_image
 from pipeline.core.spec import ModelSpec
-from pipeline.stages.engines.base import Engine, input_batch
-from pipeline.stages.engines.litert import LiteRTEngine
+from pipeline.engines.base import Engine, input_batch
+from pipeline.engines.litert import LiteRTEngine
 
 
 @dataclass(frozen=True, slots=True)

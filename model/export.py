@@ -21,8 +21,8 @@ from model.quiet import quiet
 from model.rewrite import rewrite_for_inference
 from pipeline.core.errors import OptionError
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE
-from pipeline.stages import storage
-from pipeline.stages.engines.base import Engine
+from pipeline.engines.base import Engine
+from pipeline.storage import storage
 
 SAVED_MODEL_FOLDER = "saved_model"
 

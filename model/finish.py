@@ -25,8 +25,8 @@ from model.versions import library_versions
 from pipeline.core.overlay import background_id
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
-from pipeline.stages import storage
-from pipeline.stages.engines.base import Engine
+from pipeline.engines.base import Engine
+from pipeline.storage import storage
 
 CURVES_FILE, EXAMPLES_FILE = "curves.png", "examples.png"
 

@@ -25,7 +25,7 @@ from model.batches import TrainingPictures, epoch_batches
 from model.dataset import PairStore
 from pipeline.core.errors import OptionError
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
-from pipeline.stages import storage
+from pipeline.storage import storage
 
 CHECKPOINT_FILE = "checkpoint.npz"
 LOG_FILE = "log.csv"

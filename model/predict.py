@@ -9,9 +9,9 @@ from model.evaluate import load_engine, segment
 from pipeline.core.decode import decode_image, has_picture_ending
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.overlay import overlay
-from pipeline.stages import storage
-from pipeline.stages.encode import encode_mask, palette_of
-from pipeline.stages.modelfolder import open_model
+from pipeline.engines.model_folder import open_model
+from pipeline.output.encode import encode_mask, palette_of
+from pipeline.storage import storage
 
 
 def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -> tuple[int, list[str]]:

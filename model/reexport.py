@@ -19,7 +19,7 @@ from model.versions import library_versions
 from pipeline.core.errors import ModelError, OptionError, PictureError
 from pipeline.core.resize import resize_image, resize_mask_nearest
 from pipeline.core.spec import KERAS_MODEL_FILE, METADATA_FILE, ModelSpec
-from pipeline.stages import storage
+from pipeline.storage import storage
 
 _PICTURES = 100
 _SAMPLE_SEED = 11

@@ -12,11 +12,11 @@ from typing import Any
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
-from pipeline.stages import storage
-from pipeline.stages.archives.spool import SPOOL_FOLDER
-from pipeline.stages.pairing import pair
-from pipeline.stages.reading import FileReader
-from pipeline.stages.sources import Listed, Source, list_source, parse_sources, parse_truths
+from pipeline.sources.archives.spool import SPOOL_FOLDER
+from pipeline.sources.pairing import pair
+from pipeline.sources.reading import FileReader
+from pipeline.sources.sources import Listed, Source, list_source, parse_sources, parse_truths
+from pipeline.storage import storage
 
 _TFDS = re.compile(r"tfds:(?P<name>[A-Za-z_]\w*(?:/[\w.-]+?)?(?::[\d.*]+)?)/(?P<split>[^/]+)")
 _TFDS_MASKS = ("segmentation_mask", "segmentation_label", "mask", "label")

@@ -25,7 +25,7 @@ from model.source import open_source
 from model.split import split_pictures
 from pipeline.core.errors import OptionError
 from pipeline.core.spec import METADATA_FILE, ModelSpec
-from pipeline.stages import storage
+from pipeline.storage import storage
 
 TRAINING_FOLDER = "training"
 

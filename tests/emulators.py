@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from unittest import mock
 
-from pipeline.stages.buckets import S3Bucket
+from pipeline.storage.buckets import S3Bucket
 
 BUCKET = "pictures"
 

@@ -17,11 +17,11 @@ from packing import tar_of, zip_of
 from PIL import Image
 from small_archive import Archive, Finished, draw_picture, run_job
 
-from pipeline.stages.archives import spool
-from pipeline.stages.archives.listing import Entry, NoPictures, Refused, list_archive
-from pipeline.stages.archives.spool import SPOOL_FOLDER
-from pipeline.stages.reading import FileReader
-from pipeline.stages.tally import Tally
+from pipeline.progress.tally import Tally
+from pipeline.sources.archives import spool
+from pipeline.sources.archives.listing import Entry, NoPictures, Refused, list_archive
+from pipeline.sources.archives.spool import SPOOL_FOLDER
+from pipeline.sources.reading import FileReader
 
 FILES = {
     "a.jpg": b"first" * 300,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stages.budget import ByteBudget, Held
+from pipeline.segmenting.byte_budget import ByteBudget, Held
 
 
 def waiting(budget: ByteBudget, size_bytes: int) -> tuple[threading.Thread, list[Held]]:

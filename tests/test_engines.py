@@ -19,11 +19,11 @@ from small_archive import Archive, expected_mask, run_job
 
 from pipeline.core.errors import EngineError, OptionError
 from pipeline.core.spec import ModelSpec
-from pipeline.stages.engines import load
-from pipeline.stages.engines.base import Batch, Engine, Logits, input_batch, self_test
-from pipeline.stages.engines.litert import LiteRTEngine
-from pipeline.stages.engines.load import check_backend, load_engine
-from pipeline.stages.modelfolder import ModelFolder, carried_names, open_model
+from pipeline.engines import load
+from pipeline.engines.base import Batch, Engine, Logits, input_batch, self_test
+from pipeline.engines.litert import LiteRTEngine
+from pipeline.engines.load import check_backend, load_engine
+from pipeline.engines.model_folder import ModelFolder, carried_names, open_model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,7 +80,7 @@ def test_the_tiny_model_gives_back_its_input(tiny_model: Path) -> None:
 
 
 def test_no_more_interpreters_than_threads(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.stages.engines import litert
+    from pipeline.engines import litert
 
     made, at_work, most = [0], [0], [0]
     lock = threading.Lock()
@@ -195,8 +195,8 @@ def test_litert_starts_without_a_word_and_without_tensorflow(tiny_model: Path) -
         import sys
         sys.modules["tensorflow"] = sys.modules["keras"] = None
         import numpy as np
-        from pipeline.stages.engines.load import load_engine
-        from pipeline.stages.modelfolder import open_model
+        from pipeline.engines.load import load_engine
+        from pipeline.engines.model_folder import open_model
         engine = load_engine(open_model({str(tiny_model)!r}), "auto", 2)
         print(engine.logits(np.zeros((2, 32, 32, 3), np.uint8)).shape, file=sys.stderr)
     """
@@ -208,7 +208,7 @@ def test_litert_starts_without_a_word_and_without_tensorflow(tiny_model: Path) -
 
 
 def test_only_the_greeting_is_kept_from_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
-    from pipeline.stages.engines.quiet import without_greeting
+    from pipeline.engines.quiet import without_greeting
 
     def speak_and_fail() -> None:
         with without_greeting(b"INFO: hello"):

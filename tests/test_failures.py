@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.records import Failure
-from pipeline.stages.failures import FAILURES_A_BLOCK, pack_failures, unpack_failures
+from pipeline.output.failure_blocks import FAILURES_A_BLOCK, pack_failures, unpack_failures
 
 # Names on disk may hold bytes that are no UTF-8; Python has surrogates for them.
 texts = st.text(st.characters() | st.sampled_from("\n\r\u2028\udcff"), max_size=12)

@@ -14,11 +14,13 @@ from small_archive import TINY_MODEL, Archive, Finished, run_job
 
 from pipeline.core.errors import EngineError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.stages import clients, localfiles, retry, storage
-from pipeline.stages.engines.base import Batch, Engine, Logits
-from pipeline.stages.modelfolder import open_model
-from pipeline.stages.segment import Segmenter
-from pipeline.stages.settings import SegmentSettings
+from pipeline.core.settings import SegmentSettings
+from pipeline.engines.base import Batch, Engine, Logits
+from pipeline.engines.model_folder import open_model
+from pipeline.segmenting.segmenter import Segmenter
+from pipeline.storage import clients, storage
+from pipeline.storage import local_files as localfiles
+from pipeline.storage import retries as retry
 
 POISON = 255
 
@@ -103,7 +105,7 @@ def test_an_engine_that_is_broken_altogether_is_not_blamed_on_pictures(tmp_path:
 def test_an_engine_that_fails_its_self_test_stops_the_job_at_once(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.stages.engines.litert import LiteRTEngine
+    from pipeline.engines.litert import LiteRTEngine
 
     def nothing_finite(_: object, batch: Batch) -> Logits:
         return np.full((len(batch), 4, 4, 3), np.nan, np.float32)
@@ -252,7 +254,7 @@ def test_a_listing_that_breaks_off_goes_on_where_it_was(monkeypatch: pytest.Monk
 
 
 def test_what_a_store_never_gives_is_a_failure_that_is_retried(tmp_path: Path) -> None:
-    from pipeline.stages.resume import RETRIED_ERRORS
+    from pipeline.output.resume import RETRIED_ERRORS
 
     faults: dict[str, Exception] = {
         "00.png": FileNotFoundError("gone"),
@@ -326,8 +328,9 @@ def test_bundles_done_twice_count_once(archive: Archive, tmp_path: Path, scored_
 def test_bundles_that_fail_once_at_random_change_nothing(
     archive: Archive, tmp_path: Path, scored_job: Finished, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    from pipeline.stages.results import ResultsWriter
-    from pipeline.transforms import locate, segment
+    from pipeline.output.results import ResultsWriter
+    from pipeline.transforms import locate_pictures as locate
+    from pipeline.transforms import segment_images as segment
 
     draw = random.Random(seed)
     failing, faults = [False], list[str]()

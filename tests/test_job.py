@@ -593,7 +593,7 @@ def test_a_broken_engine_ends_the_job_at_once(
 def test_an_output_that_breaks_on_the_way_ends_the_job(
     some: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.stages import storage
+    from pipeline.storage import storage
 
     write_bytes = storage.write_bytes
 
@@ -611,7 +611,7 @@ def test_an_output_that_breaks_on_the_way_ends_the_job(
 
 
 def test_a_defect_of_our_own_is_never_swallowed(some: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.stages import segment
+    from pipeline.segmenting import segmenter as segment
 
     def defect(*_: object) -> None:
         raise AssertionError("this was never to happen")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from small_archive import TINY_MODEL, Finished, draw_picture, save_mask
 
-from pipeline.stages import journal
+from pipeline.output import journal
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_S = 300.0

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure
-from pipeline.stages.manifest import ManifestRow, read_manifest
+from pipeline.sources.manifest import ManifestRow, read_manifest
 
 
 def rows_of(path: Path) -> list[ManifestRow]:

@@ -17,7 +17,7 @@ from model.sample import draw_sample  # noqa: E402
 from pipeline.core.errors import OptionError  # noqa: E402
 from pipeline.core.resize import resize_image  # noqa: E402
 from pipeline.core.spec import ModelSpec  # noqa: E402
-from pipeline.stages.modelfolder import carried_names, folder_of  # noqa: E402
+from pipeline.engines.model_folder import carried_names, folder_of  # noqa: E402
 
 
 def _config(preset: str, **changes: int) -> NetworkConfig:

@@ -20,7 +20,7 @@ from pipeline.core.errors import OptionError
 from pipeline.core.overlay import overlay
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import ClassSpec, ModelSpec
-from pipeline.stages.modelfolder import open_model
+from pipeline.engines.model_folder import open_model
 
 ROOT = Path(__file__).parent.parent
 

@@ -20,8 +20,8 @@ from model.sample import write_sample  # noqa: E402
 from model.train import train  # noqa: E402
 from pipeline.core.errors import OptionError  # noqa: E402
 from pipeline.core.spec import METADATA_FILE, ModelSpec  # noqa: E402
-from pipeline.stages.engines.load import load_engine  # noqa: E402
-from pipeline.stages.modelfolder import open_model  # noqa: E402
+from pipeline.engines.load import load_engine  # noqa: E402
+from pipeline.engines.model_folder import open_model  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import ModelError
-from pipeline.stages import modelfolder
-from pipeline.stages.modelfolder import ModelFolder, carried_names, open_model
+from pipeline.engines import model_folder as modelfolder
+from pipeline.engines.model_folder import ModelFolder, carried_names, open_model
 
 
 @pytest.fixture

@@ -15,14 +15,15 @@ from pipeline.core.errors import StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.records import FileRef, Located, PictureRecord
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits
+from pipeline.core.settings import SegmentSettings
 from pipeline.core.spec import ClassSpec
-from pipeline.stages import maskshards, storage
-from pipeline.stages.encode import encode_overlay
-from pipeline.stages.engines.base import Batch, Logits
-from pipeline.stages.maskshards import MaskPacker
-from pipeline.stages.modelfolder import open_model
-from pipeline.stages.segment import Segmenter
-from pipeline.stages.settings import SegmentSettings
+from pipeline.engines.base import Batch, Logits
+from pipeline.engines.model_folder import open_model
+from pipeline.output import mask_shards as maskshards
+from pipeline.output.encode import encode_overlay
+from pipeline.output.mask_shards import MaskPacker
+from pipeline.segmenting.segmenter import Segmenter
+from pipeline.storage import storage
 
 
 def test_without_masks_the_tables_stay_the_same(archive: Archive, scored_job: Finished, tmp_path: Path) -> None:

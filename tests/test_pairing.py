@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.records import FileRef, Located
-from pipeline.stages.pairing import Grouping, Paired, pair
-from pipeline.stages.sources import Listed
+from pipeline.sources.pairing import Grouping, Paired, pair
+from pipeline.sources.sources import Listed
 
 A_MASK, B_MASK = FileRef("/masks/a.png"), FileRef("/masks/a.gif")
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stages import storage
-from pipeline.stages.archives import parallel
-from pipeline.stages.archives.members import Fault, Member
-from pipeline.stages.archives.parallel import walk_tar_in_parallel
-from pipeline.stages.archives.tar import walk_tar
+from pipeline.sources.archives import parallel
+from pipeline.sources.archives.members import Fault, Member
+from pipeline.sources.archives.parallel import walk_tar_in_parallel
+from pipeline.sources.archives.tar import walk_tar
+from pipeline.storage import storage
 
 
 class _Store:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.records import Failure, FileRef, Located
-from pipeline.stages.pool import BatchWindow, Done
+from pipeline.segmenting.crew import BatchWindow, Done
 
 
 @pytest.fixture

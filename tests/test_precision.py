@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from small_archive import Archive, Finished, run_job
 
-from pipeline.stages.engines.load import batch_size_for
-from pipeline.stages.modelfolder import folder_of
+from pipeline.engines.load import batch_size_for
+from pipeline.engines.model_folder import folder_of
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ import pytest
 from datagrams import Clock, datagram
 from rich.console import Console
 
-from pipeline.app.progress import Progress, ProgressDisplay
-from pipeline.stages.tally import ProgressSender
+from pipeline.progress.display import Progress, ProgressDisplay
+from pipeline.progress.tally import ProgressSender
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -170,7 +170,7 @@ def test_what_stops_the_job_goes_on_and_the_last_line_says_so() -> None:
 
 
 def test_a_machine_without_loopback_runs_without_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.app.progress._listening_socket", lambda: None)
+    monkeypatch.setattr("pipeline.progress.display._listening_socket", lambda: None)
     display, file = quiet_display()
     with display:
         display.sender().done()
@@ -179,7 +179,7 @@ def test_a_machine_without_loopback_runs_without_display(monkeypatch: pytest.Mon
 
 SCRIPT = """
     import logging, sys, time
-    from pipeline.app.progress import ProgressDisplay
+    from pipeline.progress.display import ProgressDisplay
     logging.basicConfig(level=logging.WARNING)
     with ProgressDisplay() as display:
         sender = display.sender()

@@ -9,9 +9,9 @@ import pytest
 from summaries import make_summary
 
 from pipeline.core.records import Failure
-from pipeline.stages.report import ReportPicture, report_html
-from pipeline.stages.summary_csv import summary_csv
-from pipeline.stages.wording import area_m2_text, duration_text, printable, rate_text, share_text
+from pipeline.core.wording import area_m2_text, duration_text, printable, rate_text, share_text
+from pipeline.output.summary_csv import summary_csv
+from pipeline.report.page import ReportPicture, report_html
 
 VOID = {"meta", "link", "img", "br", "col", "input", "hr"}
 HOSTILE = '<script>alert("1")</script>'

@@ -14,10 +14,11 @@ from PIL import Image
 from small_archive import TINY_MODEL, Archive, Finished, draw_picture, make_archive, run_job, save_mask
 
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.stages import journal, segment
-from pipeline.stages.results import ResultsWriter
-from pipeline.stages.resume import EXISTING, FoundFile, Recorded, sort_out
-from pipeline.stages.settings import fingerprint
+from pipeline.core.settings import fingerprint
+from pipeline.output import journal
+from pipeline.output.results import ResultsWriter
+from pipeline.output.resume import EXISTING, FoundFile, Recorded, sort_out
+from pipeline.segmenting import segmenter as segment
 
 
 def numbers(finished: Finished) -> dict[str, Any]:

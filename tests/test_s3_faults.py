@@ -13,7 +13,7 @@ from faulty_proxy import FAULTS, FaultyProxy
 from PIL import Image
 from small_archive import Archive, Finished, run_job
 
-from pipeline.stages import clients
+from pipeline.storage import clients
 
 moto_server = pytest.importorskip("moto.server")
 boto3: Any = pytest.importorskip("boto3")

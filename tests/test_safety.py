@@ -39,8 +39,8 @@ def test_nothing_is_unpickled_or_evaluated(top: str) -> None:
 def test_a_keras_file_that_holds_code_is_refused(tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")
     from pipeline.core.errors import EngineError
-    from pipeline.stages.engines.load import load_engine
-    from pipeline.stages.modelfolder import open_model
+    from pipeline.engines.load import load_engine
+    from pipeline.engines.model_folder import open_model
 
     folder = tmp_path / "model"
     shutil.copytree(TINY_MODEL, folder)

@@ -16,15 +16,15 @@ from pipeline.core.errors import EngineError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.core.scores import confusion_matrix
+from pipeline.core.settings import SegmentSettings, fingerprint
 from pipeline.core.spec import ClassSpec
 from pipeline.core.totals import matrix_of
-from pipeline.stages import storage
-from pipeline.stages.budget import ByteBudget
-from pipeline.stages.engines.base import Batch, Logits
-from pipeline.stages.modelfolder import open_model
-from pipeline.stages.pool import Crew, Done
-from pipeline.stages.segment import Outcome, Segmenter
-from pipeline.stages.settings import SegmentSettings, fingerprint
+from pipeline.engines.base import Batch, Logits
+from pipeline.engines.model_folder import open_model
+from pipeline.segmenting.byte_budget import ByteBudget
+from pipeline.segmenting.crew import Crew, Done
+from pipeline.segmenting.segmenter import Outcome, Segmenter
+from pipeline.storage import storage
 
 POISON = 77
 """The level of a plain picture that breaks `PoisonedEngine`."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
-from pipeline.stages.sources import (
+from pipeline.sources.sources import (
     Ignored,
     Listed,
     Source,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import StorageError
-from pipeline.stages import storage
+from pipeline.storage import storage
 
 
 def names_below(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from packing import files_below, tar_of, zip_of
 from PIL import Image
 from small_archive import TINY_MODEL, Archive, Finished, draw_picture, run_job
 
-from pipeline.stages import clients, storage
+from pipeline.storage import clients, storage
 
 pytest.importorskip("apache_beam.io.gcp.gcsio", reason="the extra `gcp` is not installed")
 pytest.importorskip("boto3", reason="the extra `aws` is not installed")

@@ -11,7 +11,7 @@ import pytest
 from records_of import random_records, record_of
 
 from pipeline.core.records import Failure, PictureRecord
-from pipeline.stages.tables import (
+from pipeline.output.tables import (
     PICTURES_A_SHARD,
     failures_jsonl,
     pictures_parquet,

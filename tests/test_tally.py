@@ -7,8 +7,8 @@ import socket
 import pytest
 from datagrams import Clock, datagram
 
-from pipeline.stages import tally
-from pipeline.stages.tally import ProgressSender, Tally
+from pipeline.progress import tally
+from pipeline.progress.tally import ProgressSender, Tally
 
 
 def test_counts_of_several_senders_add_up_and_old_ones_change_nothing() -> None:

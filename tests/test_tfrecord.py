@@ -13,9 +13,9 @@ from packing import example_of, tfrecord_of
 from PIL import Image
 from small_archive import TINY_MODEL, Archive, Finished, run_job
 
-from pipeline.stages.archives.listing import Entry, Refused
-from pipeline.stages.archives.records import RecordFile, list_records
-from pipeline.stages.reading import FileReader
+from pipeline.sources.archives.listing import Entry, Refused
+from pipeline.sources.archives.record_files import RecordFile, list_records
+from pipeline.sources.reading import FileReader
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,24 +16,24 @@ from small_archive import Archive
 
 from pipeline.core.labels import LabelMap
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.core.settings import SegmentSettings
 from pipeline.core.spec import ModelSpec
 from pipeline.core.totals import Totals
-from pipeline.stages import storage
-from pipeline.stages.engines.litert import LiteRTEngine
-from pipeline.stages.failures import unpack_failures
-from pipeline.stages.modelfolder import open_model
-from pipeline.stages.results import ResultsWriter, RunInfo, WrittenFailures
-from pipeline.stages.segment import Segmenter
-from pipeline.stages.settings import SegmentSettings
-from pipeline.stages.sources import Source, parse_sources, parse_truths
-from pipeline.stages.tally import ProgressSender
-from pipeline.transforms import failures as packing
-from pipeline.transforms.failures import PackFailures
-from pipeline.transforms.locate import LocatePictures, Locations, Resume
-from pipeline.transforms.resume import BeginRun, ReadRemains
-from pipeline.transforms.segment import EngineSettings, SegmentImages
-from pipeline.transforms.totals import SumTotalsFn
-from pipeline.transforms.write import WriteFailures, WriteSummary, WriteTables
+from pipeline.engines.litert import LiteRTEngine
+from pipeline.engines.model_folder import open_model
+from pipeline.output.failure_blocks import unpack_failures
+from pipeline.output.results import ResultsWriter, RunInfo, WrittenFailures
+from pipeline.progress.tally import ProgressSender
+from pipeline.segmenting.segmenter import Segmenter
+from pipeline.sources.sources import Source, parse_sources, parse_truths
+from pipeline.storage import storage
+from pipeline.transforms import pack_failures as packing
+from pipeline.transforms.locate_pictures import LocatePictures, Locations, Resume
+from pipeline.transforms.pack_failures import PackFailures
+from pipeline.transforms.remains import BeginRun, ReadRemains
+from pipeline.transforms.segment_images import EngineSettings, SegmentImages
+from pipeline.transforms.sum_totals import SumTotalsFn
+from pipeline.transforms.write_results import WriteFailures, WriteSummary, WriteTables
 
 SILENT = ProgressSender(None, "")
 
@@ -268,7 +268,7 @@ def test_an_output_without_one_row_is_whole(writer: ResultsWriter) -> None:
 
 
 def test_many_pictures_are_spread_over_shards(writer: ResultsWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.stages import tables
+    from pipeline.output import tables
 
     monkeypatch.setattr(tables, "PICTURES_A_SHARD", 10)
     stale = Path(writer.output, "images", "part-00000-of-00001.parquet")

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from pipeline.core.settings import SegmentSettings
 from pipeline.core.spec import INT8_MODEL_FILE
-from pipeline.stages.pairing import Grouping
-from pipeline.stages.results import ResultsWriter
-from pipeline.stages.settings import SegmentSettings
-from pipeline.stages.sources import Source
-from pipeline.stages.tally import ProgressSender
-from pipeline.transforms.failures import PackFailures
-from pipeline.transforms.locate import LocatePictures, Resume
-from pipeline.transforms.precision import ComparePrecisions
-from pipeline.transforms.resume import BeginRun, DeleteStale, ReadRemains
-from pipeline.transforms.segment import EngineSettings, SegmentImages
-from pipeline.transforms.write import RemoveSpool, WriteFailures, WriteSummary, WriteTables
+from pipeline.output.results import ResultsWriter
+from pipeline.progress.tally import ProgressSender
+from pipeline.sources.pairing import Grouping
+from pipeline.sources.sources import Source
+from pipeline.transforms.compare_precisions import ComparePrecisions
+from pipeline.transforms.locate_pictures import LocatePictures, Resume
+from pipeline.transforms.pack_failures import PackFailures
+from pipeline.transforms.remains import BeginRun, DeleteStale, ReadRemains
+from pipeline.transforms.segment_images import EngineSettings, SegmentImages
+from pipeline.transforms.write_results import RemoveSpool, WriteFailures, WriteSummary, WriteTables
 
 
 @dataclass(frozen=True)

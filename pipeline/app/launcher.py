@@ -18,17 +18,17 @@ from typing import Any
 from pipeline.app.options import JobOptions, parse_options
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
-from pipeline.stages import storage
-from pipeline.stages.archives.spool import SPOOL_FOLDER
-from pipeline.stages.engines.load import BACKENDS, batch_size_for, check_backend
-from pipeline.stages.modelfolder import ModelFolder, open_model
-from pipeline.stages.pairing import Grouping
-from pipeline.stages.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
-from pipeline.stages.resume import check_output
-from pipeline.stages.settings import SegmentSettings
-from pipeline.stages.sources import Source, has_column, holds_something, parse_sources, parse_truths
-from pipeline.stages.tally import ProgressSender
-from pipeline.stages.tfds import known_label_map
+from pipeline.core.settings import SegmentSettings
+from pipeline.engines.load import BACKENDS, batch_size_for, check_backend
+from pipeline.engines.model_folder import ModelFolder, open_model
+from pipeline.output.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
+from pipeline.output.resume import check_output
+from pipeline.progress.tally import ProgressSender
+from pipeline.sources.archives.spool import SPOOL_FOLDER
+from pipeline.sources.pairing import Grouping
+from pipeline.sources.sources import Source, has_column, holds_something, parse_sources, parse_truths
+from pipeline.sources.tfds import known_label_map
+from pipeline.storage import storage
 
 DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 _VERSIONED = ("maskbeam", "apache-beam", "ai-edge-litert", "numpy", "pillow", "opencv-python-headless", "pyarrow")
@@ -204,9 +204,9 @@ def _run(
     import apache_beam as beam
 
     from pipeline.app.graph import Job, build
-    from pipeline.app.progress import ProgressDisplay
     from pipeline.app.terminal import print_summary
-    from pipeline.transforms.segment import EngineSettings
+    from pipeline.progress.display import ProgressDisplay
+    from pipeline.transforms.segment_images import EngineSettings
 
     threads = options.threads or runner.threads
     run = _run_info(options, runner.name)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.app.parser import LATER_MODES, StrictParser, command_parser
 from pipeline.core.errors import OptionError
-from pipeline.stages.modelfolder import PRECISIONS
+from pipeline.engines.model_folder import PRECISIONS
 
 _LATER_OPTIONS = (
     "--tile_overlap",

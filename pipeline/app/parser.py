@@ -6,9 +6,9 @@ from typing import Any, NoReturn
 
 from pipeline.core.decode import DEFAULT_MAX_PIXELS
 from pipeline.core.errors import OptionError
-from pipeline.stages.engines.load import BACKENDS
-from pipeline.stages.modelfolder import PRECISIONS
-from pipeline.stages.resume import EXISTING, RESUME
+from pipeline.engines.load import BACKENDS
+from pipeline.engines.model_folder import PRECISIONS
+from pipeline.output.resume import EXISTING, RESUME
 
 MASK_FORMATS = ("png", "tar", "none")
 LATER_MODES = ("tile",)

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.core.records import Failure, FileRef, Located
-from pipeline.stages.archives.spool import SPOOL_FOLDER
-from pipeline.stages.engines.load import load_engine, usable_cores
-from pipeline.stages.modelfolder import ModelFolder
-from pipeline.stages.pool import Crew, Done
-from pipeline.stages.segment import Segmenter
-from pipeline.stages.settings import SegmentSettings
-from pipeline.stages.sources import Ignored, Listed, Source, list_source
-from pipeline.stages.storage import join, list_files
-from pipeline.stages.wording import bytes_text, duration_text, rate_text
+from pipeline.core.settings import SegmentSettings
+from pipeline.core.wording import bytes_text, duration_text, rate_text
+from pipeline.engines.load import load_engine, usable_cores
+from pipeline.engines.model_folder import ModelFolder
+from pipeline.segmenting.crew import Crew, Done
+from pipeline.segmenting.segmenter import Segmenter
+from pipeline.sources.archives.spool import SPOOL_FOLDER
+from pipeline.sources.sources import Ignored, Listed, Source, list_source
+from pipeline.storage.storage import join, list_files
 
 SAMPLE_PICTURES = 256
 SAMPLE_S = 20.0

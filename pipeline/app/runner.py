@@ -26,9 +26,9 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.app.options import JobOptions
 from pipeline.core.errors import OptionError
-from pipeline.stages import storage
-from pipeline.stages.engines.load import usable_cores
-from pipeline.stages.modelfolder import carried_names
+from pipeline.engines.load import usable_cores
+from pipeline.engines.model_folder import carried_names
+from pipeline.storage import storage
 
 LOCAL = "DirectRunner"
 _LOCAL_NAMES = ("directrunner", "direct", "fnapirunner", "fnapi")

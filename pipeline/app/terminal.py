@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.stages.wording import (
+from pipeline.core.wording import (
     count_text,
     duration_text,
     interval_text,

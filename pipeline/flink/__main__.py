@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pipeline.app.launcher import BROKEN, UNUSABLE, main
 from pipeline.core.errors import OptionError
+from pipeline.engines.load import usable_cores
 from pipeline.flink.cluster import Cluster, ClusterError
 from pipeline.flink.packages import default_cache, fetch_packages
-from pipeline.stages.engines.load import usable_cores
 
 
 def run(arguments: Sequence[str]) -> int:

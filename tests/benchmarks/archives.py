@@ -34,11 +34,11 @@ from emulators import amazon
 from packing import tar_of
 from small_archive import Finished, draw_picture, run_job
 
-from pipeline.stages import storage
-from pipeline.stages.archives.members import Fault, Member
-from pipeline.stages.archives.parallel import walk_tar_in_parallel
-from pipeline.stages.archives.tar import walk_tar
-from pipeline.stages.tally import Tally
+from pipeline.progress.tally import Tally
+from pipeline.sources.archives.members import Fault, Member
+from pipeline.sources.archives.parallel import walk_tar_in_parallel
+from pipeline.sources.archives.tar import walk_tar
+from pipeline.storage import storage
 
 ROOT = Path(__file__).resolve().parents[2]
 _SIDE_PX = 96

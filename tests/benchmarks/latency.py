@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _SLOWED = """
 import sys, time
-from pipeline.stages import storage
+from pipeline.storage import storage
 
 def paused(call, seconds, wanted):
     def slow(uri, *rest):

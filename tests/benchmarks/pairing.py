@@ -38,10 +38,10 @@ def locate(root: Path) -> None:
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-    from pipeline.stages.sources import Source
-    from pipeline.stages.tally import ProgressSender
-    from pipeline.transforms.locate import LocatePictures, Resume
-    from pipeline.transforms.resume import BeginRun, ReadRemains
+    from pipeline.progress.tally import ProgressSender
+    from pipeline.sources.sources import Source
+    from pipeline.transforms.locate_pictures import LocatePictures, Resume
+    from pipeline.transforms.remains import BeginRun, ReadRemains
 
     logging.getLogger().setLevel(logging.ERROR)
     before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

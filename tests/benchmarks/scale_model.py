@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from shuffled import Shuffle, measured_shuffles
 
 from pipeline.app.launcher import main as run_job
-from pipeline.stages.engines.base import input_batch
-from pipeline.stages.engines.load import load_engine
-from pipeline.stages.modelfolder import open_model
-from pipeline.stages.storage import list_files
-from pipeline.stages.tables import PICTURES_A_SHARD
+from pipeline.engines.base import input_batch
+from pipeline.engines.load import load_engine
+from pipeline.engines.model_folder import open_model
+from pipeline.output.tables import PICTURES_A_SHARD
+from pipeline.storage.storage import list_files
 
 SIZES = (10**6, 10**8, 10**9)
 CORES_A_WORKER = 4

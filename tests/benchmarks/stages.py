@@ -24,14 +24,14 @@ from PIL import Image
 
 from pipeline.core.labels import LabelMap
 from pipeline.core.records import FileRef, Located
+from pipeline.core.settings import SegmentSettings
 from pipeline.core.totals import Totals
-from pipeline.stages.engines.base import Engine
-from pipeline.stages.engines.load import load_engine, usable_cores
-from pipeline.stages.modelfolder import open_model
-from pipeline.stages.segment import Segmenter
-from pipeline.stages.settings import SegmentSettings
-from pipeline.stages.sources import Listed, list_source, parse_sources
-from pipeline.stages.tables import pictures_parquet
+from pipeline.engines.base import Engine
+from pipeline.engines.load import load_engine, usable_cores
+from pipeline.engines.model_folder import open_model
+from pipeline.output.tables import pictures_parquet
+from pipeline.segmenting.segmenter import Segmenter
+from pipeline.sources.sources import Listed, list_source, parse_sources
 
 
 def thread_ms(call: Callable[[], Any]) -> tuple[float, Any]:

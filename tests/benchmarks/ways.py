@@ -27,8 +27,8 @@ from emulators import EMULATORS, Emulator
 from packing import example_of, files_below, pack, tar_of, tfrecord_of
 from small_archive import TINY_MODEL, Finished, run_job
 
-from pipeline.stages import storage
-from pipeline.stages.sources import pairing_key
+from pipeline.sources.sources import pairing_key
+from pipeline.storage import storage
 
 
 def ways(images: Path, masks: Path, label_map: str, model: str, folder: Path) -> list[Row]:

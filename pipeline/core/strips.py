@@ -1,0 +1,45 @@
+"""What passes from the reading of a picture to its outputs and measures: windows in, finished strips out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.labels import ClassIds
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of a picture, px; it lies within the picture.
+
+    Args:
+        top: first row.
+        left: first column.
+        height: number of rows, at least 1.
+        width: number of columns, at least 1.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Some finished rows of a segmented picture, over its whole width. Strips come from top to bottom, without gaps.
+
+    Args:
+        top: the strip's first row in the picture, px.
+        mask: (h, W) class ids, uint8 up to 256 classes, else uint16.
+        pixels: (h, W, C) uint8, the picture's own pixels; None where no output asked for them.
+        truth: (h, W) class ids, as `LabelMap.to_class_ids` gives them; None without ground truth.
+        probabilities: gives (num_classes, h, W) uint8, round(255 · probability); computed when it is called.
+    """
+
+    top: int
+    mask: ClassIds
+    pixels: npt.NDArray[np.uint8] | None
+    truth: ClassIds | None
+    probabilities: Callable[[], npt.NDArray[np.uint8]]

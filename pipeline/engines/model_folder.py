@@ -1,0 +1,111 @@
+"""Finding a model by its folder or name, and reading what it holds. A model folder is data, never code."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+from pipeline.core.errors import ModelError
+from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, ModelSpec
+from pipeline.storage import storage
+
+PRECISIONS = ("float32", "int8")
+_CARRIED = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "model/pretrained"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model that was found and checked; small, so that it travels to the workers.
+
+    Args:
+        spec: what `metadata.json` says.
+        location: the name of a carried model, or the absolute folder.
+        file: the name of the file that the engine runs.
+        digest: SHA-256 of that file, hexadecimal.
+    """
+
+    spec: ModelSpec
+    location: str
+    file: str
+    digest: str
+
+    def read(self) -> bytes:
+        """Reads the file that the engine runs.
+
+        Returns:
+            Its content.
+
+        Raises:
+            ModelError: it is gone, or no longer the file that was checked.
+        """
+        content = _read(storage.join(folder_of(self.location), self.file))
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise ModelError(f"{self.file} of model {self.location} has changed since the job began")
+        return content
+
+    @property
+    def uri(self) -> str:
+        """The folder that holds the model on the machine that asks."""
+        return folder_of(self.location)
+
+
+def carried_names() -> list[str]:
+    """The names of the models that the package carries."""
+    if not os.path.isdir(_CARRIED):
+        return []
+    return sorted(name for name in os.listdir(_CARRIED) if os.path.isfile(os.path.join(_CARRIED, name, METADATA_FILE)))
+
+
+def folder_of(location: str) -> str:
+    """The folder of a carried model's name, or the location itself."""
+    return os.path.join(_CARRIED, location) if location in carried_names() else location
+
+
+def open_model(name_or_folder: str, *, precision: str = "float32") -> ModelFolder:
+    """Finds and checks a model.
+
+    A folder of that name wins over a carried model.
+
+    Args:
+        name_or_folder: a carried model's name, or a folder or bucket prefix.
+        precision: one of `PRECISIONS`, which decides the file.
+
+    Returns:
+        The model, its digest computed from the file itself.
+
+    Raises:
+        ModelError: there is none, a file is missing or unreadable, or a digest isn't the metadata's.
+    """
+    folder = storage.absolute(name_or_folder)
+    if storage.is_remote(name_or_folder) or os.path.isdir(folder):
+        location = folder
+    elif name_or_folder in carried_names():
+        location, folder = name_or_folder, folder_of(name_or_folder)
+    else:
+        raise ModelError(
+            f"--model {name_or_folder}: neither a folder nor one of the carried models ({', '.join(carried_names())})"
+        )
+    try:
+        spec = ModelSpec.from_json(_read(storage.join(folder, METADATA_FILE)).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ModelError(f"--model {name_or_folder}: {METADATA_FILE} is not UTF-8 text") from error
+    except ModelError as error:
+        raise ModelError(f"--model {name_or_folder}: {error}") from error
+    file = INT8_MODEL_FILE if precision == "int8" else FLOAT_MODEL_FILE
+    try:
+        content = _read(storage.join(folder, file))
+    except ModelError as error:
+        raise ModelError(f"--model {name_or_folder}: {error}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    expected = spec.files.get(file, {}).get("sha256")
+    if expected is not None and expected != digest:
+        raise ModelError(f"--model {name_or_folder}: {file} is not the file whose digest stands in {METADATA_FILE}")
+    return ModelFolder(spec, location, file, digest)
+
+
+def _read(uri: str) -> bytes:
+    try:
+        return storage.read_bytes(uri)
+    except OSError as error:
+        raise ModelError(f"{storage.base_name(uri)} can't be read: {error.strerror or error}") from error

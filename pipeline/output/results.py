@@ -1,0 +1,225 @@
+"""What a job leaves besides masks: tables, failures, the report and, last of all, the summary."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.core.errors import StorageError
+from pipeline.core.records import Failure, PictureRecord
+from pipeline.core.spec import ModelSpec
+from pipeline.core.statistics import statistics
+from pipeline.core.totals import Totals
+from pipeline.output import journal, tables
+from pipeline.output.mask_shards import MaskPacker, delete_stale_tars
+from pipeline.output.summary_csv import summary_csv
+from pipeline.report.page import report_html
+from pipeline.storage import storage
+
+SUMMARY_SCHEMA_VERSION = 1
+SUMMARY_FILE = "summary.json"
+FAILURES_FILE = "failures.jsonl"
+REPORT_FILE = "report.html"
+STATUS_DONE = "done"
+STATUS_TOO_MANY_FAILURES = "too_many_failures"
+_MOST_FAILURES_IN_REPORT = 100
+_FAILURES_PART = f"failures{journal.PART_ENDING}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What the launcher knows of a run before it begins.
+
+    Args:
+        started_s: seconds since the epoch.
+        options: maskbeam's own options and the runner's name, no secrets.
+        versions: of maskbeam and the libraries that make results.
+        max_failure_ratio: the share of failures above which the job counts as failed.
+    """
+
+    started_s: float
+    options: dict[str, Any]
+    versions: dict[str, str]
+    max_failure_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFailures:
+    """What the summary and the report need of the failures once they are written.
+
+    Args:
+        count: all of them.
+        first: the first hundred, sorted by id.
+        by_type: how many of each `error_type`.
+    """
+
+    count: int
+    first: tuple[Failure, ...]
+    by_type: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsWriter:
+    """Writes below one output; small, so that it travels to the workers.
+
+    Args:
+        output: absolute folder or bucket prefix.
+        spec: the model's.
+        model_name: as the user named it.
+        model_digest: SHA-256 of the model file.
+        run: what the launcher knows.
+        mask_format: how masks are kept.
+    """
+
+    output: str
+    spec: ModelSpec
+    model_name: str
+    model_digest: str
+    run: RunInfo
+    mask_format: str = "png"
+
+    def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
+        """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
+        name = tables.shard_name(shard, shards)
+        if self.mask_format == "tar":
+            records = MaskPacker(self.output, shard, shards).pack(records)
+        member = journal.Member()
+        self._write(name, tables.pictures_parquet(member.noted(records), self.spec.class_names, self.model_digest))
+        journal.write_part(self.output, _journal_part(name), member.finish())
+        return name
+
+    def write_failures(self, failures: Iterable[Failure]) -> WrittenFailures:
+        """Writes `failures.jsonl`, empty where nothing failed, of failures that come in their order."""
+        first: list[Failure] = []
+        by_type: Counter[str] = Counter()
+        member = journal.Member()
+
+        def noted() -> Iterator[Failure]:
+            for failure in failures:
+                by_type[failure.error_type] += 1
+                if len(first) < _MOST_FAILURES_IN_REPORT:
+                    first.append(failure)
+                if failure.fingerprint:
+                    member.add(journal.entry_line(failure))
+                yield failure
+
+        self._write(FAILURES_FILE, tables.failures_jsonl(noted()))
+        journal.write_part(self.output, _FAILURES_PART, member.finish())
+        return WrittenFailures(by_type.total(), tuple(first), dict(sorted(by_type.items())))
+
+    def write_summary(
+        self,
+        totals: Totals,
+        failures: WrittenFailures,
+        shards: Iterable[str],
+        *,
+        resumed: int,
+        stale: int,
+        ignored: int,
+        unpaired_truth: int,
+        seconds: Mapping[str, float],
+        groups: Mapping[str, Totals],
+        precision_cost: Iterable[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
+        """Writes `summary.csv`, `report.html` and last `summary.json`, which marks the end of a job.
+
+        Args:
+            totals: the sums over all pictures.
+            failures: what was written of them.
+            shards: the Parquet files that were written; others in their folder are an earlier run's and go.
+            resumed: pictures that an earlier run did.
+            stale: files of earlier runs that were deleted before, so that the summary comes last.
+            ignored: files of the sources that are no pictures.
+            unpaired_truth: masks that no picture claims.
+            seconds: seconds a stage, summed over workers.
+            groups: the sums a group, empty without `--group_by`.
+            precision_cost: what int8 costs, where that was measured; one or none.
+
+        Returns:
+            The summary.
+
+        Raises:
+            StorageError: the output can't be written.
+        """
+        names = set(shards)
+        self._delete_stale_parts(names)
+        delete_stale_tars(self.output, len(names) if self.mask_format == "tar" else None)
+        summary = self._summary(totals, failures, resumed, ignored, unpaired_truth, seconds, groups)
+        for cost in precision_cost:
+            summary["run"]["precision_cost"] = dict(cost)
+        self._write("summary.csv", summary_csv(summary).encode())
+        self._write(REPORT_FILE, report_html(summary, failures.first).encode())
+        self._write(SUMMARY_FILE, (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+        return summary
+
+    def _summary(
+        self,
+        totals: Totals,
+        failures: WrittenFailures,
+        resumed: int,
+        ignored: int,
+        unpaired_truth: int,
+        seconds: Mapping[str, float],
+        groups: Mapping[str, Totals],
+    ) -> dict[str, Any]:
+        found = totals.pictures + failures.count
+        too_many = found > 0 and failures.count / found > self.run.max_failure_ratio
+        finished_s = time.time()
+        return {
+            "schema_version": SUMMARY_SCHEMA_VERSION,
+            "run": {
+                "status": STATUS_TOO_MANY_FAILURES if too_many else STATUS_DONE,
+                "started": _iso(self.run.started_s),
+                "finished": _iso(finished_s),
+                "seconds": round(finished_s - self.run.started_s, 3),
+                "resumed": resumed,
+                "model": {"name": self.model_name, "digest": self.model_digest},
+                "options": self.run.options,
+                "versions": self.run.versions,
+                "stages": {stage: round(value, 3) for stage, value in sorted(seconds.items())},
+                "failures_by_type": failures.by_type,
+            },
+            "images": {
+                "found": found,
+                "segmented": totals.pictures,
+                "failed": failures.count,
+                "ignored": ignored,
+                "with_ground_truth": totals.scored,
+                "unpaired_truth": unpaired_truth,
+            },
+            **statistics(totals, self.spec.classes),
+            "groups": {
+                name: {"images": {"segmented": part.pictures, "with_ground_truth": part.scored}}
+                | statistics(part, self.spec.classes)
+                for name, part in sorted(groups.items())
+            },
+        }
+
+    def _delete_stale_parts(self, shards: set[str]) -> None:
+        """Deletes the tables of other numbers of shards, and the parts of the journal that the new ones replace."""
+        parts = {_journal_part(shard) for shard in shards} | {_FAILURES_PART}
+        for folder, ending, written in (
+            ("images", ".parquet", {storage.base_name(shard) for shard in shards}),
+            (journal.JOURNAL_FOLDER, journal.PART_ENDING, parts),
+        ):
+            for stored in storage.list_files(storage.join(self.output, folder)):
+                if stored.uri.endswith(ending) and storage.base_name(stored.uri) not in written:
+                    storage.delete(stored.uri)
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            storage.write_bytes(storage.join(self.output, name), data, storage.scratch_of(self.output))
+        except OSError as error:
+            raise StorageError(f"the output can't be written: {name}: {error.strerror or error}") from error
+
+
+def _journal_part(shard: str) -> str:
+    """The part of the journal that goes with a shard of the tables."""
+    return f"{storage.base_name(shard).removesuffix('.parquet')}{journal.PART_ENDING}"
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,89 @@
+"""A picture's files into memory: what can't be read costs the picture, and what is too large is never read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.core.errors import PictureError
+from pipeline.core.records import FileRef, Located
+from pipeline.segmenting.stage_clock import Seconds, timed
+from pipeline.storage import storage
+
+# No format stores a pixel in more than 16 bytes; what a file holds besides pixels fits in the rest.
+_BYTES_A_PIXEL, _BYTES_BESIDES = 16, 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A picture's files.
+
+    Args:
+        image: the whole file.
+        truth: the mask's whole file, or why it can't be read, which matters only if the picture itself is sound; None
+            where there is no mask.
+    """
+
+    image: bytes
+    truth: bytes | PictureError | None
+
+    @property
+    def size_bytes(self) -> int:
+        """What both hold."""
+        return len(self.image) + (len(self.truth) if isinstance(self.truth, bytes) else 0)
+
+
+def expected_bytes(picture: Located) -> int:
+    """What a picture's files hold by their listing, 0 where it doesn't say."""
+    return sum(max(0, file.size_bytes) for file in (picture.image, picture.truth) if file is not None)
+
+
+class Fetcher:
+    """Reads pictures and masks; shared by all threads of a process.
+
+    Args:
+        read: how a file's bytes are had.
+        max_pixels: files larger than any picture of so many pixels can be are refused.
+    """
+
+    def __init__(self, read: Callable[[FileRef], bytes], max_pixels: int) -> None:
+        self._read = read
+        self._max_pixels = max_pixels
+        self._most_bytes = _BYTES_BESIDES + _BYTES_A_PIXEL * max_pixels
+
+    def fetch(self, picture: Located, seconds: Seconds) -> Fetched:
+        """Reads one picture and its mask.
+
+        Args:
+            picture: where they lie.
+            seconds: the time goes to its `read`.
+
+        Returns:
+            Their bytes.
+
+        Raises:
+            PictureError: stage `read`; the picture can't be read or is too large.
+        """
+        with timed("read", seconds):
+            image = self._one(picture.image, "read")
+            truth: bytes | PictureError | None = None
+            if picture.truth is not None:
+                try:
+                    truth = self._one(picture.truth, "truth")
+                except PictureError as error:
+                    truth = error
+            return Fetched(image, truth)
+
+    def _one(self, file: FileRef, stage: str) -> bytes:
+        try:
+            data = self._read(file) if file.size_bytes <= self._most_bytes else None
+        except FileNotFoundError as error:
+            raise PictureError(stage, "Missing", f"no such file: {file.display_uri}") from error
+        except storage.StoreFaultError as error:
+            reason = error.strerror or str(error)
+            raise PictureError(stage, "StoreFault", f"{file.display_uri}: the store kept failing: {reason}") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise PictureError(stage, "Unreadable", f"{file.display_uri} can't be read: {reason}") from error
+        if data is None or len(data) > self._most_bytes:
+            message = f"the file is larger than any picture of --max_pixels {self._max_pixels} can be"
+            raise PictureError(stage, "FileTooLarge", f"{message}, {self._most_bytes} bytes")
+        return data

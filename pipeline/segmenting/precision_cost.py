@@ -1,0 +1,64 @@
+"""What int8 costs on this very job: some of its pictures with ground truth, segmented in both precisions."""
+
+import tempfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.core import scores
+from pipeline.core.records import Located, PictureRecord
+from pipeline.core.settings import SegmentSettings
+from pipeline.core.spec import FLOAT_MODEL_FILE
+from pipeline.core.totals import Totals
+from pipeline.engines.base import Engine
+from pipeline.engines.load import load_engine
+from pipeline.engines.model_folder import PRECISIONS, ModelFolder, open_model
+from pipeline.segmenting.segmenter import Segmenter
+from pipeline.sources.reading import FileReader
+from pipeline.storage import storage
+
+COMPARED_PICTURES = 64
+"""So many pictures are done in both precisions: a few seconds of one core, and the third digit of a mean IoU."""
+
+
+def draw_rank(picture: Located) -> int:
+    """The order in which pictures are drawn: by a checksum of their ids, so the same ones each time."""
+    return zlib.crc32(picture.image_id.encode("utf-8", "surrogateescape"))
+
+
+def precision_cost(pictures: Sequence[Located], model: ModelFolder, settings: SegmentSettings) -> dict[str, Any]:
+    """Scores pictures in int8 and in float32.
+
+    Args:
+        pictures: some that have ground truth; those that fail are left out of both scores.
+        model: the int8 model of the job.
+        settings: the job's.
+
+    Returns:
+        `pictures`, how many were scored, and the `global_mean_iou` of each precision; empty where none could be, or the
+        model folder holds int8 alone.
+    """
+    if not storage.exists(storage.join(model.uri, FLOAT_MODEL_FILE)):
+        return {}
+    in_order = sorted(pictures, key=lambda picture: picture.image_id)
+    whole = open_model(model.location, precision=PRECISIONS[0])
+    means: dict[str, Any] = {}
+    scored = 0
+    for name, used in ((PRECISIONS[1], model), (PRECISIONS[0], whole)):
+        records = list(_records(in_order, load_engine(used, settings.backend, 1), settings))
+        totals = Totals.of(records, settings.spec.num_classes)
+        scored = totals.scored
+        means[f"global_mean_iou_{name}"] = scores.mean_of_present(scores.iou_per_class(totals.confusion))
+    return {"pictures": scored, **means} if scored else {}
+
+
+def _records(pictures: Sequence[Located], engine: Engine, settings: SegmentSettings) -> Iterable[PictureRecord]:
+    """The records of pictures of which nothing is written, as a failure would delete in the job's own output."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        apart = replace(settings, output=nowhere, mask_format="none", probabilities=False)
+        segmenter = Segmenter(apart, engine, FileReader(settings.output))
+        for picture in pictures:
+            for outcome in segmenter.segment([replace(picture, overlay=False)])[0]:
+                if isinstance(outcome, PictureRecord):
+                    yield outcome

@@ -1,0 +1,352 @@
+"""The way of one picture: read, decoded, segmented, back at its own size, its mask written, its numbers recorded."""
+
+import errno
+import re
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.decode import DecodedImage, decode_image, decode_mask
+from pipeline.core.errors import EngineError, PictureError, StorageError
+from pipeline.core.labels import ClassIds
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.core.resize import mask_from_logits, probabilities_from_logits, resize_image
+from pipeline.core.scores import confusion_matrix
+from pipeline.core.settings import SegmentSettings, fingerprint, mask_name, names_beside
+from pipeline.core.totals import cells_of
+from pipeline.engines.base import Engine, input_batch
+from pipeline.output.encode import encode_mask, encode_overlay, encode_probabilities, palette_of
+from pipeline.segmenting.byte_budget import ByteBudget, Held
+from pipeline.segmenting.fetcher import Fetched, Fetcher, expected_bytes
+from pipeline.segmenting.stage_clock import Seconds, timed
+from pipeline.sources.reading import FileReader
+from pipeline.storage import storage
+
+# What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
+_NAME_FAULTS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST))
+_OUT_OF_MEMORY = re.compile(r"out of memory|memory exhausted|alloc|\bOOM\b", re.IGNORECASE)
+
+Outcome = PictureRecord | Failure
+
+
+_Inferred = npt.NDArray[np.float32] | PictureError
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A picture that waits for the engine: decoded, its truth in class ids, its pixels at the model's size.
+
+    Its pixels at their own size stay only where an overlay is to be drawn.
+    """
+
+    picture: Located
+    size: tuple[int, int]
+    truth: ClassIds | None
+    pixels: npt.NDArray[np.uint8]
+    source_bytes: int
+    image: npt.NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Segmented:
+    """A picture that waits to be written: its record, and the files under their names below the output."""
+
+    record: PictureRecord
+    files: tuple[tuple[str, bytes], ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(data) for _, data in self.files)
+
+
+class Batch:
+    """Some pictures on their way, and what they hold of the budget; one thread at a time has it.
+
+    Args:
+        pictures: where they lie.
+        held: their share of the budget.
+    """
+
+    def __init__(self, pictures: Sequence[Located], held: Held) -> None:
+        self.pictures = pictures
+        self.held = held
+        self.seconds: Seconds = defaultdict(float)
+        self.fetched: deque[Fetched | PictureError] = deque()
+        self.segmented: list[_Segmented | PictureError] = []
+
+
+class Segmenter:
+    """Takes batches of located pictures to their outcomes; one a process, used by many threads at a time.
+
+    The way has three parts, so that each is done by threads that suit it: `fetch` and `deliver` wait for files,
+    `compute` needs a core.
+
+    Args:
+        settings: what decides the outcomes.
+        engine: the loaded model.
+        read: how a file's bytes are had.
+        budget: bounds the bytes of all files that were read and not computed, or computed and not written.
+        engine_batch: how many pictures at most the engine takes at a time; None for all that come together.
+    """
+
+    def __init__(
+        self,
+        settings: SegmentSettings,
+        engine: Engine,
+        read: Callable[[FileRef], bytes] | None = None,
+        budget: ByteBudget | None = None,
+        engine_batch: int | None = None,
+    ) -> None:
+        self._settings = settings
+        self._settings_digest = settings.digest()
+        self._engine = engine
+        self._fetcher = Fetcher(read or FileReader(settings.output), settings.max_pixels)
+        self._budget = budget or ByteBudget()
+        self._engine_batch = engine_batch
+        self._palette = palette_of([spec.color for spec in settings.spec.classes][:256])
+        self._scratch = storage.scratch_of(settings.output)
+
+    def segment(self, pictures: Sequence[Located]) -> tuple[list[Outcome], Seconds]:
+        """Takes a batch the whole way, as `fetch`, `compute` and `deliver`."""
+        return self.deliver(self.compute(self.fetch(pictures)))
+
+    def fetch(self, pictures: Sequence[Located]) -> Batch:
+        """Reads a batch's files, once the budget has room for them.
+
+        Args:
+            pictures: where they lie.
+
+        Returns:
+            The batch, to be given to `compute`.
+        """
+        batch = Batch(pictures, self._budget.hold(sum(map(expected_bytes, pictures))))
+        with _released_on_error(batch.held):
+            batch.fetched.extend(self._fetched(picture, batch.seconds) for picture in pictures)
+            batch.held.resize(sum(each.size_bytes for each in batch.fetched if isinstance(each, Fetched)))
+        return batch
+
+    def compute(self, batch: Batch) -> Batch:
+        """Decodes, infers and encodes; to be called by as many threads as there are cores.
+
+        Args:
+            batch: what `fetch` gave.
+
+        Returns:
+            The batch, to be given to `deliver`.
+
+        Raises:
+            EngineError: the engine can't run at all.
+        """
+        with _released_on_error(batch.held):
+            batch.segmented = list(self._computed(batch))
+            batch.held.resize(sum(each.size_bytes for each in batch.segmented if isinstance(each, _Segmented)))
+        return batch
+
+    def deliver(self, batch: Batch) -> tuple[list[Outcome], Seconds]:
+        """Writes a batch's files.
+
+        Args:
+            batch: what `compute` gave.
+
+        Returns:
+            An outcome a picture in the same order, and the seconds that each stage took.
+
+        Raises:
+            StorageError: the output can't be written.
+        """
+        try:
+            outcomes = [
+                self._delivered(picture, segmented, batch.seconds)
+                for picture, segmented in zip(batch.pictures, batch.segmented, strict=True)
+            ]
+        finally:
+            batch.held.release()
+        return outcomes, batch.seconds
+
+    def _fetched(self, picture: Located, seconds: Seconds) -> Fetched | PictureError:
+        try:
+            return self._fetcher.fetch(picture, seconds)
+        except PictureError as error:
+            return error
+
+    def _computed(self, batch: Batch) -> Iterator[_Segmented | PictureError]:
+        """All of a batch's way that needs a core, in parts that the engine takes; files go as they are decoded."""
+        pictures = deque(batch.pictures)
+        while pictures:
+            most = self._engine_batch or len(pictures)
+            yield from self._run([pictures.popleft() for _ in range(min(most, len(pictures)))], batch)
+
+    def _run(self, pictures: Sequence[Located], batch: Batch) -> list[_Segmented | PictureError]:
+        """Takes what the engine takes at a time from the files to their masks."""
+        results: dict[int, _Segmented | PictureError] = {}
+        ready: dict[int, _Ready] = {}
+        for index, picture in enumerate(pictures):
+            try:
+                ready[index] = self._prepare(picture, batch.fetched.popleft(), batch.seconds)
+            except PictureError as error:
+                results[index] = error
+        for index, logits in (self._infer(ready, batch.seconds) if ready else {}).items():
+            try:
+                if isinstance(logits, PictureError):
+                    raise logits
+                results[index] = self._finish(ready.pop(index), logits, batch.seconds)
+            except PictureError as error:
+                results[index] = error
+        return [results[index] for index in range(len(pictures))]
+
+    def _delivered(self, picture: Located, segmented: _Segmented | PictureError, seconds: Seconds) -> Outcome:
+        """Writes what a picture came to, its mask last."""
+        try:
+            if isinstance(segmented, PictureError):
+                raise segmented
+            with timed("write", seconds):
+                for name, data in segmented.files:
+                    self._write(name, data)
+        except PictureError as error:
+            return self._failure(picture, error)
+        return segmented.record
+
+    def _prepare(self, picture: Located, fetched: Fetched | PictureError, seconds: Seconds) -> _Ready:
+        if isinstance(fetched, PictureError):
+            raise fetched
+        settings = self._settings
+        with timed("decode", seconds):
+            image = decode_image(fetched.image, channels=settings.spec.channels, max_pixels=settings.max_pixels)
+        truth = None
+        if isinstance(fetched.truth, PictureError):
+            raise fetched.truth
+        if fetched.truth is not None:
+            with timed("truth", seconds):
+                truth = self._truth(fetched.truth, image)
+        with timed("resize", seconds):
+            pixels = resize_image(image.pixels, settings.spec.height, settings.spec.width)
+        height, width = image.pixels.shape[:2]
+        kept = image.pixels if picture.overlay else None
+        return _Ready(picture, (width, height), truth, pixels, len(fetched.image), kept)
+
+    def _truth(self, data: bytes, image: DecodedImage) -> ClassIds:
+        settings = self._settings
+        height, width = image.pixels.shape[:2]
+        raw = decode_mask(
+            data,
+            max_pixels=settings.max_pixels,
+            picture_orientation=image.orientation,
+            expected_size=(width, height),
+        )
+        return settings.label_map.to_class_ids(raw, settings.spec.num_classes, settings.ignore_label)
+
+    def _infer(self, ready: dict[int, _Ready], seconds: Seconds) -> dict[int, _Inferred]:
+        """Runs the engine; a batch that breaks it is halved until the culprit stands alone."""
+        indices = list(ready)
+        try:
+            with timed("infer", seconds):
+                logits = self._engine.logits(
+                    input_batch([ready[index].pixels for index in indices], self._settings.spec)
+                )
+        except EngineError:
+            raise
+        except Exception as error:
+            lacks_memory = _lacks_memory(error)
+            if len(indices) == 1:
+                message = f"the engine fails on this picture: {type(error).__name__}: {error}"
+                error_type = "OutOfMemory" if lacks_memory else "EngineFailed"
+                return {indices[0]: PictureError("segment", error_type, message)}
+            middle = len(indices) // 2
+            if lacks_memory:
+                self._engine_batch = min(self._engine_batch or middle, middle)
+            first = {index: ready[index] for index in indices[:middle]}
+            second = {index: ready[index] for index in indices[middle:]}
+            return self._infer(first, seconds) | self._infer(second, seconds)
+        return dict(zip(indices, logits, strict=True))
+
+    def _finish(self, ready: _Ready, logits: npt.NDArray[np.float32], seconds: Seconds) -> _Segmented:
+        settings = self._settings
+        picture, (width, height) = ready.picture, ready.size
+        num_classes = settings.spec.num_classes
+        if not np.isfinite(logits).all():
+            raise PictureError("segment", "NotFinite", "the engine's answer to this picture is not finite")
+        with timed("mask", seconds):
+            mask = mask_from_logits(logits, height, width)
+        with timed("count", seconds):
+            confusion = None
+            if ready.truth is not None:
+                confusion = cells_of(confusion_matrix(ready.truth, mask, num_classes))
+            area_px = np.bincount(mask.reshape(-1), minlength=num_classes)
+        with timed("encode", seconds):
+            files = self._encoded(ready, logits, mask)
+        mask_uri, mask_bytes = ("", 0) if settings.mask_format == "none" else (files[-1][0], len(files[-1][1]))
+        record = PictureRecord(
+            image_id=picture.image_id,
+            source_uri=picture.image.display_uri,
+            group=picture.group,
+            width=width,
+            height=height,
+            mask_uri=mask_uri,
+            source_bytes=ready.source_bytes,
+            fingerprint=fingerprint(picture, self._settings_digest),
+            area_px=tuple(area_px.tolist()),
+            confusion=confusion,
+            mask_bytes=mask_bytes,
+        )
+        return _Segmented(record, tuple(files))
+
+    def _encoded(self, ready: _Ready, logits: npt.NDArray[np.float32], mask: ClassIds) -> list[tuple[str, bytes]]:
+        """All that is to be written of a picture, the mask last."""
+        settings, image_id = self._settings, ready.picture.image_id
+        files: list[tuple[str, bytes]] = []
+        if settings.probabilities:
+            planes = probabilities_from_logits(logits, *mask.shape)
+            files.append((f"probabilities/{image_id}.png", encode_probabilities(planes)))
+        if ready.image is not None:
+            files.append((f"overlays/{image_id}.png", encode_overlay(ready.image, mask, settings.spec.classes)))
+        if settings.mask_format != "none":
+            files.append((mask_name(image_id), encode_mask(mask, self._palette)))
+        return files
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            storage.write_bytes(storage.join(self._settings.output, name), data, self._scratch)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno in _NAME_FAULTS and not storage.is_remote(self._settings.output):
+                raise PictureError("write", "UnwritableName", f"no file can bear its name: {reason}") from error
+            raise StorageError(f"the output can't be written: {name}: {reason}") from error
+
+    def _failure(self, picture: Located, error: PictureError) -> Failure:
+        """A failure has no mask: one that an earlier run or a first attempt left goes before the failure is told."""
+        mask = mask_name(picture.image_id)
+        try:
+            for name in (mask, *names_beside(mask)):
+                storage.delete(storage.join(self._settings.output, name))
+        except OSError as fault:
+            if fault.errno not in _NAME_FAULTS or storage.is_remote(self._settings.output):
+                reason = fault.strerror or str(fault)
+                raise StorageError(f"the output can't be written: {picture.image_id}: {reason}") from fault
+        return Failure(
+            picture.image_id,
+            picture.image.display_uri,
+            error.stage,
+            error.error_type,
+            error.message,
+            fingerprint(picture, self._settings_digest),
+        )
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether an engine's error is one of too little memory, in the words of LiteRT, TensorFlow and CUDA."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+    return named or bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+@contextmanager
+def _released_on_error(held: Held) -> Iterator[None]:
+    """Gives a share of the budget back where its batch will never be delivered."""
+    try:
+        yield
+    except BaseException:
+        held.release()
+        raise

@@ -1,0 +1,96 @@
+"""Bytes of archives by their place: of a stored file by ranged reads, of a compressed one as a stream."""
+
+import zlib
+from collections.abc import Iterator
+
+from pipeline.storage import storage
+
+_PIECE_BYTES = 256 << 10
+
+
+class StoredBytes:
+    """A stored file, read where it is asked for and nowhere else.
+
+    Args:
+        uri: absolute path or URI.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As `ByteSource.read_at`."""
+        return storage.read_range(self._uri, offset, length)
+
+
+class GunzippedBytes:
+    """A gzip file's content as a stream: places ascend, what is skipped is unpacked and forgotten.
+
+    A file that is cut off or broken ends early; `fault` says so then.
+
+    Args:
+        uri: absolute path or URI.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._pieces = self._unpack(storage.read_pieces(uri))
+        self._buffer = b""
+        self._offset = 0
+        self.packed_bytes = 0
+        """How much of the file has been read."""
+        self.fault = ""
+        """Why the content ended before its end, "" where it didn't."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """As `ByteSource.read_at`.
+
+        Raises:
+            ValueError: the place lies before what was already read.
+        """
+        if offset < self._offset:
+            raise ValueError("a stream can't be read backwards")
+        self._skip(offset - self._offset)
+        parts: list[bytes] = []
+        while length > 0 and (self._buffer or self._refill()):
+            part, self._buffer = self._buffer[:length], self._buffer[length:]
+            parts.append(part)
+            length -= len(part)
+            self._offset += len(part)
+        return b"".join(parts)
+
+    def _skip(self, count: int) -> None:
+        while count > 0 and (self._buffer or self._refill()):
+            step = min(count, len(self._buffer))
+            self._buffer = self._buffer[step:]
+            self._offset += step
+            count -= step
+
+    def _refill(self) -> bool:
+        self._buffer = next(self._pieces, b"")
+        return bool(self._buffer)
+
+    def _unpack(self, packed_pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Unpacks the members of a gzip file one after the other, never more than a piece at a time."""
+        inflater = zlib.decompressobj(31)
+        begun = False
+        for packed in packed_pieces:
+            self.packed_bytes += len(packed)
+            pending, is_full = packed, False
+            # A full piece may leave more in the inflater although all of its input is taken.
+            while pending or is_full:
+                if inflater.eof:
+                    # A further gzip member, or the zeros with which tapes are filled up.
+                    pending = pending.lstrip(b"\0")
+                    inflater, begun = zlib.decompressobj(31), False
+                    continue
+                try:
+                    data = inflater.decompress(pending, _PIECE_BYTES)
+                except zlib.error as error:
+                    self.fault = f"the compressed data is broken: {error}"
+                    return
+                begun, is_full = True, len(data) == _PIECE_BYTES and not inflater.eof
+                if data:
+                    yield data
+                pending = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+        if begun and not inflater.eof:
+            self.fault = "the compressed data is cut off"

@@ -1,0 +1,226 @@
+"""Walking a TFRecord file of `tf.train.Example`: where each picture and its mask lie, without TensorFlow.
+
+A record is framed by its length, the length's masked CRC-32C, the data and the data's (tensorflow/core/lib/io/
+record_writer.h). An Example maps names to lists of values (tensorflow/core/example/feature.proto); in protocol
+buffers' wire format (protobuf.dev/programming-guides/encoding) every value stands behind its length, so the large
+ones can be stepped over. Workers then read exactly a picture's bytes by range.
+
+The framing is held against its checksum, the data is not: its checksum covers the record as a whole, so the archive
+would have to be fetched once more to locate it, or a record once for its picture and once more for its mask. A picture
+that changed on the way is found out where its own format has checksums, as PNG has; so is a compressed file by gzip's.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pipeline.sources.archives.members import ByteSource, Fault
+
+RECORD_HEADER_BYTES = 12
+_LONGEST_NAME_BYTES = 4_096
+_WINDOW_BYTES = 1_024
+_Taken = TypeVar("_Taken")
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The names under which an Example holds what a picture consists of; of several the first that it has.
+
+    Args:
+        image: of the encoded picture.
+        mask: of the encoded mask.
+        file_name: of the picture's file name.
+    """
+
+    image: tuple[str, ...] = ("image/encoded", "image")
+    mask: tuple[str, ...] = ("image/segmentation/class/encoded", "segmentation_mask", "segmentation_label")
+    file_name: tuple[str, ...] = ("image/filename", "file_name", "filename")
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Generic[_Taken]):
+    """One Example.
+
+    Args:
+        index: its number in the file, from 0.
+        name: its file name, "" where it has none.
+        image: what was taken of the picture, None where there is none.
+        mask: what was taken of the mask, None where there is none.
+    """
+
+    index: int
+    name: str
+    image: _Taken | None
+    mask: _Taken | None
+
+
+class _Window:
+    """Small reads of a source out of larger ones, in ascending order."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+        self._begin = 0
+        self._data = b""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        at = offset - self._begin
+        if at >= 0 and at + length <= len(self._data):
+            return self._data[at : at + length]
+        held = self._data[at:] if 0 <= at < len(self._data) else b""
+        rest = self._source.read_at(offset + len(held), max(length - len(held), _WINDOW_BYTES))
+        self._begin, self._data = offset, held + rest
+        return self._data[:length]
+
+
+def walk_records(
+    source: ByteSource, features: Features, take: Callable[[ByteSource, int, int], _Taken]
+) -> Iterator[Record[_Taken] | Fault]:
+    """Walks the Examples of a file.
+
+    Args:
+        source: the uncompressed file.
+        features: what to look for.
+        take: called with a source, and the place and length of each picture and mask, in ascending order.
+
+    Yields:
+        The Examples; where the file is cut off or broken a fault, and nothing after it.
+
+    Raises:
+        OSError: the source can't be read.
+    """
+    window = _Window(source)
+    offset, index = 0, 0
+    while header := window.read_at(offset, RECORD_HEADER_BYTES):
+        if len(header) < RECORD_HEADER_BYTES:
+            yield Fault("Truncated", f"the file is cut off after {offset + len(header):,} bytes")
+            return
+        if not is_record_header(header):
+            yield Fault("BrokenArchive", f"at byte {offset:,} there is no TFRecord")
+            return
+        (length,) = struct.unpack_from("<Q", header)
+        begin = offset + RECORD_HEADER_BYTES
+        fault, record = None, None
+        try:
+            record = _example(window, begin, begin + length, index, features, take)
+        except EOFError:
+            pass
+        except ValueError as error:
+            fault = Fault("BrokenArchive", f"record {index} is no tf.train.Example: {error}")
+        if len(window.read_at(begin + length, 4)) < 4:
+            yield Fault("Truncated", f"the file is cut off in record {index}, which begins at byte {offset:,}")
+            return
+        if fault is not None or record is None:
+            yield fault or Fault("BrokenArchive", f"record {index} is no tf.train.Example: it ends too early")
+        else:
+            yield record
+        offset, index = begin + length + 4, index + 1
+
+
+def is_record_header(header: bytes) -> bool:
+    """Whether the first bytes of a file or record are a length and its checksum."""
+    if len(header) < RECORD_HEADER_BYTES:
+        return False
+    (checksum,) = struct.unpack_from("<L", header, 8)
+    crc = _crc32c(header[:8])
+    # The mask of record_writer.h, against checksums of data that itself holds checksums.
+    return bool(checksum == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _example(
+    source: ByteSource,
+    begin: int,
+    end: int,
+    index: int,
+    features: Features,
+    take: Callable[[ByteSource, int, int], _Taken],
+) -> Record[_Taken]:
+    wanted = {name: rank for names in (features.image, features.mask) for rank, name in enumerate(names)}
+    best: dict[tuple[str, ...], tuple[int, _Taken]] = {}
+    names: dict[str, str] = {}
+    for entry_begin, entry_end in _messages(source, begin, end, 1, 1):
+        key = ""
+        for field, place, stop in _fields(source, entry_begin, entry_end):
+            if field == 1 and stop - place <= _LONGEST_NAME_BYTES:
+                key = _whole(source, place, stop).decode("utf-8", "surrogateescape")
+            elif field == 2 and key in features.file_name:
+                for at, value_end in _messages(source, place, stop, 1, 1):
+                    if value_end - at <= _LONGEST_NAME_BYTES:
+                        names.setdefault(key, _whole(source, at, value_end).decode("utf-8", "surrogateescape"))
+            elif field == 2 and key in wanted:
+                kind = features.image if key in features.image else features.mask
+                for at, value_end in _messages(source, place, stop, 1, 1):
+                    if kind not in best or wanted[key] < best[kind][0]:
+                        best[kind] = wanted[key], take(source, at, value_end - at)
+    name = next((names[key] for key in features.file_name if names.get(key)), "")
+    image, mask = best.get(features.image), best.get(features.mask)
+    return Record(index, name, image and image[1], mask and mask[1])
+
+
+def _messages(source: ByteSource, begin: int, end: int, *path: int) -> Iterator[tuple[int, int]]:
+    """The places of the fields that lie at a path of field numbers below a message."""
+    for field, place, stop in _fields(source, begin, end):
+        if field == path[0]:
+            if len(path) == 1:
+                yield place, stop
+            else:
+                yield from _messages(source, place, stop, *path[1:])
+
+
+def _fields(source: ByteSource, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, begin and end of each length-delimited field of a message."""
+    at = begin
+    while at < end:
+        key, at = _varint(source, at)
+        kind = key & 7
+        if kind == 2:
+            length, at = _varint(source, at)
+            if at + length > end:
+                raise ValueError("a field is longer than what holds it")
+            yield key >> 3, at, at + length
+            at += length
+        elif kind == 0:
+            _, at = _varint(source, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise ValueError("a field is of no known kind")
+
+
+def _varint(source: ByteSource, at: int) -> tuple[int, int]:
+    data = source.read_at(at, 10)
+    value = 0
+    for position, byte in enumerate(data):
+        value |= (byte & 0x7F) << 7 * position
+        if byte < 0x80:
+            return value, at + position + 1
+    if len(data) < 10:
+        raise EOFError
+    raise ValueError("a number has no end")
+
+
+def _whole(source: ByteSource, begin: int, end: int) -> bytes:
+    data = source.read_at(begin, end - begin)
+    if len(data) < end - begin:
+        raise EOFError
+    return data
+
+
+def _crc32c_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table
+
+
+_CRC32C = _crc32c_table()
+
+
+def _crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli, RFC 3720 appendix B.4), byte by byte: it is asked for eight bytes at a time."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF

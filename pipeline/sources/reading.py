@@ -1,0 +1,79 @@
+"""From a file's reference to its bytes: whole files, ranges, members of zips, and what lies in the spool."""
+
+import zlib
+
+from pipeline.core.records import FileRef
+from pipeline.sources.archives.spool import SPOOL_FOLDER, part_of
+from pipeline.sources.archives.zip import DEFLATED, LOCAL_HEADER, LOCAL_MARK
+from pipeline.storage import storage
+
+# What a local header may hold besides the name: times and owners of Unix tools, alignment of others. More costs a
+# second request, not the picture.
+_USUAL_EXTRA_BYTES = 64
+
+
+class FileReader:
+    """Reads what references name; shared by all threads of a process.
+
+    Args:
+        output: the job's absolute folder or bucket prefix, for what lies in its spool.
+    """
+
+    def __init__(self, output: str) -> None:
+        self._spool = storage.join(output, SPOOL_FOLDER)
+
+    def __call__(self, file: FileRef) -> bytes:
+        """Reads a file's bytes.
+
+        Args:
+            file: where they lie.
+
+        Returns:
+            Exactly the picture's bytes.
+
+        Raises:
+            OSError: they can't be read.
+            ValueError: what lies there is not what was listed.
+        """
+        if file.codec.startswith("zip:"):
+            return _zip_member(file)
+        if file.offset_bytes < 0:
+            return storage.read_bytes(file.uri)
+        part = part_of(file.codec)
+        uri = file.uri if part is None else storage.join(self._spool, part)
+        return _exactly(uri, file.offset_bytes, file.size_bytes)
+
+
+def _exactly(uri: str, offset: int, length: int) -> bytes:
+    data = storage.read_range(uri, offset, length)
+    if len(data) != length:
+        raise ValueError(f"it ends {length - len(data):,} bytes before what was listed")
+    return data
+
+
+def _zip_member(file: FileRef) -> bytes:
+    method, packed_bytes, crc32 = (int(part) for part in file.codec.split(":")[1:])
+    name_bytes = len(file.member.encode("utf-8", "surrogateescape"))
+    first = storage.read_range(
+        file.uri, file.offset_bytes, LOCAL_HEADER.size + name_bytes + _USUAL_EXTRA_BYTES + packed_bytes
+    )
+    if len(first) < LOCAL_HEADER.size or not first.startswith(LOCAL_MARK):
+        raise ValueError("the archive's directory points to something that is no member")
+    *_, name_length, extra_length = LOCAL_HEADER.unpack_from(first)
+    begin = LOCAL_HEADER.size + name_length + extra_length
+    packed = first[begin : begin + packed_bytes]
+    if len(packed) < packed_bytes:
+        packed += _exactly(file.uri, file.offset_bytes + begin + len(packed), packed_bytes - len(packed))
+    data = _inflated(packed, file.size_bytes) if method == DEFLATED else packed
+    if len(data) != file.size_bytes or zlib.crc32(data) != crc32:
+        raise ValueError("the archive's member is not what its directory says: its size or checksum differs")
+    return data
+
+
+def _inflated(packed: bytes, size_bytes: int) -> bytes:
+    """Unpacks, and never more than was promised and one byte."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        return inflater.decompress(packed, size_bytes + 1)
+    except zlib.error as error:
+        raise ValueError(f"the archive's member can't be unpacked: {error}") from error

@@ -1,0 +1,93 @@
+"""TensorFlow Datasets as sources: which files hold a split, and under which names.
+
+TensorFlow is asked where things lie, once, by the launcher; workers read the files by range without it.
+"""
+
+import re
+from typing import Any
+
+from pipeline.core.errors import OptionError
+from pipeline.sources.archives.record_files import RecordFile
+from pipeline.sources.archives.tfrecord import Features
+from pipeline.storage import storage
+
+TFDS_SCHEME = "tfds:"
+_SOURCE = re.compile(r"tfds:(?P<name>[A-Za-z_]\w*)(?P<rest>(?:/[\w.-]+?)?(?::[\d.*]+)?)/(?P<split>[^/]+)")
+_IMAGES, _MASKS = ("image",), ("segmentation_mask", "segmentation_label", "mask", "label")
+_FILE_NAMES = ("file_name", "image/filename", "filename")
+_LABEL_MAPS = {"oxford_iiit_pet": "1=0,2=1,3=2"}
+
+
+def known_label_map(text: str) -> str | None:
+    """The label map of a data set whose masks don't count from 0, as `--label_map` takes it.
+
+    Args:
+        text: the source as written.
+    """
+    match = _SOURCE.fullmatch(text)
+    return _LABEL_MAPS.get(match["name"]) if match else None
+
+
+def tfds_files(text: str) -> list[RecordFile]:
+    """Finds the files of a split, and prepares the data set first where that is still to do.
+
+    Args:
+        text: `tfds:NAME[/CONFIG][:VERSION]/SPLIT`; a split may be a part such as `train[:10%]`.
+
+    Returns:
+        The files in their order.
+
+    Raises:
+        OptionError: there is no such set or split, TFDS isn't installed, or the set has no pictures.
+    """
+    match = _SOURCE.fullmatch(text)
+    if match is None:
+        raise OptionError(f"{text}: not of the form tfds:NAME[/CONFIG][:VERSION]/SPLIT")
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise OptionError(f"{text} needs TensorFlow Datasets: pip install 'maskbeam[train]'") from error
+    try:
+        builder = tfds.builder(match["name"] + match["rest"])
+        builder.download_and_prepare()
+        info = builder.info
+        instructions = info.splits[match["split"]].file_instructions
+    except Exception as error:  # TFDS raises whatever its network, builders and file systems raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise OptionError(f"{text}: can't be prepared: {reason}") from error
+    if str(info.file_format.value) != "tfrecord":
+        raise OptionError(f"{text}: is stored as {info.file_format.value}; prepare it with file_format='tfrecord'")
+    features = _features(tfds, text, info)
+    split = re.split(r"\[", match["split"])[0]
+    files, first_index = [], _first_index(info, instructions)
+    for instruction in instructions:
+        take = int(instruction.take)
+        uri = storage.absolute(str(instruction.filename))
+        files.append(RecordFile(uri, split, first_index, int(instruction.skip), take, features))
+        first_index += int(instruction.examples_in_shard)
+    return files
+
+
+def _first_index(info: Any, instructions: Any) -> int:
+    """The number, in its split, of the first Example in the first file: a part may begin in a later file."""
+    if not instructions:
+        return 0
+    first = storage.base_name(str(instructions[0].filename))
+    for split in info.splits.values():
+        before = 0
+        for name, length in zip(split.filenames, split.shard_lengths, strict=True):
+            if storage.base_name(str(name)) == first:
+                return before
+            before += int(length)
+    return 0
+
+
+def _features(tfds: Any, text: str, info: Any) -> Features:
+    names = set(info.features)
+
+    def of(wanted: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in wanted if name in names and isinstance(info.features[name], tfds.features.Image))
+
+    if not of(_IMAGES):
+        raise OptionError(f"{text}: the data set has no feature {' or '.join(_IMAGES)} that is a picture")
+    return Features(of(_IMAGES), of(_MASKS), tuple(name for name in _FILE_NAMES if name in names))

@@ -1,0 +1,279 @@
+"""The one door to storage: the same calls for files on this machine and for buckets, told apart by their address.
+
+Nothing half-written ever bears a final name: a local file is written under a scratch name and renamed, a bucket's
+object appears when it is closed. What may pass (a lost connection, a bucket's 503) is tried again; what remains is an
+`OSError`, so callers know one kind of fault.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+
+from pipeline.core.errors import StorageError
+from pipeline.storage import local_files as localfiles
+from pipeline.storage.buckets import StoredFile as StoredFile
+from pipeline.storage.clients import StoreFaultError as StoreFaultError
+from pipeline.storage.clients import configure as configure
+from pipeline.storage.clients import list_objects, with_bucket
+
+REMOTE_SCHEMES = ("gs://", "s3://")
+SCRATCH_FOLDER = "_progress/tmp"
+"""Where below an output files lie until they are whole; what a killed run leaves there goes with the next."""
+
+_FIRST_PIECE_BYTES, _PIECE_BYTES = 64 << 10, 8 << 20
+_GLOB_CHARACTERS = re.compile(r"[*?\[]")
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a path lies in a bucket."""
+    return uri.startswith(REMOTE_SCHEMES)
+
+
+def absolute(uri: str) -> str:
+    """A local path made absolute and `file://` taken off; a bucket's URI without a closing slash.
+
+    Args:
+        uri: what a user wrote.
+
+    Returns:
+        The form that all other functions of this room take.
+    """
+    if is_remote(uri):
+        return uri.rstrip("/")
+    return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+
+
+def join(root: str, *parts: str) -> str:
+    """Joins with `/`, which every store and every supported system takes."""
+    return "/".join([root.rstrip("/") if len(root) > 1 else root, *parts])
+
+
+def base_name(uri: str) -> str:
+    """The last part of a path or URI."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
+def read_bytes(uri: str, most_bytes: int | None = None) -> bytes:
+    """Reads a whole file.
+
+    Args:
+        uri: absolute path or URI.
+        most_bytes: a longer file is not read on; None for no limit.
+
+    Returns:
+        Its content, cut off behind `most_bytes` and one byte more, so that the caller sees that there was more.
+
+    Raises:
+        OSError: it can't be read, or is no plain file (a pipe would wait for ever, a device would never end).
+    """
+    most = -1 if most_bytes is None else most_bytes + 1
+    if not is_remote(uri):
+        return localfiles.read(uri, 0, most)
+    return with_bucket(uri, lambda bucket: bucket.read(uri, 0, most))
+
+
+def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
+    """Writes a whole file at once, replacing what bears its name.
+
+    Args:
+        uri: absolute path or URI; missing folders are made.
+        data: the content.
+        scratch: a folder on the same disk for the name it bears until it is whole; by default its own folder.
+
+    Raises:
+        OSError: it can't be written; nothing bears the final name then, or what did before still does.
+    """
+    if is_remote(uri):
+        with_bucket(uri, lambda bucket: bucket.write(uri, data))
+    else:
+        localfiles.write(uri, data, scratch)
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or a local folder of this name is there."""
+    if not is_remote(uri):
+        return os.path.exists(uri)
+    return with_bucket(uri, lambda bucket: bucket.stat(uri)) is not None
+
+
+def is_folder(uri: str) -> bool:
+    """Whether it is a local folder, or a bucket's prefix below which something lies."""
+    if not is_remote(uri):
+        return os.path.isdir(uri)
+    return next(iter(list_files(uri)), None) is not None
+
+
+def list_files(folder: str) -> Iterator[StoredFile]:
+    """Lists all files below a folder or prefix, links to files included, links to folders not followed.
+
+    A link that leads nowhere is listed without a size: whoever reads it learns what is wrong.
+
+    Args:
+        folder: absolute path or URI.
+
+    Yields:
+        The files, a local folder's in order of their names.
+
+    Raises:
+        OSError: the folder can't be listed.
+    """
+    if is_remote(folder):
+        yield from list_objects(join(folder, ""))
+        return
+    yield from localfiles.list_folder(folder)
+
+
+def list_glob(pattern: str) -> Iterator[StoredFile]:
+    """Lists the files that a glob (`*`, `?`, `[…]`, `**` for any number of folders) matches.
+
+    Args:
+        pattern: absolute path or URI.
+
+    Yields:
+        The files, in order of their names.
+    """
+    if is_remote(pattern):
+        wildcard = _GLOB_CHARACTERS.search(pattern)
+        matches = _glob_regex(pattern).fullmatch
+        for stored in list_objects(pattern[: wildcard.start()] if wildcard else pattern):
+            if matches(stored.uri):
+                yield stored
+        return
+    yield from localfiles.list_matching(pattern)
+
+
+def read_range(uri: str, offset: int, length: int) -> bytes:
+    """Reads a part of a file.
+
+    Args:
+        uri: absolute path or URI.
+        offset: where the part begins.
+        length: how many bytes are wanted.
+
+    Returns:
+        The part; shorter where the file ends.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if is_remote(uri):
+        return with_bucket(uri, lambda bucket: bucket.read(uri, offset, length))
+    return localfiles.read(uri, offset, length)
+
+
+def read_pieces(uri: str) -> Iterator[bytes]:
+    """Reads a whole file a piece at a time, so that memory holds no more than one of them.
+
+    Args:
+        uri: absolute path or URI.
+
+    Yields:
+        Pieces of at most `_PIECE_BYTES` in their order.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    offset, length = 0, _FIRST_PIECE_BYTES
+    while True:
+        piece = read_range(uri, offset, length)
+        if piece:
+            yield piece
+        if len(piece) < length:
+            return
+        offset += len(piece)
+        # Who only wants a look at the beginning is not made to fetch megabytes.
+        length = min(2 * length, _PIECE_BYTES)
+
+
+def stat_file(uri: str) -> StoredFile:
+    """Looks one file up.
+
+    Raises:
+        OSError: there is none.
+    """
+    if not is_remote(uri):
+        return localfiles.look_up(uri)
+    found = with_bucket(uri, lambda bucket: bucket.stat(uri))
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "no such object", uri)
+    return found
+
+
+def delete(uri: str) -> None:
+    """Deletes one file; none there is no fault."""
+    if not is_remote(uri):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(uri)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        with_bucket(uri, lambda bucket: bucket.delete(uri))
+
+
+def delete_with_empty_folders(uri: str, root: str) -> None:
+    """Deletes one file and the folders below `root` that it leaves empty; none there is no fault."""
+    delete(uri)
+    folder = os.path.dirname(uri)
+    with contextlib.suppress(OSError):  # a folder that still holds something
+        while not is_remote(root) and folder.startswith(f"{root}/"):
+            os.rmdir(folder)
+            folder = os.path.dirname(folder)
+
+
+def scratch_of(output: str) -> str | None:
+    """Where an output's files lie until they are whole; None for a bucket, whose objects appear whole."""
+    return None if is_remote(output) else join(output, SCRATCH_FOLDER)
+
+
+def delete_folder(folder: str) -> None:
+    """Deletes everything below a folder or prefix; none there is no fault.
+
+    Raises:
+        OSError: something there can't be deleted.
+    """
+    if not is_remote(folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+        return
+    for stored in list_files(folder):
+        delete(stored.uri)
+
+
+def check_writable(folder: str) -> None:
+    """Makes the output folder and proves that a file can be written there.
+
+    Raises:
+        StorageError: it can't.
+    """
+    probe = join(folder, SCRATCH_FOLDER, f"writable-{uuid.uuid4().hex}")
+    try:
+        write_bytes(probe, b"")
+        delete(probe)
+    except OSError as error:
+        raise StorageError(f"{folder} can't be written: {error.strerror or error}") from error
+
+
+def _glob_regex(pattern: str) -> re.Pattern[str]:
+    """A glob as a regular expression: `*` and `?` stay within a folder, `**/` is any number of them."""
+    parts: list[str] = []
+    position = 0
+    while position < len(pattern):
+        rest = pattern[position:]
+        bracket = re.match(r"\[(!?)([^\]]+)\]", rest)
+        if rest.startswith("**/"):
+            parts.append("(?:.*/)?")
+            position += 3
+        elif rest.startswith("**"):
+            parts.append(".*")
+            position += 2
+        elif bracket:
+            inner = bracket[2].replace("\\", "\\\\")
+            parts.append(f"[{'^' if bracket[1] else ''}{inner}]")
+            position += bracket.end()
+        else:
+            parts.append({"*": "[^/]*", "?": "[^/]"}.get(rest[0], re.escape(rest[0])))
+            position += 1
+    return re.compile("".join(parts), re.DOTALL)

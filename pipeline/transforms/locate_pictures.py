@@ -1,0 +1,239 @@
+"""From sources to located pictures, each joined to its mask by key. Only names cross the shuffle."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
+
+from pipeline.core.errors import StorageError
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.output.resume import FoundFile, Recorded, sort_out
+from pipeline.progress.tally import ProgressSender
+from pipeline.sources.pairing import Grouping, overlay_rank, pair
+from pipeline.sources.sources import Ignored, Listed, Source, list_source
+from pipeline.transforms import coders
+from pipeline.transforms.pack_failures import PackFailures
+from pipeline.transforms.remains import FOUND_FILE, RECORDED, Keyed, unpack_remains
+
+# A candidate of the join as primitives: is it a picture or a mask, its id, its file, a manifest's mask and columns.
+_Candidate = tuple[Any, ...]
+_PICTURE, _TRUTH = 0, 1
+
+
+class Locations(NamedTuple):
+    """What locating gives.
+
+    Args:
+        todo: `Located`, the pictures to do.
+        records: `PictureRecord`, of the pictures that an earlier run did.
+        failures: blocks of the pictures that can't be named, told apart or paired, or that failed in an earlier run.
+        stale: str, names of files of pictures that no picture claims.
+        located: int, pictures that have an id of their own, to be summed.
+        ignored: int, files that are no pictures.
+        unpaired_truth: int, masks that no picture claims.
+    """
+
+    todo: PCollection[Located]
+    records: PCollection[PictureRecord]
+    failures: PCollection[bytes]
+    stale: PCollection[str]
+    located: PCollection[int]
+    ignored: PCollection[int]
+    unpaired_truth: PCollection[int]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What decides whether an earlier run's outcome still holds.
+
+    Args:
+        settings_digest: of everything that changes results.
+        retry_failed: whether failures are taken up again.
+        keeps_masks: whether the job writes masks.
+        probabilities: whether it writes probabilities.
+    """
+
+    settings_digest: str
+    retry_failed: bool = False
+    keeps_masks: bool = True
+    probabilities: bool = False
+
+
+def _candidates(element: tuple[int, Source], progress: ProgressSender) -> Iterator[Any]:
+    """Lists one source: its files as candidates under their pairing key, the rest under its tag.
+
+    The pictures are told to the progress here, before the join: it is complete when the first one is segmented.
+    """
+    role, source = element
+    try:
+        for item in list_source(source):
+            if isinstance(item, Listed):
+                if role == _PICTURE:
+                    progress.located(1)
+                yield item.pairing_key, _pack_candidate(role, item)
+            elif role == _PICTURE and isinstance(item, Ignored):
+                yield TaggedOutput("ignored", item.files)
+            elif role == _PICTURE:
+                progress.located(1)
+                progress.failed(1)
+                yield TaggedOutput("failures", item)
+    except OSError as error:
+        raise StorageError(f"{source.uri} can't be listed: {error.strerror or error}") from error
+    progress.flush()
+
+
+class _PairDoFn(beam.DoFn):
+    """Joins the candidates of one key, and what an earlier run left of them."""
+
+    def __init__(self, progress: ProgressSender, resume: Resume, grouping: Grouping | None) -> None:
+        self._progress = progress
+        self._resume = resume
+        self._grouping = grouping
+
+    def process(self, element: tuple[str, Iterable[_Candidate]], last_overlay: int = -1) -> Iterator[Any]:
+        pictures: list[Listed] = []
+        truths: list[FileRef] = []
+        recorded: list[Recorded] = []
+        files: list[FoundFile] = []
+        for candidate in element[1]:
+            role = candidate[0]
+            if role in (RECORDED, FOUND_FILE):
+                found = unpack_remains(candidate)
+                recorded.append(found) if isinstance(found, Recorded) else files.append(found)
+                continue
+            listed = _unpack_candidate(candidate)
+            if role == _PICTURE:
+                pictures.append(listed)
+            else:
+                truths.append(listed.truth or listed.file)
+        paired = pair(pictures, truths, self._grouping)
+        located = [replace(one, overlay=overlay_rank(one.image_id) <= last_overlay) for one in paired.located]
+        work = sort_out(
+            located,
+            recorded,
+            files,
+            self._resume.settings_digest,
+            retry_failed=self._resume.retry_failed,
+            keeps_masks=self._resume.keeps_masks,
+            probabilities=self._resume.probabilities,
+        )
+        self._progress.resumed(len(work.records))
+        self._progress.failed(len(paired.failures) + len(work.failures))
+        yield from work.todo
+        if paired.located:
+            yield TaggedOutput("located", len(paired.located))
+        for record in work.records:
+            yield TaggedOutput("records", record)
+        for failure in (*paired.failures, *work.failures):
+            yield TaggedOutput("failures", failure)
+        for name in work.stale:
+            yield TaggedOutput("stale", name)
+        if paired.unpaired_truth:
+            yield TaggedOutput("unpaired_truth", paired.unpaired_truth)
+
+    def finish_bundle(self) -> None:
+        self._progress.flush()
+
+
+class LocatePictures(beam.PTransform[Any, Any]):
+    """Lists pictures and masks and joins them.
+
+    Args:
+        pictures: parsed sources of pictures.
+        truths: parsed sources of masks, in the order of `pictures`, or none.
+        progress: where to tell how many were found.
+        remains: what `ReadRemains` emits.
+        resume: what decides whether it still holds.
+        grouping: how a picture's group is found, None where there are no groups.
+        overlays: over how many pictures their masks are to be drawn.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Source],
+        truths: Sequence[Source],
+        progress: ProgressSender,
+        remains: PCollection[Keyed],
+        resume: Resume,
+        grouping: Grouping | None = None,
+        overlays: int = 0,
+    ) -> None:
+        super().__init__()
+        self._overlays = overlays
+        self._remains = remains
+        self._resume = resume
+        self._sources = [(_PICTURE, source) for source in pictures] + [(_TRUTH, source) for source in truths]
+        self._progress = progress
+        self._grouping = grouping
+
+    def expand(self, pbegin: PBegin) -> Locations:
+        listed = (
+            pbegin
+            | "Sources" >> beam.Create(self._sources, reshuffle=False)
+            | "SpreadSources" >> beam.Reshuffle()
+            | "List"
+            # The types before the outputs: after them Beam knows neither, and pickles what crosses a shuffle.
+            >> beam.FlatMap(_candidates, self._progress)
+            .with_output_types(tuple[str, tuple[Any, ...]], failures=Failure, ignored=int)
+            .with_outputs("failures", "ignored", main="candidates")
+        )
+        last_overlay = []
+        if self._overlays:
+            last_overlay = [AsSingleton(listed.candidates | "ChooseOverlays" >> _LastOverlay(self._overlays))]
+        paired = (
+            (listed.candidates, self._remains)
+            | "WithRemains" >> beam.Flatten()
+            | "JoinByKey" >> beam.GroupByKey()
+            | "Pair"
+            >> beam.ParDo(_PairDoFn(self._progress, self._resume, self._grouping), *last_overlay)
+            .with_output_types(
+                Located, records=PictureRecord, failures=Failure, stale=str, located=int, unpaired_truth=int
+            )
+            .with_outputs("records", "failures", "stale", "located", "unpaired_truth", main="todo")
+        )
+        failures = (
+            listed.failures | "PackListed" >> PackFailures(),
+            paired.failures | "PackPaired" >> PackFailures(),
+        ) | "LocateFailures" >> beam.Flatten()
+        return Locations(
+            paired.todo,
+            paired.records,
+            failures,
+            paired.stale,
+            paired.located,
+            listed.ignored,
+            paired.unpaired_truth,
+        )
+
+
+class _LastOverlay(beam.PTransform[Any, Any]):
+    """The rank of the last picture of so many that gets an overlay: the same ones whatever the order of listing."""
+
+    def __init__(self, overlays: int) -> None:
+        super().__init__()
+        self._overlays = overlays
+
+    def expand(self, candidates: PCollection[tuple[str, _Candidate]]) -> PCollection[int]:
+        last: PCollection[int] = (
+            candidates
+            | "Rank" >> beam.FlatMap(_overlay_ranks).with_output_types(int)
+            | "First" >> beam.combiners.Top.Smallest(self._overlays)
+            | "Last" >> beam.Map(lambda ranks: ranks[-1] if ranks else -1).with_output_types(int)
+        )
+        return last
+
+
+def _overlay_ranks(keyed: tuple[str, _Candidate]) -> Iterator[int]:
+    if keyed[1][0] == _PICTURE:
+        yield overlay_rank(keyed[1][1])
+
+
+def _pack_candidate(role: int, item: Listed) -> _Candidate:
+    return role, item.image_id, coders.pack(item.file), coders.pack(item.truth), item.columns
+
+
+def _unpack_candidate(candidate: _Candidate) -> Listed:
+    _, image_id, file, truth, columns = candidate
+    return Listed(image_id, coders.unpack(file, FileRef), truth and coders.unpack(truth, FileRef), columns)

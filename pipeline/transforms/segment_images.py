@@ -1,0 +1,152 @@
+"""Located pictures to records: the DoFn around the way of a picture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pipeline.core.records import Failure, Located, PictureRecord
+from pipeline.core.settings import SegmentSettings
+from pipeline.engines.load import load_engine, usable_cores
+from pipeline.engines.model_folder import ModelFolder
+from pipeline.output.journal import Journal
+from pipeline.progress.tally import ProgressSender
+from pipeline.segmenting.crew import Crew, Done
+from pipeline.segmenting.segmenter import Batch, Segmenter
+from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a process runs the model.
+
+    Args:
+        model: the checked model.
+        backend: one of `pipeline.engines.load.BACKENDS`.
+        threads: batches in the engine at a time; 0 for the worker's cores, shared between its processes.
+        batch_size: pictures a batch, at least 1.
+        processes: worker processes that share a machine; it counts where `threads` is 0.
+        accelerator: what the step asks of a machine in Beam's words, `type:…;count:1;…`; "" for nothing.
+    """
+
+    model: ModelFolder
+    backend: str
+    threads: int
+    batch_size: int
+    processes: int = 1
+    accelerator: str = ""
+
+
+class Segmented(NamedTuple):
+    """What segmenting gives.
+
+    Args:
+        records: `PictureRecord`, a record for each mask that was written.
+        failures: `Failure`, a line for each picture that could not be done.
+        seconds: (stage, seconds) pairs, to be summed.
+    """
+
+    records: PCollection[PictureRecord]
+    failures: PCollection[Failure]
+    seconds: PCollection[tuple[str, float]]
+
+
+class _Loaded:
+    """What all bundles of a process share: the engine and the threads that carry pictures to it."""
+
+    def __init__(self, engine: EngineSettings, settings: SegmentSettings) -> None:
+        threads = engine.threads or max(1, usable_cores() // engine.processes)
+        loaded = load_engine(engine.model, engine.backend, threads)
+        self._segmenter = Segmenter(settings, loaded, engine_batch=engine.batch_size)
+        self.journal = Journal(settings.output)
+        self.crew = Crew(self._segmenter, threads, self._deliver)
+
+    def _deliver(self, batch: Batch) -> Done:
+        """Writes a batch and records it at once, for Beam may keep a bundle open for hours."""
+        outcomes, seconds = self._segmenter.deliver(batch)
+        self.journal.add(outcomes)
+        return outcomes, seconds
+
+
+class _SegmentDoFn(beam.DoFn):
+    """Feeds a bundle's pictures through the process's pool."""
+
+    def __init__(
+        self, engine: EngineSettings, settings: SegmentSettings, progress: ProgressSender, shared: Shared
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._progress = progress
+        self._shared = shared
+
+    def setup(self) -> None:
+        self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._engine, self._settings))
+
+    def start_bundle(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._window = self._loaded.crew.window(self._engine.batch_size)
+
+    def process(self, picture: Located) -> Iterator[Any]:
+        for done in self._window.add(picture):
+            yield from self._outputs(done)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for done in self._window.finish():
+            for output in self._outputs(done):
+                yield _in_global_window(output)
+        # Nothing may be written behind the end of the job, by which time the mask may be another's.
+        self._loaded.journal.flush()
+        for item in self._seconds.items():
+            yield _in_global_window(TaggedOutput("seconds", item))
+        self._progress.flush()
+
+    def _outputs(self, done: Done) -> Iterator[Any]:
+        outcomes, seconds = done
+        for stage, value in seconds.items():
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + value
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                self._progress.failed(1)
+                yield TaggedOutput("failures", outcome)
+            else:
+                self._progress.done(1)
+                yield outcome
+
+
+def _in_global_window(output: Any) -> Any:
+    """What `finish_bundle` may yield: a value with a window, inside the tag where there is one."""
+    if isinstance(output, TaggedOutput):
+        return TaggedOutput(output.tag, _in_global_window(output.value))
+    return WindowedValue(output, MIN_TIMESTAMP, (GlobalWindow(),))
+
+
+class SegmentImages(beam.PTransform[Any, Any]):
+    """Writes a mask a picture and emits its record; one shared engine a process.
+
+    Args:
+        engine: how a process runs the model.
+        settings: what decides a picture's outcome.
+        progress: where to tell what is done.
+    """
+
+    def __init__(self, engine: EngineSettings, settings: SegmentSettings, progress: ProgressSender) -> None:
+        super().__init__()
+        self._engine = engine
+        self._settings = settings
+        self._progress = progress
+
+    def expand(self, located: PCollection[Located]) -> Segmented:
+        segment = beam.ParDo(_SegmentDoFn(self._engine, self._settings, self._progress, Shared())).with_output_types(
+            PictureRecord, failures=Failure, seconds=tuple[str, float]
+        )
+        if self._engine.accelerator:
+            # On this step alone: the others have no use for it.
+            segment = segment.with_resource_hints(accelerator=self._engine.accelerator)
+        outputs = located | "Infer" >> segment.with_outputs("failures", "seconds", main="records")
+        return Segmented(outputs.records, outputs.failures, outputs.seconds)

@@ -1,0 +1,184 @@
+"""Writing what a job leaves besides masks: tables, failures, and last of all the summary."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton, PCollection
+from apache_beam.transforms.combiners import Count
+
+from pipeline.core.records import PictureRecord
+from pipeline.core.totals import Totals
+from pipeline.output import tables
+from pipeline.output.failure_blocks import unpack_failures
+from pipeline.output.results import ResultsWriter, WrittenFailures
+from pipeline.sources.archives.spool import remove_spool
+from pipeline.transforms import coders
+from pipeline.transforms.sum_totals import SumTotalsFn
+
+# Rows stay encoded until they are written: a fifth of the memory of records.
+_CODER = coders.PictureRecordCoder()
+_NO_ROW = b""
+
+
+def _write_shard(keyed: tuple[int, Iterable[bytes]], pictures: int, writer: ResultsWriter) -> str:
+    shard, rows = keyed
+    in_order = sorted((row for row in rows if row != _NO_ROW), key=lambda row: _CODER.decode(row).image_id)
+    return writer.write_shard(shard, tables.shard_count(pictures), map(_CODER.decode, in_order))
+
+
+def _keyed_by_shard(record: PictureRecord, pictures: int) -> tuple[int, bytes]:
+    return tables.shard_of(record.image_id, tables.shard_count(pictures)), _CODER.encode(record)
+
+
+def _empty_shards(_: None, pictures: int) -> Iterable[tuple[int, bytes]]:
+    return ((shard, _NO_ROW) for shard in range(tables.shard_count(pictures)))
+
+
+class WriteTables(beam.PTransform[Any, Any]):
+    """Writes the pictures' rows as Parquet shards; emits the name of each.
+
+    Args:
+        writer: the output's.
+        located: numbers of located pictures, whose sum decides the number of shards.
+    """
+
+    def __init__(self, writer: ResultsWriter, located: PCollection[Any]) -> None:
+        super().__init__()
+        self._writer = writer
+        self._located = located
+
+    def expand(self, records: PCollection[PictureRecord]) -> PCollection[str]:
+        pictures = AsSingleton(self._located | "SumLocated" >> beam.CombineGlobally(sum))
+        rows = records | "KeyByShard" >> beam.Map(_keyed_by_shard, pictures).with_output_types(tuple[int, bytes])
+        # Every shard has a place even without rows, so that the tables are there where all pictures failed.
+        places = (
+            records.pipeline
+            | "Once" >> beam.Create([None])
+            | "Places" >> beam.FlatMap(_empty_shards, pictures).with_output_types(tuple[int, bytes])
+        )
+        written: PCollection[str] = (
+            (rows, places)
+            | "RowsAndPlaces" >> beam.Flatten()
+            | "GroupByShard" >> beam.GroupByKey()
+            | "WriteShard" >> beam.Map(_write_shard, pictures, self._writer).with_output_types(str)
+        )
+        return written
+
+
+class WriteFailures(beam.PTransform[Any, Any]):
+    """Takes blocks of failures, writes `failures.jsonl` and emits what the summary needs of it.
+
+    Args:
+        writer: the output's.
+    """
+
+    def __init__(self, writer: ResultsWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def expand(self, blocks: PCollection[bytes]) -> PCollection[WrittenFailures]:
+        writer = self._writer
+
+        def write(_: None, everything: Iterable[bytes]) -> WrittenFailures:
+            return writer.write_failures(unpack_failures(everything))
+
+        written: PCollection[WrittenFailures] = (
+            blocks.pipeline
+            | "Once" >> beam.Create([None])
+            | "WriteFailures" >> beam.Map(write, AsIter(blocks)).with_output_types(WrittenFailures)
+        )
+        return written
+
+
+class WriteSummary(beam.PTransform[Any, Any]):
+    """Sums the records and writes the summary after everything else is written.
+
+    Args:
+        writer: the output's.
+        failures: what `WriteFailures` emits.
+        shards: what `WriteTables` emits.
+        resumed: the records among all that an earlier run made.
+        stale: how many files were deleted that no picture claims.
+        ignored: counts to be summed.
+        unpaired_truth: counts to be summed.
+        seconds: (stage, seconds) pairs to be summed.
+        grouped: whether records are also summed by their group.
+        precision_cost: what `ComparePrecisions` emits, None where nothing was compared.
+    """
+
+    def __init__(
+        self,
+        writer: ResultsWriter,
+        *,
+        failures: PCollection[WrittenFailures],
+        shards: PCollection[str],
+        resumed: PCollection[PictureRecord],
+        stale: PCollection[int],
+        ignored: PCollection[int],
+        unpaired_truth: PCollection[int],
+        seconds: PCollection[tuple[str, float]],
+        grouped: bool = False,
+        precision_cost: PCollection[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self._writer = writer
+        self._failures = failures
+        self._shards = shards
+        self._resumed = resumed
+        self._counts = {"stale": stale, "ignored": ignored, "unpaired_truth": unpaired_truth}
+        self._seconds = seconds
+        self._grouped = grouped
+        self._compared = {} if precision_cost is None else {"precision_cost": AsIter(precision_cost)}
+
+    def expand(self, records: PCollection[PictureRecord]) -> PCollection[dict[str, Any]]:
+        writer, num_classes = self._writer, self._writer.spec.num_classes
+        totals = records | "SumTotals" >> beam.CombineGlobally(SumTotalsFn(num_classes)).with_output_types(Totals)
+        groups = (
+            records
+            | "KeyByGroup"
+            >> beam.FlatMap(_by_group if self._grouped else _by_no_group).with_output_types(tuple[str, PictureRecord])
+            | "SumGroups" >> beam.CombinePerKey(SumTotalsFn(num_classes))
+        )
+        counts = {
+            name: AsSingleton(values | f"Sum/{name}" >> beam.CombineGlobally(sum))
+            for name, values in self._counts.items()
+        }
+        resumed = AsSingleton(self._resumed | "CountResumed" >> Count.Globally())
+        seconds = self._seconds | "SumSeconds" >> beam.CombinePerKey(sum)
+        summary: PCollection[dict[str, Any]] = totals | "WriteSummary" >> beam.Map(
+            writer.write_summary,
+            AsSingleton(self._failures),
+            AsIter(self._shards),
+            resumed=resumed,
+            **counts,
+            seconds=AsDict(seconds),
+            groups=AsDict(groups),
+            **self._compared,
+        )
+        return summary
+
+
+class RemoveSpool(beam.PTransform[Any, Any]):
+    """Removes what was unpacked on the way, once the results stand; takes what `WriteSummary` emits.
+
+    Args:
+        output: the job's absolute folder or bucket prefix.
+    """
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self._output = output
+
+    def expand(self, summary: PCollection[dict[str, Any]]) -> PCollection[None]:
+        output = self._output
+        removed: PCollection[None] = summary | "RemoveSpool" >> beam.Map(lambda _: remove_spool(output))
+        return removed
+
+
+def _by_group(record: PictureRecord) -> Iterable[tuple[str, PictureRecord]]:
+    return ((record.group, record),)
+
+
+def _by_no_group(record: PictureRecord) -> Iterable[tuple[str, PictureRecord]]:
+    return ()
