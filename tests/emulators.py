@@ -1,8 +1,12 @@
 """Stores to test against over real HTTP, on loopback ports of this machine."""
 
 import contextlib
+import io
+import json
 import logging
 import os
+import re
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from unittest import mock
@@ -47,7 +51,25 @@ def google() -> Iterator[Emulator]:
         handled(request)
         emulator.sent.append((request.path, request.wfile.written))  # type: ignore[attr-defined]
 
-    with mock.patch.object(server.RequestHandler, "do_GET", do_get):
+    posted = server.RequestHandler.do_POST
+
+    def do_post(request: server.RequestHandler) -> None:
+        """Heeds `ifGenerationMatch`, which the emulator ignores."""
+        query = urllib.parse.parse_qs(urllib.parse.urlparse(request.path).query)
+        if "ifGenerationMatch" in query:
+            body = request.rfile.read(int(request.headers["Content-Length"]))
+            request.rfile = io.BytesIO(body)  # type: ignore[assignment]
+            name = json.loads(re.search(rb'\{.*"name".*\}', body)[0])["name"]  # type: ignore[index]
+            found = request.storage.objects.get(BUCKET, {}).get(name, {"generation": "0"})
+            if [found["generation"]] != query["ifGenerationMatch"]:
+                request.send_error(412)
+                return
+        posted(request)
+
+    with (
+        mock.patch.object(server.RequestHandler, "do_GET", do_get),
+        mock.patch.object(server.RequestHandler, "do_POST", do_post),
+    ):
         running.start()
         try:
             port = running._api._httpd.server_address[1]

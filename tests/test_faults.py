@@ -150,7 +150,7 @@ class _Wrapped(OSError):
     ("error", "passes"),
     [
         *((_Answer(status), True) for status in (408, 429, 500, 502, 503, 504)),
-        *((_Answer(status), False) for status in (400, 401, 403, 404, 409, 412)),
+        *((_Answer(status), False) for status in (400, 401, 403, 404, 409, 412, 501)),
         (_Coded(503), True),
         (_Coded(403), False),
         (_Coded(None), True),

@@ -63,6 +63,24 @@ def test_objects_are_written_listed_read_and_deleted(store: Emulator) -> None:
     assert list(storage.list_files(root)) == []
 
 
+def test_a_conditional_write_succeeds_once(store: Emulator) -> None:
+    uri = f"{store.root}/leases/lease"
+    assert not storage.replace_if_unchanged(uri, b"none", "1")
+    assert not storage.exists(uri)
+    assert storage.write_if_absent(uri, b"first")
+    assert not storage.write_if_absent(uri, b"second")
+    assert storage.read_bytes(uri) == b"first"
+    before = storage.stat_file(uri).version
+    assert storage.replace_if_unchanged(uri, b"third", before)
+    assert not storage.replace_if_unchanged(uri, b"fourth", before)
+    assert storage.read_bytes(uri) == b"third"
+    # A repeated request whose first answer was lost is refused by the store; what it wrote decides.
+    assert storage.replace_if_unchanged(uri, b"third", before)
+    storage.delete(uri)
+    assert not storage.replace_if_unchanged(uri, b"fifth", before)
+    assert not storage.exists(uri)
+
+
 def _upload(folder: Path, uri: str) -> None:
     for name, data in files_below(folder).items():
         storage.write_bytes(f"{uri}/{name}", data)

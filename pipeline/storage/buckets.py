@@ -15,6 +15,9 @@ from pipeline.storage.retries import http_status
 # HTTP's "Range Not Satisfiable": the object ends before the range begins.
 _NOTHING_THERE = 416
 _NOT_FOUND = 404
+# S3 answers 409 to a conditional write while another write of the same object is under way, and asks to try again.
+_CONFLICT = 409
+_PRECONDITION_FAILED = 412
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,10 @@ class Bucket(Protocol):
 
     def write(self, uri: str, data: bytes) -> None:
         """Makes or replaces an object."""
+        ...
+
+    def write_if(self, uri: str, data: bytes, version: str | None) -> bool:
+        """Writes an object if it has this version, with None if there is none; returns whether it was written."""
         ...
 
     def stat(self, uri: str) -> StoredFile | None:
@@ -92,6 +99,21 @@ class S3Bucket:
         """As `Bucket.write`."""
         name, key = bucket_and_key(uri)
         self._client.put_object(Bucket=name, Key=key, Body=data, ContentType=_content_type(key))
+
+    def write_if(self, uri: str, data: bytes, version: str | None) -> bool:
+        """As `Bucket.write_if`."""
+        name, key = bucket_and_key(uri)
+        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        try:
+            self._client.put_object(Bucket=name, Key=key, Body=data, ContentType=_content_type(key), **condition)
+        except self._client.exceptions.ClientError as error:
+            status = http_status(error)
+            if status == _CONFLICT:
+                raise ConnectionError(f"{uri}: another write of it is under way") from None
+            if status == _PRECONDITION_FAILED or (status == _NOT_FOUND and version is not None):
+                return False
+            raise
+        return True
 
     def stat(self, uri: str) -> StoredFile | None:
         """As `Bucket.stat`."""
@@ -149,6 +171,19 @@ class GcsBucket:
         """As `Bucket.write`."""
         name, key = bucket_and_key(uri)
         self._client.bucket(name).blob(key).upload_from_string(data, content_type=_content_type(key))
+
+    def write_if(self, uri: str, data: bytes, version: str | None) -> bool:
+        """As `Bucket.write_if`."""
+        name, key = bucket_and_key(uri)
+        blob = self._client.bucket(name).blob(key)
+        generation = 0 if version is None else int(version)
+        try:
+            blob.upload_from_string(data, content_type=_content_type(key), if_generation_match=generation)
+        except Exception as error:
+            if http_status(error) == _PRECONDITION_FAILED:
+                return False
+            raise
+        return True
 
     def stat(self, uri: str) -> StoredFile | None:
         """As `Bucket.stat`."""

@@ -6,6 +6,7 @@ What may pass on a mounted disk (EIO, a stale handle) is tried again.
 
 import contextlib
 import errno
+import fcntl
 import glob
 import os
 import stat
@@ -14,6 +15,13 @@ from collections.abc import Callable, Iterator
 
 from pipeline.storage.buckets import StoredFile
 from pipeline.storage.retries import is_transient_local, with_retries
+
+# How file systems without hard links refuse one.
+_NO_LINKS = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
+# How network file systems that are mounted without locks refuse one.
+_NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS))
+# File systems keep modification times in steps of a nanosecond to two seconds.
+_MTIME_STEPS_NS = (1, 1_000, 1_000_000, 2_000_000_000)
 
 
 def read(path: str, offset: int, most: int) -> bytes:
@@ -71,6 +79,103 @@ def _write(path: str, data: bytes, scratch: str | None) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def write_if(path: str, data: bytes, version: str | None) -> bool:
+    """Writes a whole file if it has this version, with None if there is none.
+
+    Args:
+        path: its name.
+        data: the content.
+        version: its modification time in ns as `look_up` gives it, or None.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}-{uuid.uuid4().hex}.tmp")
+
+    def act() -> bool:
+        try:
+            _make_folder_and(lambda: _write_new(temporary, data), temporary)
+            return _link_new(temporary, path) if version is None else _replace_version(temporary, path, version)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    return with_retries(act, is_transient_local)
+
+
+def _link_new(temporary: str, path: str) -> bool:
+    """Gives a file a name that no other file has."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # NFS may repeat a call that succeeded.
+        return os.stat(temporary).st_nlink > 1
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without hard links: the name is taken first, so a reader may see the file empty.
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            return False
+        os.replace(temporary, path)
+    return True
+
+
+def _replace_version(temporary: str, path: str, version: str) -> bool:
+    """Gives a file the name of another that has this version."""
+    with _locked(path):
+        try:
+            now_ns = os.stat(path).st_mtime_ns
+        except FileNotFoundError:
+            return False
+        if str(now_ns) != version:
+            return False
+        # Two writes within one tick of the file system's clock must not have one version.
+        for step_ns in _MTIME_STEPS_NS:
+            if os.stat(temporary).st_mtime_ns > now_ns:
+                break
+            os.utime(temporary, ns=(now_ns + step_ns, now_ns + step_ns))
+        os.replace(temporary, path)
+    return True
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Holds the lock of a path among processes and threads; a process that ends gives it back."""
+    name = f"{path}.lock"
+    while True:
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _lock(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                # Who held it before has deleted the file: a lock on a deleted file excludes nobody.
+                if os.path.samestat(os.fstat(descriptor), os.stat(name)):
+                    break
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        # Without locks a race of microseconds between the look at the version and the rename remains.
 
 
 def _write_new(path: str, data: bytes) -> None:

@@ -24,6 +24,7 @@ _TRANSIENT_ERRNOS = frozenset(
     if hasattr(errno, name)
 )
 _TRANSIENT_STATUSES = frozenset((408, 425, 429))
+_NOT_IMPLEMENTED = 501
 # Credentials and settings don't mend themselves; told by name, for the clients' packages may be absent.
 _PERMANENT_TYPES = frozenset(
     "AssertionError DefaultCredentialsError NoCredentialsError NoRegionError ParamValidationError"
@@ -83,7 +84,7 @@ def is_transient_remote(error: BaseException) -> bool:
     if any(type(one).__name__ in _PERMANENT_TYPES for one in _with_causes(error)):
         return False
     status = http_status(error)
-    return status is None or status >= 500 or status in _TRANSIENT_STATUSES
+    return status is None or (status >= 500 and status != _NOT_IMPLEMENTED) or status in _TRANSIENT_STATUSES
 
 
 def http_status(error: BaseException) -> int | None:

@@ -49,7 +49,7 @@ def absolute(uri: str) -> str:
 
 def join(root: str, *parts: str) -> str:
     """Joins with `/`, which every store and every supported system takes."""
-    return "/".join([root.rstrip("/") if len(root) > 1 else root, *parts])
+    return "/".join([root.rstrip("/"), *parts])
 
 
 def base_name(uri: str) -> str:
@@ -91,6 +91,57 @@ def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
         with_bucket(uri, lambda bucket: bucket.write(uri, data))
     else:
         localfiles.write(uri, data, scratch)
+
+
+def write_if_absent(uri: str, data: bytes) -> bool:
+    """Writes a whole file if there is none of this name; of several writers at once one succeeds.
+
+    Args:
+        uri: absolute path or URI; missing folders are made.
+        data: the content. It must differ between writers (hold a random token, say): where the answer of a store was
+            lost and a retry finds the file, its content decides whose it is.
+
+    Returns:
+        Whether the file was written; False where there is one already, which is left as it is.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    return _write_if(uri, data, None)
+
+
+def replace_if_unchanged(uri: str, data: bytes, version: str) -> bool:
+    """Replaces a whole file if it still has this version; of several writers at once one succeeds.
+
+    Local writers exclude each other by a lock file, so that this holds against other calls of this function, not
+    against `write_bytes`.
+
+    Args:
+        uri: absolute path or URI.
+        data: the content, different for each writer as in `write_if_absent`.
+        version: `StoredFile.version` as `stat_file` gave it.
+
+    Returns:
+        Whether the file was replaced; False where it has another version or is gone.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    return _write_if(uri, data, version)
+
+
+def _write_if(uri: str, data: bytes, version: str | None) -> bool:
+    if is_remote(uri):
+        written = with_bucket(uri, lambda bucket: bucket.write_if(uri, data, version))
+    else:
+        written = localfiles.write_if(uri, data, version)
+    if written:
+        return True
+    try:
+        # The client may have repeated a write that succeeded and whose answer was lost.
+        return read_bytes(uri, len(data)) == data
+    except FileNotFoundError:
+        return False
 
 
 def exists(uri: str) -> bool:
