@@ -104,7 +104,7 @@ def test_the_summary_adds_up(archive: Archive, scored_job: Finished) -> None:
     pixels = sum(mask.size for mask in masks.values())
     assert summary["schema_version"] == 1
     assert summary["images"] == {
-        **{"found": 20, "segmented": 20, "failed": 0},
+        **{"found": 20, "segmented": 20, "failed": 0, "truth_failed": 0},
         **{"ignored": 1, "with_ground_truth": 20, "unpaired_truth": 0},
     }
     assert summary["confusion_matrix"]["counts"] == np.asarray(matrix).tolist()
@@ -266,7 +266,9 @@ def test_nothing_but_failures_is_still_a_whole_output(some: Archive, tmp_path: P
     assert (done.output / "report.html").is_file()
 
 
-def test_a_bad_mask_costs_its_picture(some: Archive, tmp_path: Path) -> None:
+def test_a_faulty_truth_is_a_failure_and_its_picture_is_segmented(
+    archive: Archive, some: Archive, scored_job: Finished, tmp_path: Path
+) -> None:
     small, strange, broken, doubled = some.image_ids
     save_mask(some.mask_path(small), np.zeros((5, 6), np.uint8))
     truth = some.truth(strange).copy()
@@ -275,6 +277,7 @@ def test_a_bad_mask_costs_its_picture(some: Archive, tmp_path: Path) -> None:
     some.mask_path(broken).write_bytes(b"no mask")
     save_mask(some.mask_path(doubled).with_suffix(".tif"), some.truth(doubled))
     shutil.copy(some.images / "palette.gif", some.images / "good.gif")
+    shutil.copy(archive.mask_path("palette.gif"), some.masks / "good.png")
     done = run_job(tmp_path / "out", "--input", some.images, "--ground_truth", some.masks)
     assert done.status == 3
     assert {line["image_id"]: (line["stage"], line["error_type"]) for line in done.failures} == {
@@ -287,7 +290,59 @@ def test_a_bad_mask_costs_its_picture(some: Archive, tmp_path: Path) -> None:
     assert "6x5" in messages[small]
     assert "3, 9, 200" in messages[strange]
     assert str(some.mask_path(doubled)) in messages[doubled]
-    assert list(done.masks) == ["good.gif"]
+    assert sorted(done.masks) == sorted([*some.image_ids, "good.gif"])
+    for image_id in some.image_ids:
+        assert np.array_equal(done.masks[image_id], scored_job.masks[image_id])
+    images = done.summary["images"]
+    assert (images["found"], images["segmented"], images["failed"]) == (5, 5, 0)
+    assert (images["truth_failed"], images["with_ground_truth"]) == (4, 1)
+    assert done.summary["run"]["failures_by_type"] == {
+        **{"AmbiguousTruth": 1, "NotAPicture": 1, "SizeMismatch": 1, "UnknownLabels": 1}
+    }
+    assert {row["image_id"]: row["pixel_accuracy"] is None for row in done.rows} == {
+        image_id: image_id != "good.gif" for image_id in done.masks
+    }
+    report = (done.output / "report.html").read_text("utf-8")
+    assert "<h2>4 failures</h2>" in report
+
+
+def test_truth_failures_count_against_the_failure_ratio(some: Archive, tmp_path: Path) -> None:
+    break_five(some)
+    some.mask_path("palette.gif").write_bytes(b"no mask")
+    options = ("--input", some.images, "--ground_truth", some.masks)
+    just_above = run_job(tmp_path / "out", *options, "--max_failure_ratio", 0.66)
+    assert (just_above.status, just_above.summary["run"]["status"]) == (3, "too_many_failures")
+    just_met = run_job(tmp_path / "out", *options, "--max_failure_ratio", 6 / 9)
+    assert (just_met.status, just_met.summary["run"]["status"]) == (0, "done")
+    images = just_met.summary["images"]
+    assert (images["found"], images["segmented"], images["failed"], images["truth_failed"]) == (9, 4, 5, 1)
+    assert just_met.summary["run"]["resumed"] == 4
+
+
+def test_a_resumed_picture_keeps_its_truth_failure(some: Archive, tmp_path: Path) -> None:
+    save_mask(some.mask_path("palette.gif"), np.zeros((5, 6), np.uint8))
+    options = ("--input", some.images, "--ground_truth", some.masks)
+    first = run_job(tmp_path / "out", *options)
+    second = run_job(tmp_path / "out", *options)
+    assert (first.status, second.status) == (3, 3)
+    assert [line["error_type"] for line in first.failures] == ["SizeMismatch"]
+    assert second.contents() == first.contents()
+    assert but_run(second.summary) == but_run(first.summary)
+    assert second.summary["run"]["resumed"] == 4
+    retried = run_job(tmp_path / "out", *options, "--retry_failed")
+    assert retried.contents() == first.contents()
+    assert retried.summary["run"]["resumed"] == 3
+
+
+def test_a_truth_that_the_store_failed_to_give_is_read_again_on_resume(some: Archive, tmp_path: Path) -> None:
+    rows = [f"{some.images / image_id},{some.mask_path(image_id)}" for image_id in some.image_ids]
+    (tmp_path / "list.csv").write_text("\n".join(["image,mask", *rows]) + "\n")
+    some.mask_path("palette.gif").rename(tmp_path / "elsewhere.png")
+    first = run_job(tmp_path / "out", "--input", tmp_path / "list.csv")
+    assert [(line["stage"], line["error_type"]) for line in first.failures] == [("truth", "Missing")]
+    again = run_job(tmp_path / "out", "--input", tmp_path / "list.csv")
+    assert (again.status, again.summary["run"]["resumed"]) == (3, 3)
+    assert len(again.failures) == 1
 
 
 def test_a_missing_mask_is_not_scored_and_a_lonely_one_is_counted(some: Archive, tmp_path: Path) -> None:

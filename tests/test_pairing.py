@@ -35,10 +35,11 @@ def test_pictures_of_equal_stem_share_the_mask() -> None:
     assert paired.unpaired_truth == 0
 
 
-def test_two_masks_are_a_failure_that_names_both() -> None:
+def test_two_masks_are_a_truth_failure_that_names_both() -> None:
     paired = pair([picture("a.jpg")], [B_MASK, A_MASK])
-    assert paired.located == []
-    (failure,) = paired.failures
+    assert paired.located == [Located("a.jpg", FileRef("/in/a.jpg"))]
+    assert paired.failures == []
+    (failure,) = paired.truth_failures
     assert (failure.image_id, failure.stage, failure.error_type) == ("a.jpg", "truth", "AmbiguousTruth")
     assert "/masks/a.png" in failure.message
     assert "/masks/a.gif" in failure.message
@@ -94,4 +95,7 @@ def test_the_order_never_matters_and_nothing_is_lost(
     assert pair(shuffled_pictures, shuffled_truths) == paired
     assert len(paired.located) + len(paired.failures) == len(pictures)
     ids = [located.image_id for located in paired.located]
+    is_ambiguous = len(set(truths)) > 1
+    assert [failure.image_id for failure in paired.truth_failures] == (ids if is_ambiguous else [])
+    assert all((located.truth is None) == (is_ambiguous or not truths) for located in paired.located)
     assert len(ids) == len(set(ids))

@@ -185,9 +185,11 @@ def test_ignored_pixels_count_as_area_and_not_as_truth(
     assert isinstance(record, PictureRecord)
     assert sum(record.area_px) == truth.size
     assert matrix_of(record).sum() == (truth != 255).sum()
-    failure = only(Segmenter(settings, PassingEngine()).segment([picture])[0])
-    assert (failure.stage, failure.error_type) == ("truth", "UnknownLabels")
-    assert "255" in failure.message
+    (record,), _ = Segmenter(settings, PassingEngine()).segment([picture])
+    assert isinstance(record, PictureRecord)
+    assert record.truth_failure is not None
+    assert record.truth_failure.error_type == "UnknownLabels"
+    assert "255" in record.truth_failure.message
 
 
 def test_one_poisoned_picture_of_32_costs_one_picture(settings: SegmentSettings, tmp_path: Path) -> None:
@@ -283,26 +285,34 @@ def test_broken_files_between_good_ones(settings: SegmentSettings, located: list
     assert engine.batch_sizes == [len(located[: len(broken)])]
 
 
-def test_failures_of_the_truth_cost_the_picture_before_the_engine(
+def test_a_faulty_truth_costs_the_score_and_not_the_mask(
     archive: Archive, settings: SegmentSettings, located: list[Located], tmp_path: Path
 ) -> None:
+    (without_truth,), _ = Segmenter(settings, PassingEngine()).segment([replace(located[0], truth=None)])
+    assert isinstance(without_truth, PictureRecord)
+    assert without_truth.truth_failure is None
+    expected = written_mask(settings, located[0].image_id)
     (tmp_path / "broken.png").write_bytes(b"no mask")
     save_mask(tmp_path / "small.png", np.zeros((7, 9), np.uint8))
     save_mask(tmp_path / "strange.png", np.full_like(archive.truth(archive.image_ids[0]), 7))
-    engine = PassingEngine()
     for name, error_type, said in (
         ("broken.png", "NotAPicture", "no picture format"),
         ("small.png", "SizeMismatch", "9x7"),
         ("strange.png", "UnknownLabels", "7"),
+        ("gone.png", "Missing", "gone.png"),
     ):
-        picture = replace(located[0], truth=file_ref(tmp_path / name))
-        failure = only(Segmenter(settings, engine).segment([picture])[0])
+        path = tmp_path / name
+        truth = file_ref(path) if path.exists() else FileRef(str(path))
+        (record,), _ = Segmenter(settings, PassingEngine()).segment([replace(located[0], truth=truth)])
+        assert isinstance(record, PictureRecord)
+        assert record.area_px == without_truth.area_px
+        assert record.confusion is None
+        assert np.array_equal(written_mask(settings, record.image_id), expected)
+        failure = record.truth_failure
+        assert failure is not None
+        assert (failure.image_id, failure.source_uri) == (record.image_id, record.source_uri)
         assert (failure.stage, failure.error_type) == ("truth", error_type)
         assert said in failure.message
-    gone = replace(located[0], truth=FileRef(str(tmp_path / "gone.png")))
-    failure = only(Segmenter(settings, engine).segment([gone])[0])
-    assert (failure.stage, failure.error_type) == ("truth", "Missing")
-    assert engine.batch_sizes == []
 
 
 def test_a_file_that_cannot_be_read_costs_its_picture(settings: SegmentSettings, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_pictures_are_joined_to_their_masks(tmp_path: Path) -> None:
     touch(tmp_path / "masks", "a.png", "deep/b.png", "d.png", "d.gif", "lonely.png", "b.png")
     with local_pipeline() as root:
         locations = locate(root, tmp_path / "out", [tmp_path / "in"], [tmp_path / "masks"])
-        expected = [("a.jpg", "a.png"), ("a.png", "a.png"), ("deep/b.jpg", "b.png"), ("c.gif", None)]
+        expected = [("a.jpg", "a.png"), ("a.png", "a.png"), ("deep/b.jpg", "b.png"), ("c.gif", None), ("d.tif", None)]
         assert_that(locations.todo | beam.Map(by_name), equal_to(expected), "todo")
         assert_that(
             locations.failures
@@ -92,7 +92,7 @@ def test_pictures_are_joined_to_their_masks(tmp_path: Path) -> None:
         )
         assert_that(locations.ignored, satisfies(lambda counts: sum(counts) == 2), "ignored")
         assert_that(locations.unpaired_truth, satisfies(lambda counts: sum(counts) == 2), "unpaired")
-        assert_that(locations.located, satisfies(lambda counts: sum(counts) == 4), "located")
+        assert_that(locations.located, satisfies(lambda counts: sum(counts) == 5), "located")
         assert_that(locations.records, equal_to([]), "records")
         assert_that(locations.stale, equal_to([]), "stale")
 
@@ -247,7 +247,7 @@ def test_everything_is_written_and_the_summary_comes_last(
     assert max(Counter(written).values()) == 1
     summary = summary_of(writer)
     assert summary["images"] | {"with_ground_truth": 0} == {
-        **{"found": 32, "segmented": 30, "failed": 2, "with_ground_truth": 0},
+        **{"found": 32, "segmented": 30, "failed": 2, "truth_failed": 0, "with_ground_truth": 0},
         **{"ignored": 5, "unpaired_truth": 1},
     }
     assert summary["run"]["stages"] == {"infer": 3.5, "read": 0.25}

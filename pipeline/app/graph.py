@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from pipeline.core.records import Failure
 from pipeline.core.settings import SegmentSettings
 from pipeline.core.spec import INT8_MODEL_FILE
 from pipeline.output.results import ResultsWriter
@@ -13,7 +14,7 @@ from pipeline.sources.pairing import Grouping
 from pipeline.sources.sources import Source
 from pipeline.transforms.compare_precisions import ComparePrecisions
 from pipeline.transforms.locate_pictures import LocatePictures, Resume
-from pipeline.transforms.pack_failures import PackFailures
+from pipeline.transforms.pack_failures import PackFailures, truth_failures
 from pipeline.transforms.remains import BeginRun, DeleteStale, ReadRemains
 from pipeline.transforms.segment_images import EngineSettings, SegmentImages
 from pipeline.transforms.write_results import RemoveSpool, WriteFailures, WriteSummary, WriteTables
@@ -65,7 +66,12 @@ def build(root: beam.Pipeline, job: Job) -> None:
     segmented = locations.todo | "Segment" >> SegmentImages(job.engine, settings, job.progress)
     records = (locations.records, segmented.records) | "AllRecords" >> beam.Flatten()
     failed = segmented.failures | "PackFailures" >> PackFailures()
-    failures = (locations.failures, failed) | "AllFailures" >> beam.Flatten()
+    truth_failed = (
+        records
+        | "TruthFailures" >> beam.FlatMap(truth_failures).with_output_types(Failure)
+        | "PackTruthFailures" >> PackFailures()
+    )
+    failures = (locations.failures, failed, truth_failed) | "AllFailures" >> beam.Flatten()
 
     shards = records | "WriteTables" >> WriteTables(job.writer, locations.located)
     model = job.engine.model

@@ -41,4 +41,7 @@ class PictureError(MaskbeamError):
         return (PictureError, (self.stage, self.error_type, self.message))
 
 
-STAGES = ("locate", "read", "decode", "segment", "truth", "write")
+TRUTH_STAGE = "truth"
+"""The stage of a ground truth's faults: they cost the score, and the picture is segmented all the same."""
+
+STAGES = ("locate", "read", "decode", "segment", TRUTH_STAGE, "write")

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pipeline.core.errors import TRUTH_STAGE
+
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
@@ -66,6 +68,8 @@ class PictureRecord:
             count … with cell = truth · num_classes + prediction; None without ground truth.
         pixel_area_m2: area of one pixel; None where it isn't known.
         mask_bytes: size of the mask's file; 0 where none was written.
+        truth_error_type: why its ground truth could not be used, a type of `PictureError`; "" where nothing failed.
+        truth_message: the same as one sentence for a person.
     """
 
     image_id: str
@@ -80,16 +84,26 @@ class PictureRecord:
     confusion: tuple[int, ...] | None
     pixel_area_m2: float | None = None
     mask_bytes: int = 0
+    truth_error_type: str = ""
+    truth_message: str = ""
 
     @property
     def num_classes(self) -> int:
         """How many classes the areas are given for."""
         return len(self.area_px)
 
+    @property
+    def truth_failure(self) -> "Failure | None":
+        """The line of `failures.jsonl` for a truth that could not be used; None where nothing failed."""
+        if not self.truth_error_type:
+            return None
+        # Without a fingerprint: the journal keeps the record, from which the line is made again on a resume.
+        return Failure(self.image_id, self.source_uri, TRUTH_STAGE, self.truth_error_type, self.truth_message)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A picture that could not be done, as it stands in `failures.jsonl`.
+    """A picture that could not be segmented, or a ground truth that could not be used: a line of `failures.jsonl`.
 
     Args:
         image_id: the picture's id; "" where the fault has no picture (a broken archive).

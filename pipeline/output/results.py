@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.core.errors import StorageError
+from pipeline.core.errors import TRUTH_STAGE, StorageError
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.spec import ModelSpec
 from pipeline.core.statistics import statistics
@@ -51,14 +51,16 @@ class WrittenFailures:
     """What the summary and the report need of the failures once they are written.
 
     Args:
-        count: all of them.
+        count: pictures that could not be segmented, and broken sources of pictures.
         first: the first hundred, sorted by id.
-        by_type: how many of each `error_type`.
+        by_type: how many of each `error_type`, those of truths included.
+        truth_count: ground truths that could not be used, and broken sources of them.
     """
 
     count: int
     first: tuple[Failure, ...]
     by_type: dict[str, int] = field(default_factory=dict)
+    truth_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,13 @@ class ResultsWriter:
         """Writes `failures.jsonl`, empty where nothing failed, of failures that come in their order."""
         first: list[Failure] = []
         by_type: Counter[str] = Counter()
+        truth_count = 0
         member = journal.Member()
 
         def noted() -> Iterator[Failure]:
+            nonlocal truth_count
             for failure in failures:
+                truth_count += failure.stage == TRUTH_STAGE
                 by_type[failure.error_type] += 1
                 if len(first) < _MOST_FAILURES_IN_REPORT:
                     first.append(failure)
@@ -108,7 +113,7 @@ class ResultsWriter:
 
         self._write(FAILURES_FILE, tables.failures_jsonl(noted()))
         journal.write_part(self.output, _FAILURES_PART, member.finish())
-        return WrittenFailures(by_type.total(), tuple(first), dict(sorted(by_type.items())))
+        return WrittenFailures(by_type.total() - truth_count, tuple(first), dict(sorted(by_type.items())), truth_count)
 
     def write_summary(
         self,
@@ -166,7 +171,8 @@ class ResultsWriter:
         groups: Mapping[str, Totals],
     ) -> dict[str, Any]:
         found = totals.pictures + failures.count
-        too_many = found > 0 and failures.count / found > self.run.max_failure_ratio
+        all_failures = failures.count + failures.truth_count
+        too_many = all_failures > 0 and all_failures / max(1, found) > self.run.max_failure_ratio
         finished_s = time.time()
         return {
             "schema_version": SUMMARY_SCHEMA_VERSION,
@@ -186,6 +192,7 @@ class ResultsWriter:
                 "found": found,
                 "segmented": totals.pictures,
                 "failed": failures.count,
+                "truth_failed": failures.truth_count,
                 "ignored": ignored,
                 "with_ground_truth": totals.scored,
                 "unpaired_truth": unpaired_truth,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from pipeline.core.errors import OptionError, StorageError
+from pipeline.core.errors import TRUTH_STAGE, OptionError, StorageError
 from pipeline.core.records import Failure, Located, PictureRecord
 from pipeline.core.settings import fingerprint, mask_name
 from pipeline.output import journal
@@ -213,8 +213,8 @@ def sort_out(
     """Holds what earlier runs recorded of some pictures against the pictures as they are now.
 
     A record holds where its fingerprint is the present one and its mask lies there, as long as it was, and no younger
-    than the part of the journal that speaks of it. A failure holds where its fingerprint is the present one, unless it
-    is of `RETRIED_ERRORS`.
+    than the part of the journal that speaks of it. A failure, or a record's truth failure, holds where its fingerprint
+    is the present one, unless it is of `RETRIED_ERRORS`.
 
     Args:
         located: pictures with distinct ids.
@@ -278,8 +278,11 @@ def _still_holding(
         if outcome.fingerprint != present:
             continue
         if isinstance(outcome, Failure):
-            if not retry_failed and outcome.error_type not in RETRIED_ERRORS:
+            # Earlier versions did not segment a picture whose truth failed: it is done now.
+            if outcome.stage != TRUTH_STAGE and not _is_retried(outcome.error_type, retry_failed):
                 failure = failure or outcome
+            continue
+        if outcome.truth_error_type and _is_retried(outcome.truth_error_type, retry_failed):
             continue
         mask = masks.get(entry.image_id)
         if not outcome.mask_uri:
@@ -287,3 +290,7 @@ def _still_holding(
         if mask and mask.size_bytes == outcome.mask_bytes and mask.modified_ns <= entry.written_ns:
             return outcome
     return failure
+
+
+def _is_retried(error_type: str, retry_failed: bool) -> bool:
+    return retry_failed or error_type in RETRIED_ERRORS

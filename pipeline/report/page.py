@@ -90,7 +90,7 @@ def report_html(summary: dict[str, Any], failures: Sequence[Failure], pictures: 
         _distribution_section(summary["classes"]),
         confusion_section(summary["classes"], summary["confusion_matrix"]["counts"]),
         groups_section(summary.get("groups") or {}, summary["classes"], scored=scored),
-        failures_section(failures, summary["images"]["failed"], summary["run"].get("failures_by_type")),
+        failures_section(failures, _all_failures(summary["images"]), summary["run"].get("failures_by_type")),
         run_section(summary["run"]),
     ]
     title = f"{pictures_text(summary['images']['segmented'])} segmented"
@@ -111,10 +111,20 @@ _FOOTER = (
 )
 
 
+def _with_truth(images: dict[str, Any]) -> str:
+    failed = images.get("truth_failed", 0)
+    return count_text(images["with_ground_truth"]) + (f"<small>{failed:,} failed</small>" if failed else "")
+
+
+def _all_failures(images: dict[str, Any]) -> int:
+    """Pictures that failed, and truths that could not be used."""
+    return int(images["failed"] + images.get("truth_failed", 0))
+
+
 def _headline(summary: dict[str, Any]) -> str:
     run, images = summary["run"], summary["images"]
     status = str(run.get("status", "")).replace("_", " ")
-    tone = "good" if run.get("status") == _DONE and not images["failed"] else "warn"
+    tone = "good" if run.get("status") == _DONE and not _all_failures(images) else "warn"
     heading = pictures_text(images["segmented"])
     if images["segmented"] != images["found"]:
         heading = f"{images['segmented']:,} of {pictures_text(images['found'])}"
@@ -128,7 +138,7 @@ def _headline(summary: dict[str, Any]) -> str:
         ("Segmented", count_text(images["segmented"]) + by_earlier),
         ("Failed", f'<span class="bad">{images["failed"]:,}</span>{share}' if images["failed"] else "0"),
         ("Files ignored", count_text(images["ignored"])),
-        ("With ground truth", count_text(images["with_ground_truth"])),
+        ("With ground truth", _with_truth(images)),
         ("Time", duration_text(seconds)),
         ("Speed", rate),
     ]

@@ -146,7 +146,7 @@ def failures_section(failures: Sequence[Failure], failed: int, by_type: Mapping[
 
     Args:
         failures: the failures at hand, all or the first.
-        failed: how many pictures failed in all.
+        failed: how many pictures and truths failed in all.
         by_type: how many of each type in all; None to count those at hand.
     """
     total = max(failed, len(failures))

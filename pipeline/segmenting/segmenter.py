@@ -38,14 +38,15 @@ _Inferred = npt.NDArray[np.float32] | PictureError
 
 @dataclass(slots=True)
 class _Ready:
-    """A picture that waits for the engine: decoded, its truth in class ids, its pixels at the model's size.
+    """A picture that waits for the engine: decoded, its truth in class ids or why there is none, its pixels at the
+    model's size.
 
     Its pixels at their own size stay only where an overlay is to be drawn.
     """
 
     picture: Located
     size: tuple[int, int]
-    truth: ClassIds | None
+    truth: ClassIds | PictureError | None
     pixels: npt.NDArray[np.uint8]
     source_bytes: int
     image: npt.NDArray[np.uint8] | None
@@ -216,12 +217,15 @@ class Segmenter:
         settings = self._settings
         with timed("decode", seconds):
             image = decode_image(fetched.image, channels=settings.spec.channels, max_pixels=settings.max_pixels)
-        truth = None
+        truth: ClassIds | PictureError | None = None
         if isinstance(fetched.truth, PictureError):
-            raise fetched.truth
-        if fetched.truth is not None:
+            truth = fetched.truth
+        elif fetched.truth is not None:
             with timed("truth", seconds):
-                truth = self._truth(fetched.truth, image)
+                try:
+                    truth = self._truth(fetched.truth, image)
+                except PictureError as error:
+                    truth = error
         with timed("resize", seconds):
             pixels = resize_image(image.pixels, settings.spec.height, settings.spec.width)
         height, width = image.pixels.shape[:2]
@@ -267,14 +271,15 @@ class Segmenter:
         settings = self._settings
         picture, (width, height) = ready.picture, ready.size
         num_classes = settings.spec.num_classes
+        truth, truth_error = (None, ready.truth) if isinstance(ready.truth, PictureError) else (ready.truth, None)
         if not np.isfinite(logits).all():
             raise PictureError("segment", "NotFinite", "the engine's answer to this picture is not finite")
         with timed("mask", seconds):
             mask = mask_from_logits(logits, height, width)
         with timed("count", seconds):
             confusion = None
-            if ready.truth is not None:
-                confusion = cells_of(confusion_matrix(ready.truth, mask, num_classes))
+            if truth is not None:
+                confusion = cells_of(confusion_matrix(truth, mask, num_classes))
             area_px = np.bincount(mask.reshape(-1), minlength=num_classes)
         with timed("encode", seconds):
             files = self._encoded(ready, logits, mask)
@@ -291,6 +296,8 @@ class Segmenter:
             area_px=tuple(area_px.tolist()),
             confusion=confusion,
             mask_bytes=mask_bytes,
+            truth_error_type=truth_error.error_type if truth_error else "",
+            truth_message=truth_error.message if truth_error else "",
         )
         return _Segmented(record, tuple(files))
 

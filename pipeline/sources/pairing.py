@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.records import Failure, FileRef, Located
 from pipeline.sources.sources import Listed
 
@@ -36,11 +37,13 @@ class Paired:
     Args:
         located: the pictures to do.
         failures: the pictures that can't be done.
+        truth_failures: pictures that are located without a truth because several masks could be meant.
         unpaired_truth: masks that no picture claims.
     """
 
     located: list[Located] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    truth_failures: list[Failure] = field(default_factory=list)
     unpaired_truth: int = 0
 
 
@@ -54,7 +57,7 @@ def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], grouping: Groupi
 
     Returns:
         What is to be done, and what can't be. Of pictures with the same id the first by address is done; each further
-        one is a failure. Two masks for one key are a failure of every picture of that key.
+        one is a failure. With two masks for one key its pictures are done without a truth, each with a truth failure.
     """
     paired = Paired()
     candidates = sorted(set(truths), key=_address)
@@ -70,9 +73,10 @@ def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], grouping: Groupi
         if len(candidates) > 1:
             names = ", ".join(truth.display_uri for truth in candidates)
             message = f"{len(candidates)} masks could be meant: {names}"
-            paired.failures.append(Failure(picture.image_id, uri, "truth", "AmbiguousTruth", message))
-            continue
-        truth = candidates[0] if candidates else picture.truth
+            paired.truth_failures.append(Failure(picture.image_id, uri, TRUTH_STAGE, "AmbiguousTruth", message))
+            truth = None
+        else:
+            truth = candidates[0] if candidates else picture.truth
         group = grouping.group_of(picture) if grouping else ""
         paired.located.append(Located(picture.image_id, picture.file, truth, group))
     if not seen:

@@ -28,7 +28,8 @@ class Locations(NamedTuple):
     Args:
         todo: `Located`, the pictures to do.
         records: `PictureRecord`, of the pictures that an earlier run did.
-        failures: blocks of the pictures that can't be named, told apart or paired, or that failed in an earlier run.
+        failures: blocks of the pictures that can't be named or told apart or that failed in an earlier run, and of
+            truths that can't be told apart.
         stale: str, names of files of pictures that no picture claims.
         located: int, pictures that have an id of their own, to be summed.
         ignored: int, files that are no pictures.
@@ -126,7 +127,7 @@ class _PairDoFn(beam.DoFn):
             yield TaggedOutput("located", len(paired.located))
         for record in work.records:
             yield TaggedOutput("records", record)
-        for failure in (*paired.failures, *work.failures):
+        for failure in (*paired.failures, *paired.truth_failures, *work.failures):
             yield TaggedOutput("failures", failure)
         for name in work.stale:
             yield TaggedOutput("stale", name)

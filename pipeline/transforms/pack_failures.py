@@ -7,7 +7,7 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline.core.records import Failure
+from pipeline.core.records import Failure, PictureRecord
 from pipeline.output.failure_blocks import FAILURES_A_BLOCK, pack_failures
 
 
@@ -29,6 +29,12 @@ class _PackDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._failures:
             yield GlobalWindows.windowed_value(pack_failures(self._failures))
+
+
+def truth_failures(record: PictureRecord) -> Iterator[Failure]:
+    """The failure of a segmented picture's ground truth, where it could not be used."""
+    if (failure := record.truth_failure) is not None:
+        yield failure
 
 
 class PackFailures(beam.PTransform[PCollection[Failure], PCollection[bytes]]):
