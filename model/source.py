@@ -76,7 +76,7 @@ def _paired(option: str, source: str, images: str, masks: str | None) -> Iterato
     read, pairs = FileReader(_spool_output()), []
     for key, same in pictures_by_key.items():
         found = pair(same, masks_by_key.get(key, ()))
-        for failure in found.failures:
+        for failure in (*found.failures, *found.truth_failures):
             raise OptionError(f"{option} {source}: {failure.image_id}: {failure.message}")
         pairs += [_file_pair(read, one.image_id, one.image, one.truth) for one in found.located if one.truth]
     if not pairs:
