@@ -16,6 +16,8 @@ from pipeline.storage import storage
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 LARGEST_MEMBER_BYTES = 1 << 30
 """A member of more bytes is refused: it would have to be held in memory whole."""
+MAX_NAME_BYTES = 4_096
+"""A member with a longer name is refused: no file system takes it, and names are kept in memory by the thousand."""
 BOMB_BYTES, BOMB_RATIO = 64 << 20, 100
 """A member that unpacks to more than the first and to more than the second times its packed size is refused."""
 
@@ -83,7 +85,7 @@ def list_archive(uri: str, spool_root: str | None) -> Iterator[Entry | Refused |
         return _list_compressed_tar(archive, spool_root)
     # A zip may stand behind a program that unpacks it.
     if start.startswith(b"PK") or (uri.lower().endswith(".zip") and start[257:262] != b"ustar"):
-        members = walk_zip(StoredBytes(uri), archive.size_bytes)
+        members = walk_zip(StoredBytes(uri, archive.size_bytes), archive.size_bytes)
     else:
         members = walk_stored_tar(uri, archive.size_bytes)
 
@@ -164,6 +166,11 @@ def _unpacked(stream: GunzippedBytes, member: Member) -> bytes | None:
 
 
 def _refusal(member: Member, name: str) -> Refused | None:
+    name_bytes = len(name.encode("utf-8", "surrogateescape"))
+    if name_bytes > MAX_NAME_BYTES:
+        return Refused(
+            f"{name[:80]}…", "UnsafeName", f"the name has {name_bytes:,} bytes, more than {MAX_NAME_BYTES:,}"
+        )
     if member.odd_kind:
         return Refused(name, "NotAFile", f"the archive's member is {member.odd_kind}")
     if not member.size_bytes:

@@ -1,7 +1,27 @@
-"""What walking an archive gives, whatever its format."""
+"""What walking an archive yields, whatever its format, and the bound on every number that an archive claims."""
 
 from dataclasses import dataclass
 from typing import Protocol
+
+MAX_BYTES = 1 << 60
+"""The largest size or offset that a walk accepts; an exbibyte is more than any store keeps in one file."""
+
+
+def bounded(number: int) -> int:
+    """Checks a size, length or offset that an archive claims.
+
+    Args:
+        number: as the archive has it.
+
+    Returns:
+        The same number.
+
+    Raises:
+        ValueError: it is negative or larger than `MAX_BYTES`.
+    """
+    if not 0 <= number <= MAX_BYTES:
+        raise ValueError(f"it claims {number:,} bytes" if number < 0 else f"it claims more than {MAX_BYTES:,} bytes")
+    return number
 
 
 class ByteSource(Protocol):

@@ -44,9 +44,10 @@ def walk_stored_tar(uri: str, size_bytes: int) -> Iterator[Member | Fault]:
     Raises:
         OSError: it can't be read.
     """
+    source = StoredBytes(uri, size_bytes)
     if storage.is_remote(uri) and size_bytes >= _LEAST_BYTES:
-        return walk_tar_in_parallel(StoredBytes(uri), size_bytes)
-    return walk_tar(StoredBytes(uri))
+        return walk_tar_in_parallel(source, size_bytes)
+    return walk_tar(source)
 
 
 def walk_tar_in_parallel(

@@ -68,7 +68,7 @@ def list_records(file: RecordFile, spool_root: str | None) -> Iterator[Entry | R
     def by_range(_: ByteSource, offset: int, length: int) -> FileRef:
         return FileRef(stored.uri, length, stored.version, offset)
 
-    yield from _list(file, StoredBytes(file.uri), by_range)
+    yield from _list(file, StoredBytes(file.uri, stored.size_bytes), by_range)
 
 
 def _list(file: RecordFile, source: ByteSource, take: _Take) -> Iterator[Entry | Refused]:

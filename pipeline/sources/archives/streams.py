@@ -9,18 +9,21 @@ _PIECE_BYTES = 256 << 10
 
 
 class StoredBytes:
-    """A stored file, read where it is asked for and nowhere else.
+    """A stored file, read by range; an offset beyond its end costs no request.
 
     Args:
         uri: absolute path or URI.
+        size_bytes: its length. File systems refuse offsets far beyond it, so they are not asked.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, size_bytes: int) -> None:
         self._uri = uri
+        self._size_bytes = size_bytes
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As `ByteSource.read_at`."""
-        return storage.read_range(self._uri, offset, length)
+        length = min(length, self._size_bytes - offset)
+        return storage.read_range(self._uri, offset, length) if length > 0 else b""
 
 
 class GunzippedBytes:

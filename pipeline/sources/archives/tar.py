@@ -5,9 +5,10 @@ Format"). Python's own `tarfile` keeps a record of every member and reads extend
 here a header that claims more than `_LONGEST_EXTENSION_BYTES` ends the walk.
 """
 
+import re
 from collections.abc import Iterator
 
-from pipeline.sources.archives.members import ByteSource, Fault, Member
+from pipeline.sources.archives.members import ByteSource, Fault, Member, bounded
 
 BLOCK_BYTES = 512
 _LONGEST_EXTENSION_BYTES = 1 << 20
@@ -24,6 +25,7 @@ _WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 _EXTENSIONS = frozenset((b"x", b"g", b"L", b"K"))
 # What the walk takes from pax records; others, such as the comment with which `git archive` begins, change nothing.
 _SPARSE = "GNU.sparse."
+_OCTAL, _DECIMAL = re.compile(rb"[0-7]+"), re.compile(r"[0-9]{1,20}")
 
 
 def walk_tar(source: ByteSource) -> Iterator[Member | Fault]:
@@ -86,8 +88,9 @@ class TarWalk:
         if header is None:
             header = self._source.read_at(self.offset, BLOCK_BYTES)
         if len(header) < BLOCK_BYTES:
-            end = self.offset + len(header)
-            return self._fault("Truncated", f"the archive is cut off after {end:,} bytes; it has no end mark")
+            return self._fault(
+                "Truncated", f"the archive ends before the header at byte {self.offset:,}, without an end mark"
+            )
         if not header.strip(b"\0"):
             self.is_over = True
             return None
@@ -114,9 +117,7 @@ class TarWalk:
             return None
         records = self._shared | self._own
         if kind not in _WITHOUT_DATA and "size" in records:
-            size = int(records["size"])
-            if size < 0:
-                raise ValueError("a member has a negative size")
+            size = _decimal(records["size"])
         self._own = {}
         begin = self.offset + BLOCK_BYTES
         # What comes next is known before the member is handed out: its data may be read meanwhile.
@@ -124,8 +125,8 @@ class TarWalk:
         name = records.get("path") or _ustar_name(header)
         if kind == _FOLDER or name.endswith("/"):
             return None
-        is_sparse = any(key.startswith(_SPARSE) for key in records)
-        return Member(name, begin, size, "a sparse file" if is_sparse else _ODD_KINDS.get(kind, ""), "", size)
+        odd_kind = "a sparse file" if _SPARSE in records else _ODD_KINDS.get(kind, "")
+        return Member(name, begin, size, odd_kind, "", size)
 
     def _extension(self, size: int) -> bytes:
         """An extended header's data, and with it in one read the header that it extends."""
@@ -160,13 +161,22 @@ def _check(header: bytes) -> None:
 
 
 def _number(field: bytes) -> int:
-    """A number of the header: octal text, or GNU's base 256 where the first bit is set."""
+    """A number of a header: octal digits, or GNU's base 256 (signed, above a marker bit) where the first bit is set."""
     if field[0] & 0x80:
-        if field[0] != 0x80:
-            raise ValueError("a member has a negative size or one beyond all bounds")
-        return int.from_bytes(field[1:], "big")
+        # The bit below the marker is the sign.
+        return bounded(int.from_bytes([(field[0] & 0x7F) | (field[0] & 0x40) << 1, *field[1:]], "big", signed=True))
     text = field.split(b"\0", 1)[0].strip()
+    if text and not _OCTAL.fullmatch(text):
+        raise ValueError("what should be an octal number is none")
     return int(text, 8) if text else 0
+
+
+def _decimal(text: str | bytes) -> int:
+    """A number of a pax header. `int` alone takes signs, underscores and the digits of other scripts too."""
+    digits = text if isinstance(text, str) else text.decode("latin-1")
+    if not _DECIMAL.fullmatch(digits):
+        raise ValueError("what should be a number of a pax header is none")
+    return bounded(int(digits))
 
 
 def _padded(size: int) -> int:
@@ -179,7 +189,7 @@ def _pax_records(data: bytes) -> dict[str, str]:
     position = 0
     while position < len(data) and data[position]:
         length_text, blank, _ = data[position : position + 20].partition(b" ")
-        length = int(length_text) if blank else 0
+        length = _decimal(length_text) if blank else 0
         record = data[position : position + length]
         if length < 5 or len(record) < length or not record.endswith(b"\n"):
             raise ValueError("a pax header is malformed")
@@ -187,8 +197,10 @@ def _pax_records(data: bytes) -> dict[str, str]:
         if not equals:
             raise ValueError("a pax header is malformed")
         name = _text(key)
-        if name in ("path", "size") or name.startswith(_SPARSE):
+        if name in ("path", "size"):
             records[name] = _text(value)
+        elif name.startswith(_SPARSE):
+            records[_SPARSE] = ""  # that there is one is enough; kept one by one they could take any amount of memory
         position += length
     return records
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pipeline.sources.archives.members import ByteSource, Fault
+from pipeline.sources.archives.members import ByteSource, Fault, bounded
 
 RECORD_HEADER_BYTES = 12
 _LONGEST_NAME_BYTES = 4_096
@@ -98,7 +98,11 @@ def walk_records(
         if not is_record_header(header):
             yield Fault("BrokenArchive", f"at byte {offset:,} there is no TFRecord")
             return
-        (length,) = struct.unpack_from("<Q", header)
+        try:
+            length = bounded(*struct.unpack_from("<Q", header))
+        except ValueError as error:
+            yield Fault("BrokenArchive", f"the file can't be followed beyond byte {offset:,}: {error}")
+            return
         begin = offset + RECORD_HEADER_BYTES
         fault, record = None, None
         try:
