@@ -15,7 +15,8 @@ from pipeline.core.records import Failure, FileRef
 from pipeline.sources.archives.spool import SPOOL_FOLDER
 from pipeline.sources.pairing import pair
 from pipeline.sources.reading import FileReader
-from pipeline.sources.sources import Listed, Source, list_source, parse_sources, parse_truths
+from pipeline.sources.source import Listed, Source
+from pipeline.sources.sources import parse_sources, parse_truths
 from pipeline.storage import storage
 
 _TFDS = re.compile(r"tfds:(?P<name>[A-Za-z_]\w*(?:/[\w.-]+?)?(?::[\d.*]+)?)/(?P<split>[^/]+)")
@@ -90,7 +91,7 @@ def _paired(option: str, source: str, images: str, masks: str | None) -> Iterato
 
 def _list(source: Source) -> Iterator[Listed]:
     try:
-        for item in list_source(replace(source, spool=storage.join(_spool_output(), SPOOL_FOLDER))):
+        for item in replace(source, spool=storage.join(_spool_output(), SPOOL_FOLDER)).items():
             if isinstance(item, Failure):
                 raise OptionError(f"{item.source_uri}: {item.message}")
             if isinstance(item, Listed):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.records import FileRef, Located
 from pipeline.sources.pairing import Grouping, Paired, pair
-from pipeline.sources.sources import Listed
+from pipeline.sources.source import Listed
 
 A_MASK, B_MASK = FileRef("/masks/a.png"), FileRef("/masks/a.gif")
 

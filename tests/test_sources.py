@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
-from pipeline.sources.sources import (
-    Ignored,
-    Listed,
-    Source,
-    holds_something,
-    list_source,
-    parse_sources,
-    parse_truths,
-    unsafe_name,
-)
+from pipeline.sources.folders import FolderSource
+from pipeline.sources.source import Ignored, Listed, Source, unsafe_name
+from pipeline.sources.sources import holds_something, parse_sources, parse_truths
 
 
 def parse(*texts: object) -> list[Source]:
@@ -29,7 +22,7 @@ def parse(*texts: object) -> list[Source]:
 
 def listed(sources: Iterable[Source]) -> tuple[list[str], list[Failure], int]:
     """Ids, failures and the number of ignored files."""
-    items = [item for source in sources for item in list_source(source)]
+    items = [item for source in sources for item in source.items()]
     ids = [item.image_id for item in items if isinstance(item, Listed)]
     failures = [item for item in items if isinstance(item, Failure)]
     return ids, failures, sum(item.files for item in items if isinstance(item, Ignored))
@@ -46,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_is_walked_and_other_files_are_counted(folder: Path) -> None:
     sources = parse(folder)
-    assert [source.kind for source in sources] == ["folder"]
+    assert [type(source) for source in sources] == [FolderSource]
     assert listed(sources) == (["a.jpg", "deep/b.PNG", "deep/er/c.tiff"], [], 4)
 
 
@@ -55,7 +48,7 @@ def test_a_trailing_slash_changes_no_id(folder: Path) -> None:
 
 
 def test_a_listed_file_bears_its_size_and_version(folder: Path) -> None:
-    first = next(item for item in list_source(parse(folder)[0]) if isinstance(item, Listed))
+    first = next(item for item in parse(folder)[0].items() if isinstance(item, Listed))
     assert first.file == FileRef(str(folder / "a.jpg"), 4, str((folder / "a.jpg").stat().st_mtime_ns))
 
 

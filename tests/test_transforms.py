@@ -25,7 +25,8 @@ from pipeline.output.failure_blocks import unpack_failures
 from pipeline.output.results import ResultsWriter, RunInfo, WrittenFailures
 from pipeline.progress.tally import ProgressSender
 from pipeline.segmenting.segmenter import Segmenter
-from pipeline.sources.sources import Source, parse_sources, parse_truths
+from pipeline.sources.source import Source
+from pipeline.sources.sources import parse_sources, parse_truths
 from pipeline.storage import storage
 from pipeline.transforms import pack_failures as packing
 from pipeline.transforms.locate_pictures import LocatePictures, Locations, Resume

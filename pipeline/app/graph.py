@@ -11,7 +11,7 @@ from pipeline.core.spec import INT8_MODEL_FILE
 from pipeline.output.results import ResultsWriter
 from pipeline.progress.tally import ProgressSender
 from pipeline.sources.pairing import Grouping
-from pipeline.sources.sources import Source
+from pipeline.sources.source import Source
 from pipeline.transforms.compare_precisions import ComparePrecisions
 from pipeline.transforms.locate_pictures import LocatePictures, Resume
 from pipeline.transforms.pack_failures import PackFailures, truth_failures

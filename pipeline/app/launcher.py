@@ -26,7 +26,8 @@ from pipeline.output.resume import check_output
 from pipeline.progress.tally import ProgressSender
 from pipeline.sources.archives.spool import SPOOL_FOLDER
 from pipeline.sources.pairing import Grouping
-from pipeline.sources.sources import Source, has_column, holds_something, parse_sources, parse_truths
+from pipeline.sources.source import Source
+from pipeline.sources.sources import holds_something, parse_sources, parse_truths
 from pipeline.sources.tfds import known_label_map
 from pipeline.storage import storage
 
@@ -141,12 +142,12 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         except OSError as error:
             raise OptionError(f"--input {text}: can't be listed: {error.strerror or error}") from error
     column = options.group_by
-    if column is not None and not any(has_column(source, column) for source in itertools.chain(*groups)):
+    if column is not None and not any(source.has_column(column) for source in itertools.chain(*groups)):
         raise OptionError(f"--group_by {column}: no manifest of --input has such a column")
     output = storage.absolute(options.output)
     if not options.plan:
         read = itertools.chain(*groups, truths)
-        check_output(output, options.existing, [source.uri for source in read if source.kind == "folder"])
+        check_output(output, options.existing, [source.folder for source in read if source.folder is not None])
         try:
             storage.check_writable(output)
         except StorageError as error:

@@ -15,7 +15,7 @@ from pipeline.engines.model_folder import ModelFolder
 from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.sources.archives.spool import SPOOL_FOLDER
-from pipeline.sources.sources import Ignored, Listed, Source, list_source
+from pipeline.sources.source import Ignored, Listed, Source
 from pipeline.storage.storage import join, list_files
 
 SAMPLE_PICTURES = 256
@@ -111,7 +111,7 @@ def _make_plan(
     # The pictures with the lowest checksums of their ids: the same ones every time, from all over the archive.
     sample: list[tuple[int, int, Listed]] = []
     count = ignored = source_bytes = 0
-    for item in (item for source in pictures for item in list_source(source)):
+    for item in (item for source in pictures for item in source.items()):
         if isinstance(item, Ignored):
             ignored += item.files
             continue
@@ -138,7 +138,7 @@ def _make_plan(
 def _masks_of(sample: Sequence[Listed], truths: Sequence[Source]) -> dict[str, FileRef]:
     wanted = {listed.pairing_key for listed in sample}
     masks: dict[str, FileRef] = {}
-    for item in (item for source in truths for item in list_source(source)):
+    for item in (item for source in truths for item in source.items()):
         if isinstance(item, Listed) and item.pairing_key in wanted:
             masks[item.pairing_key] = item.truth or item.file
     return masks

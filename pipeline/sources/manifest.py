@@ -5,15 +5,40 @@ import io
 import json
 import os.path
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
+from pipeline.sources.source import Address, Ignored, Listed, Source
 from pipeline.storage import storage
 
 MANIFEST_ENDINGS = (".csv", ".jsonl", ".ndjson")
 _OWN_COLUMNS = ("image", "image_id", "mask")
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSource(Source):
+    """The pictures that a manifest names."""
+
+    @classmethod
+    def recognise(cls, address: Address) -> Sequence[Source] | None:
+        """See `Source.recognise`."""
+        return [cls(address.uri)] if address.uri.lower().endswith(MANIFEST_ENDINGS) and address.is_file else None
+
+    @property
+    def base_name(self) -> str:
+        """The file's name without its ending."""
+        return storage.base_name(self.uri).rpartition(".")[0]
+
+    def has_column(self, column: str) -> bool:
+        """See `Source.has_column`."""
+        return manifest_has_column(self.uri, column)
+
+    def items(self) -> Iterator[Listed | Ignored | Failure]:
+        """See `Source.items`."""
+        for row in read_manifest(self.uri):
+            yield row if isinstance(row, Failure) else self.named(row.image_id, row.image, row.mask, row.columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.records import Failure, FileRef, Located
-from pipeline.sources.sources import Listed
+from pipeline.sources.source import Listed
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.output.resume import FoundFile, Recorded, sort_out
 from pipeline.progress.tally import ProgressSender
 from pipeline.sources.pairing import Grouping, overlay_rank, pair
-from pipeline.sources.sources import Ignored, Listed, Source, list_source
+from pipeline.sources.source import Ignored, Listed, Source
 from pipeline.transforms import coders
 from pipeline.transforms.pack_failures import PackFailures
 from pipeline.transforms.remains import FOUND_FILE, RECORDED, Keyed, unpack_remains
@@ -69,7 +69,7 @@ def _candidates(element: tuple[int, Source], progress: ProgressSender) -> Iterat
     """
     role, source = element
     try:
-        for item in list_source(source):
+        for item in source.items():
             if isinstance(item, Listed):
                 if role == _PICTURE:
                     progress.located(1)

@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsIter, PBegin, PCollection
 
 from pipeline.output.resume import FoundFile, Recorded, Remains, begin, read_remains
-from pipeline.sources.sources import pairing_key
+from pipeline.sources.source import pairing_key
 from pipeline.storage import storage
 
 RECORDED, FOUND_FILE = "recorded", "file"

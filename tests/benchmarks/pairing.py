@@ -39,7 +39,7 @@ def locate(root: Path) -> None:
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
     from pipeline.progress.tally import ProgressSender
-    from pipeline.sources.sources import Source
+    from pipeline.sources.folders import FolderSource
     from pipeline.transforms.locate_pictures import LocatePictures, Resume
     from pipeline.transforms.remains import BeginRun, ReadRemains
 
@@ -50,8 +50,8 @@ def locate(root: Path) -> None:
     pipeline = beam.Pipeline(runner=FnApiRunner())
     remains = pipeline | BeginRun(str(output), "resume") | ReadRemains()
     locations = pipeline | LocatePictures(
-        [Source("folder", str(root / "images"))],
-        [Source("folder", str(root / "masks"))],
+        [FolderSource(str(root / "images"))],
+        [FolderSource(str(root / "masks"))],
         ProgressSender(None, ""),
         remains,
         Resume("digest"),

@@ -31,7 +31,8 @@ from pipeline.engines.load import load_engine, usable_cores
 from pipeline.engines.model_folder import open_model
 from pipeline.output.tables import pictures_parquet
 from pipeline.segmenting.segmenter import Segmenter
-from pipeline.sources.sources import Listed, list_source, parse_sources
+from pipeline.sources.source import Listed
+from pipeline.sources.sources import parse_sources
 
 
 def thread_ms(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -47,8 +48,8 @@ def located(images: Path, masks: Path | None) -> list[Located]:
     truths: dict[str, FileRef] = {}
     if masks:
         ((truth_source,),) = parse_sources([str(masks)], "--ground_truth")
-        truths = {i.pairing_key: i.file for i in list_source(truth_source) if isinstance(i, Listed)}
-    listed = [item for item in list_source(source) if isinstance(item, Listed)]
+        truths = {i.pairing_key: i.file for i in truth_source.items() if isinstance(i, Listed)}
+    listed = [item for item in source.items() if isinstance(item, Listed)]
     return [Located(item.image_id, item.file, truths.get(item.pairing_key)) for item in listed]
 
 

@@ -27,7 +27,7 @@ from emulators import EMULATORS, Emulator
 from packing import example_of, files_below, pack, tar_of, tfrecord_of
 from small_archive import TINY_MODEL, Finished, run_job
 
-from pipeline.sources.sources import pairing_key
+from pipeline.sources.source import pairing_key
 from pipeline.storage import storage
 
 

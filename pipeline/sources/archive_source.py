@@ -1,0 +1,40 @@
+"""Archives as sources: one file, or those that a glob matches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.core.records import Failure
+from pipeline.sources.archives.listing import ARCHIVE_ENDINGS, Entry, NoPictures, list_archive
+from pipeline.sources.source import Address, Ignored, Listed, Source
+from pipeline.storage import storage
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSource(Source):
+    """The pictures of a tar, compressed or not, or of a zip."""
+
+    @classmethod
+    def recognise(cls, address: Address) -> Sequence[Source] | None:
+        """See `Source.recognise`."""
+        if not address.uri.lower().endswith(ARCHIVE_ENDINGS):
+            return None
+        if address.is_pattern:
+            return [cls(stored.uri) for stored in storage.list_glob(address.uri)]
+        return [cls(address.uri)] if address.is_file else None
+
+    @property
+    def base_name(self) -> str:
+        """The file's name without its ending."""
+        name = storage.base_name(self.uri)
+        ending = next(ending for ending in ARCHIVE_ENDINGS if name.lower().endswith(ending))
+        return name[: -len(ending)]
+
+    def items(self) -> Iterator[Listed | Ignored | Failure]:
+        """See `Source.items`."""
+        for item in list_archive(self.uri, self.spool):
+            if isinstance(item, Entry):
+                yield self.named(item.name, item.file, item.truth)
+            elif isinstance(item, NoPictures):
+                yield Ignored(item.members)
+            else:
+                yield self.refused(self.uri, item.name, item.error_type, item.message)

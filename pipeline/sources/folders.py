@@ -1,0 +1,71 @@
+"""Folders, which are walked, and globs: files of their own, in a folder of this machine or below a bucket's prefix."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.core.decode import has_picture_ending
+from pipeline.core.records import Failure, FileRef
+from pipeline.sources.source import GLOB_CHARACTERS, Address, Ignored, Listed, Source
+from pipeline.storage import storage
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource(Source):
+    """All files below a folder."""
+
+    @classmethod
+    def recognise(cls, address: Address) -> Sequence[Source] | None:
+        """See `Source.recognise`."""
+        return [cls(address.uri)] if address.is_folder else None
+
+    @property
+    def base_name(self) -> str:
+        """The folder's name."""
+        return storage.base_name(self.uri)
+
+    @property
+    def folder(self) -> str | None:
+        """The folder itself."""
+        return self.uri
+
+    def items(self) -> Iterator[Listed | Ignored | Failure]:
+        """See `Source.items`."""
+        return _pictures(self, self.uri, storage.list_files(self.uri))
+
+
+@dataclass(frozen=True, slots=True)
+class GlobSource(Source):
+    """The files that a pattern matches, or one file."""
+
+    @classmethod
+    def recognise(cls, address: Address) -> Sequence[Source] | None:
+        """See `Source.recognise`."""
+        if address.is_pattern or (has_picture_ending(address.uri) and address.is_file):
+            return [cls(address.uri)]
+        return None
+
+    @property
+    def base_name(self) -> str:
+        """The name of the last folder before the first wildcard."""
+        return storage.base_name(self._fixed_folder) or "root"
+
+    def items(self) -> Iterator[Listed | Ignored | Failure]:
+        """See `Source.items`."""
+        return _pictures(self, self._fixed_folder, storage.list_glob(self.uri))
+
+    @property
+    def _fixed_folder(self) -> str:
+        match = GLOB_CHARACTERS.search(self.uri)
+        return (self.uri[: match.start()] if match else self.uri).rpartition("/")[0]
+
+
+def _pictures(source: Source, root: str, files: Iterator[storage.StoredFile]) -> Iterator[Listed | Ignored | Failure]:
+    """The files with a picture's ending, named by their paths below `root`."""
+    ignored = 0
+    for stored in files:
+        if not has_picture_ending(stored.uri):
+            ignored += 1
+            continue
+        relative = stored.uri[len(root) :].lstrip("/")
+        yield source.named(relative, FileRef(stored.uri, stored.size_bytes, stored.version))
+    yield Ignored(ignored)

@@ -1,0 +1,66 @@
+"""TFRecord files and TensorFlow Datasets as sources: a picture an Example, its mask in the same."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.core.errors import OptionError
+from pipeline.core.records import Failure
+from pipeline.sources.archives.listing import Entry
+from pipeline.sources.archives.record_files import RecordFile, list_records
+from pipeline.sources.source import Address, Ignored, Listed, Source
+from pipeline.sources.tfds import TFDS_SCHEME, tfds_files
+from pipeline.storage import storage
+
+_RECORDS = re.compile(r"\.tfrecords?(?![a-z])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSource(Source):
+    """One file of a set of records; `uri` is what names the set.
+
+    Args:
+        file: which file, and which of its Examples.
+    """
+
+    file: RecordFile = field(kw_only=True)
+
+    @classmethod
+    def recognise(cls, address: Address) -> Sequence[Source] | None:
+        """See `Source.recognise`."""
+        if address.text.startswith(TFDS_SCHEME):
+            return [cls(address.text, file=file) for file in tfds_files(address.text)]
+        if not _RECORDS.search(storage.base_name(address.uri)):
+            return None
+        if not storage.is_remote(address.uri) and address.is_folder:
+            return None
+        uris = [address.uri] if address.exists else [stored.uri for stored in storage.list_glob(address.uri)]
+        if not uris:
+            raise OptionError(f"{address}: no such file")
+        return [cls(address.uri, file=RecordFile(uri, _unnamed(uri, len(uris)))) for uri in uris]
+
+    @property
+    def base_name(self) -> str:
+        """The data set's name, or the file's without its ending."""
+        if self.uri.startswith(TFDS_SCHEME):
+            return re.split("[/:]", self.uri.removeprefix(TFDS_SCHEME))[0]
+        name = storage.base_name(self.uri)
+        return _RECORDS.split(name)[0] or name
+
+    def items(self) -> Iterator[Listed | Ignored | Failure]:
+        """See `Source.items`."""
+        for item in list_records(self.file, self.spool):
+            if isinstance(item, Entry):
+                yield self.named(item.name, item.file, item.truth)
+            else:
+                yield self.refused(self.file.uri, item.name, item.error_type, item.message)
+
+
+def _unnamed(uri: str, files: int) -> str:
+    """What comes before the number of an Example without a file name, different for each file of a set.
+
+    Example 17 of `train.tfrecord-00002-of-00005` is train-00002-17, that of a lone file train-17.
+    """
+    split, _, rest = storage.base_name(uri).partition(".tfrecord")
+    shard = re.search(r"\d+(?=-of-)", rest)
+    return f"{split}-{shard[0]}" if shard and files > 1 else split

@@ -1,0 +1,200 @@
+"""What every kind of source has in common: its address, its prefix, and the files that it lists."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pipeline.core.decode import has_picture_ending
+from pipeline.core.records import Failure, FileRef
+from pipeline.storage import storage
+
+GLOB_CHARACTERS = re.compile(r"[*?\[]")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One file that a source holds.
+
+    Args:
+        image_id: its id in the job, prefix included.
+        file: where its bytes are.
+        truth: the mask that the source names beside it.
+        columns: a manifest's further columns.
+    """
+
+    image_id: str
+    file: FileRef
+    truth: FileRef | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def pairing_key(self) -> str:
+        """What a picture and its mask share: the id without a picture's ending."""
+        return pairing_key(self.image_id)
+
+
+def pairing_key(image_id: str) -> str:
+    """An id without a picture's ending, which a picture shares with its mask."""
+    return image_id.rpartition(".")[0] if has_picture_ending(image_id) else image_id
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Files of a source that are no pictures by their names.
+
+    Args:
+        files: how many.
+    """
+
+    files: int
+
+
+class Address:
+    """The text of an option, and what storage has under it; each lookup is done once, and only if it is needed.
+
+    Args:
+        option: `--input` or `--ground_truth`, for messages.
+        text: what the user wrote.
+    """
+
+    def __init__(self, option: str, text: str) -> None:
+        self.option = option
+        self.text = text
+        self.uri = storage.absolute(text)
+
+    def __str__(self) -> str:
+        """The beginning of a message about it."""
+        return f"{self.option} {self.text}"
+
+    @cached_property
+    def exists(self) -> bool:
+        """Whether there is a file, an object or a local folder of this name."""
+        return storage.exists(self.uri)
+
+    @cached_property
+    def is_folder(self) -> bool:
+        """Whether it is a local folder, or a prefix that objects have."""
+        return storage.is_folder(self.uri)
+
+    @cached_property
+    def is_file(self) -> bool:
+        """Whether there is a file or an object of this name."""
+        return self.exists if storage.is_remote(self.uri) else self.exists and not self.is_folder
+
+    @cached_property
+    def is_pattern(self) -> bool:
+        """Whether it has wildcards and is not the name of a file that has such characters in it."""
+        return bool(GLOB_CHARACTERS.search(self.text)) and not self.exists
+
+
+@dataclass(frozen=True, slots=True)
+class Source(ABC):
+    """One parsed `--input` or `--ground_truth`.
+
+    Args:
+        uri: absolute path, URI or pattern; the same for all files of one set, whose ids can't collide.
+        prefix: what comes before every id, "" for a lone source.
+        spool: where pictures are copied that can't be read by range, None while names alone are wanted.
+    """
+
+    uri: str
+    prefix: str = ""
+    spool: str | None = None
+
+    @classmethod
+    @abstractmethod
+    def recognise(cls, address: Address) -> "Sequence[Source] | None":
+        """The sources of this kind that an address names.
+
+        Args:
+            address: what the user wrote.
+
+        Returns:
+            The sources; None where the address is of another kind.
+
+        Raises:
+            OptionError: it is of this kind and can't be used.
+            OSError: storage can't be asked.
+        """
+
+    @property
+    @abstractmethod
+    def base_name(self) -> str:
+        """The prefix of its ids where there are several sources."""
+
+    @property
+    def folder(self) -> str | None:
+        """The folder that is walked, below which no output may be; None for other kinds."""
+        return None
+
+    def has_column(self, column: str) -> bool:
+        """Whether it is a manifest with a column of this name.
+
+        Raises:
+            OptionError: it is a manifest that can't be read.
+        """
+        return False
+
+    @abstractmethod
+    def items(self) -> Iterator[Listed | Ignored | Failure]:
+        """Lists what it holds.
+
+        Yields:
+            The files, a failure for each that can't be used, and at the end how many were ignored.
+
+        Raises:
+            OSError: it can't be listed.
+        """
+
+    def named(
+        self,
+        name: str,
+        file: FileRef,
+        truth: FileRef | None = None,
+        columns: tuple[tuple[str, str], ...] = (),
+    ) -> Listed | Failure:
+        """A file of this source under its id, or a failure where the id can't be the name of an output file."""
+        image_id = f"{self.prefix}/{name}" if self.prefix else name
+        fault = unsafe_name(image_id)
+        if fault is None:
+            return Listed(image_id, file, truth, columns)
+        message = f"the name {fault}; no file of the output can have it"
+        return Failure(shown(image_id), shown(file.display_uri), "locate", "UnsafeName", message)
+
+    def refused(self, uri: str, name: str, error_type: str, message: str) -> Failure:
+        """The failure of a member `name` of the file `uri`, or with "" of the whole file."""
+        image_id = f"{self.prefix}/{name}" if self.prefix and name else name
+        address = f"{uri}!{name}" if name else uri
+        return Failure(shown(image_id), shown(address), "locate", error_type, message)
+
+
+def shown(name: str) -> str:
+    """A name that can be written as UTF-8: other bytes become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def unsafe_name(image_id: str) -> str | None:
+    """Says why an id can't be a file's name below the output, or None where it can.
+
+    Args:
+        image_id: the id, with `/` between its parts.
+
+    Returns:
+        What is wrong, to follow "the name".
+    """
+    try:
+        image_id.encode("utf-8")
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    if _CONTROL_CHARACTERS.search(image_id):
+        return "holds control characters"
+    if not image_id:
+        return "is empty"
+    if image_id.startswith("/") or "\\" in image_id or re.match(r"[A-Za-z]:", image_id):
+        return "is absolute or holds a backslash"
+    if any(part in ("", ".", "..") for part in image_id.split("/")):
+        return "holds empty, '.' or '..' parts"
+    return None
