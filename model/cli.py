@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.core.errors import MaskbeamError, OptionError
+from pipeline.core.wording import printable
 
 _NEEDS_TRAIN = frozenset(("keras", "tensorflow", "tensorflow_datasets"))
 
@@ -127,7 +128,7 @@ def _run_sample(arguments: argparse.Namespace) -> None:
     from model.sample import write_sample
 
     objects = write_sample(Path(arguments.output), arguments.count, arguments.seed)
-    print(f"{arguments.count} pictures with {objects} objects in {arguments.output}")
+    _answer(f"{arguments.count} pictures with {objects} objects in {arguments.output}")
 
 
 def _run_train(arguments: argparse.Namespace) -> None:
@@ -141,7 +142,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
     from model.train import train
 
     train(options, say)
-    print(f"the model folder is {options.output}")
+    _answer(f"the model folder is {options.output}")
 
 
 def _run_export(arguments: argparse.Namespace) -> None:
@@ -153,7 +154,7 @@ def _run_export(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.model)
     spec = export_model(folder, arguments.dataset, arguments.ground_truth, saved_model=arguments.saved_model)
     for name, agreement in spec.agreement.items():
-        print(f"{folder / name}: {agreement['equal_pixels']:.4%} of the pixels as Keras")
+        _answer(f"{folder / name}: {agreement['equal_pixels']:.4%} of the pixels as Keras")
 
 
 def _run_predict(arguments: argparse.Namespace) -> None:
@@ -162,12 +163,17 @@ def _run_predict(arguments: argparse.Namespace) -> None:
     done, failures = predict(arguments.model, arguments.pictures, Path(arguments.output), arguments.precision)
     for failure in failures:
         say(f"left out: {failure}")
-    print(f"{done} pictures segmented, {len(failures)} left out; masks/ and overlays/ in {arguments.output}")
+    _answer(f"{done} pictures segmented, {len(failures)} left out; masks/ and overlays/ in {arguments.output}")
 
 
 def say(line: str) -> None:
-    """Prints a line of progress to standard error, at once."""
-    print(line, file=sys.stderr, flush=True)
+    """Prints a line of progress to standard error, at once, without what would steer the terminal."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def _answer(line: str) -> None:
+    """Prints a line of the command's result to standard output, without what would steer the terminal."""
+    print(printable(line))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -183,14 +189,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
         arguments.run(arguments)
     except MaskbeamError as error:
-        print(f"maskbeam: {error}", file=sys.stderr)
+        say(f"maskbeam: {error}")
         return 2
     except KeyboardInterrupt:
-        print("maskbeam: interrupted; a training goes on with --resume", file=sys.stderr)
+        say("maskbeam: interrupted; a training goes on with --resume")
         return 130
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDS_TRAIN:
             raise
-        print(f"maskbeam: {error.name} is missing: pip install 'maskbeam[train]'", file=sys.stderr)
+        say(f"maskbeam: {error.name} is missing: pip install 'maskbeam[train]'")
         return 2
     return 0

@@ -4,12 +4,14 @@ import io
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from model.cli import main
 from model.dataset import Labels
 from model.evaluate import PictureScore, load_engine, score_pictures, segment, summarise
 from model.figures import Example, draw_curves, draw_examples
@@ -167,6 +169,16 @@ def test_export_writes_the_same_lite_model_again(sample: Path, tmp_path: Path) -
         engine = load_engine(model.read(), spec.height, spec.width, spec.channels)
         masks.append(segment(picture.image, engine, spec))
     assert (masks[0] == masks[1]).mean() > 0.9999
+
+
+def test_nothing_in_a_model_folder_steers_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("keras", reason="the extra `train` is not installed")
+    spec = replace(_spec(), name="red \x1b[31m")
+    (tmp_path / "metadata.json").write_text(spec.to_json())
+    assert main(["export", "--model", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "red \\x1b[31m" in said
+    assert "\x1b" not in said
 
 
 def test_export_of_what_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 from summaries import make_summary
 
+from pipeline.app.launcher import main
 from pipeline.app.terminal import print_summary
 
 
@@ -82,3 +83,11 @@ def test_no_terminal_means_100_columns_and_no_colour(capsys: pytest.CaptureFixtu
     assert "\x1b" not in "".join(lines)
     # A path is one line, to be copied.
     assert lines[-1] == f"Report: gs://bucket/{'deep/' * 30}report.html"
+
+
+def test_a_fault_is_one_line_that_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--input", "/absent/\x1b[2J\nfolder", "--model", "shapes", "--output", "/absent/out"]) == 2
+    said = capsys.readouterr().err
+    assert "\\x1b[2J\\nfolder" in said
+    assert said.count("\n") == 1
+    assert "\x1b" not in said

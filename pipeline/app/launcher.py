@@ -19,6 +19,7 @@ from pipeline.app.options import JobOptions, parse_options
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.settings import SegmentSettings
+from pipeline.core.wording import printable
 from pipeline.engines.load import BACKENDS, batch_size_for, check_backend
 from pipeline.engines.model_folder import ModelFolder, open_model
 from pipeline.output.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
@@ -85,7 +86,7 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _ended(said: str, status: int) -> int:
-    print(f"maskbeam: {said}", file=sys.stderr)
+    print(f"maskbeam: {printable(said)}", file=sys.stderr)
     return status
 
 
@@ -240,7 +241,7 @@ def _run(
         result: Any = root.run()
         if not runner.is_waited_for:
             job_id = result.job_id() if result.has_job else beam_options.get_all_options()["template_location"]
-            print(f"maskbeam: submitted {job_id}; its results will lie in {settings.output}")
+            print(f"maskbeam: submitted {job_id}; its results will lie in {printable(settings.output)}")
             return DONE
         result.wait_until_finish()
     try:
