@@ -19,6 +19,7 @@ from model.versions import library_versions
 from pipeline.core.errors import ModelError, OptionError, PictureError
 from pipeline.core.resize import resize_image, resize_mask_nearest
 from pipeline.core.spec import KERAS_MODEL_FILE, METADATA_FILE, ModelSpec
+from pipeline.engines.model_folder import read_spec
 from pipeline.storage import storage
 
 _PICTURES = 100
@@ -42,10 +43,7 @@ def export_model(folder: Path, dataset: str | None, ground_truth: str | None, *,
         ModelError: the folder is no model folder, or its Keras file was not made by maskbeam.
         OptionError: the data set can't be used.
     """
-    try:
-        spec = ModelSpec.from_json((folder / METADATA_FILE).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"--model {folder}: {METADATA_FILE} can't be read: {error.strerror or error}") from error
+    spec = read_spec(os.fspath(folder), os.fspath(folder.absolute()))
     config = config_of(spec)
     network = _load(folder / KERAS_MODEL_FILE, config)
     probes = _dataset_probes(dataset, ground_truth, spec) if dataset else _sample_probes(spec)

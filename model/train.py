@@ -24,10 +24,8 @@ from model.quiet import quiet
 from model.source import open_source
 from model.split import split_pictures
 from pipeline.core.errors import OptionError
-from pipeline.core.spec import METADATA_FILE, ModelSpec
+from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
 from pipeline.storage import storage
-
-TRAINING_FOLDER = "training"
 
 Say = Callable[[str], None]
 

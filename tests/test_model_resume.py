@@ -16,7 +16,8 @@ keras = pytest.importorskip("keras", reason="the extra `train` is not installed"
 from model.options import TrainOptions  # noqa: E402
 from model.sample import write_sample  # noqa: E402
 from model.train import train  # noqa: E402
-from pipeline.core.errors import OptionError  # noqa: E402
+from pipeline.core.errors import ModelError, OptionError  # noqa: E402
+from pipeline.engines.model_folder import open_model  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,6 +71,8 @@ def test_interrupted_in_the_third_epoch_and_resumed(sample: Path, tmp_path: Path
     options = _options(sample, tmp_path / "halves")
     with pytest.raises(_Stop):
         train(options, stop_behind_two)
+    with pytest.raises(ModelError, match="its training has not finished"):
+        open_model(options.output)
     said: list[str] = []
     train(replace(options, resume=True), said.append)
     assert "resumed behind epoch 2" in said

@@ -118,3 +118,20 @@ def test_a_file_that_changes_while_the_job_runs_is_noticed(folder: Path) -> None
     (folder / "model.tflite").write_bytes(b"swapped")
     with pytest.raises(ModelError, match="has changed since the job began"):
         model.read()
+
+
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_an_unfinished_training_says_how_to_finish_it(tmp_path: Path, has_checkpoint: bool) -> None:
+    folder = tmp_path / "mine"
+    (folder / "training").mkdir(parents=True)
+    if has_checkpoint:
+        (folder / "training" / "checkpoint.npz").write_bytes(b"PK")
+    said = refusal(folder)
+    assert "its training has not finished" in said
+    assert f"`python -m model train … --output {folder}` with --resume" in said
+
+
+def test_a_folder_without_a_model_is_no_unfinished_training(tmp_path: Path) -> None:
+    said = refusal(tmp_path)
+    assert "metadata.json can't be read" in said
+    assert "training" not in said

@@ -14,6 +14,8 @@ METADATA_FILE = "metadata.json"
 FLOAT_MODEL_FILE = "model.tflite"
 INT8_MODEL_FILE = "model_int8.tflite"
 KERAS_MODEL_FILE = "model.keras"
+TRAINING_FOLDER = "training"
+"""Below a model folder: log, figures and checkpoint of the training that made it."""
 
 _DTYPES = ("uint8", "float32")
 

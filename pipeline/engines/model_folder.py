@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from pipeline.core.errors import ModelError
-from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, ModelSpec
+from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, TRAINING_FOLDER, ModelSpec
 from pipeline.storage import storage
 
 PRECISIONS = ("float32", "int8")
@@ -86,12 +86,7 @@ def open_model(name_or_folder: str, *, precision: str = "float32") -> ModelFolde
         raise ModelError(
             f"--model {name_or_folder}: neither a folder nor one of the carried models ({', '.join(carried_names())})"
         )
-    try:
-        spec = ModelSpec.from_json(_read(storage.join(folder, METADATA_FILE)).decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ModelError(f"--model {name_or_folder}: {METADATA_FILE} is not UTF-8 text") from error
-    except ModelError as error:
-        raise ModelError(f"--model {name_or_folder}: {error}") from error
+    spec = read_spec(name_or_folder, folder)
     file = INT8_MODEL_FILE if precision == "int8" else FLOAT_MODEL_FILE
     try:
         content = _read(storage.join(folder, file))
@@ -102,6 +97,35 @@ def open_model(name_or_folder: str, *, precision: str = "float32") -> ModelFolde
     if expected is not None and expected != digest:
         raise ModelError(f"--model {name_or_folder}: {file} is not the file whose digest stands in {METADATA_FILE}")
     return ModelFolder(spec, location, file, digest)
+
+
+def read_spec(name_or_folder: str, folder: str) -> ModelSpec:
+    """Reads a model folder's `metadata.json`.
+
+    Args:
+        name_or_folder: what `--model` names, for messages.
+        folder: the folder itself, absolute or a bucket prefix.
+
+    Returns:
+        What it says.
+
+    Raises:
+        ModelError: it is missing, because a training has not finished or the folder holds no model, or it is invalid.
+    """
+    uri = storage.join(folder, METADATA_FILE)
+    try:
+        if not storage.exists(uri) and storage.is_folder(storage.join(folder, TRAINING_FOLDER)):
+            raise ModelError(
+                f"no {METADATA_FILE}: its training has not finished; repeat the command"
+                f" `python -m model train … --output {name_or_folder}` with --resume"
+            )
+        return ModelSpec.from_json(_read(uri).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ModelError(f"--model {name_or_folder}: {METADATA_FILE} is not UTF-8 text") from error
+    except ModelError as error:
+        raise ModelError(f"--model {name_or_folder}: {error}") from error
+    except OSError as error:
+        raise ModelError(f"--model {name_or_folder}: can't be read: {error.strerror or error}") from error
 
 
 def _read(uri: str) -> bytes:
