@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.dataset import Labels
+from model.dataset import Labels, map_in_order
+from model.label_faults import MAX_CLASSES_GUESSED, ValueCounts, no_class_ids, raw_values
 from model.options import TrainOptions
 from model.source import EncodedPair, open_source, tfds_name
 from pipeline.core.decode import decode_mask
@@ -37,12 +38,16 @@ _KNOWN = {
     )
 }
 
-_MOST_CLASSES_GUESSED = 64
-
 
 def known_dataset(source: str) -> KnownDataset | None:
     """What is known of a `tfds:` source's data set, None for any other."""
     return _KNOWN.get(tfds_name(source) or "")
+
+
+def map_text(options: TrainOptions) -> str | None:
+    """The label map as given, else as known of the data set, else None."""
+    known = known_dataset(options.dataset)
+    return options.label_map or (known.label_map if known else None)
 
 
 def resolve_classes(options: TrainOptions) -> tuple[Labels, tuple[str, ...]]:
@@ -55,9 +60,9 @@ def resolve_classes(options: TrainOptions) -> tuple[Labels, tuple[str, ...]]:
         OptionError: the options contradict each other, or the masks' values are no class ids.
     """
     known = known_dataset(options.dataset)
-    map_text = options.label_map or (known.label_map if known else None)
+    text = map_text(options)
     names = options.class_names or (known.class_names if known and options.label_map is None else None)
-    label_map = None if map_text is None else LabelMap.parse(map_text)
+    label_map = None if text is None else LabelMap.parse(text)
     if names is not None:
         num_classes = len(names)
     elif label_map is not None:
@@ -75,27 +80,27 @@ def resolve_classes(options: TrainOptions) -> tuple[Labels, tuple[str, ...]]:
 
 def _count_classes(pairs: Iterator[EncodedPair], ignore_label: int | None) -> int:
     """Counts the classes of masks whose values are class ids already."""
-    found: set[int] = set()
-    for pair in pairs:
-        try:
-            raw = decode_mask(pair.read()[1])
-        except (PictureError, OSError, ValueError):
-            continue
-        if raw.is_color:
-            raise OptionError(f"{pair.pair_id}: the mask holds colours; name them with --label_map #rrggbb=0,…")
-        found.update(int(value) for value in np.unique(raw.values))
-    found.discard(-1 if ignore_label is None else ignore_label)
-    if not found:
+    counts = ValueCounts()
+    for _, values in map_in_order(pairs, _values_of):
+        if values:
+            counts.add(values)
+    if not counts.masks:
         raise OptionError("not one mask can be read")
-    if max(found) >= _MOST_CLASSES_GUESSED:
-        raise OptionError(
-            f"the masks hold {_listed(sorted(found))}: no class ids; name them with --label_map or --class_names"
-        )
-    return max(found) + 1
+    counts.files.pop(str(ignore_label), None)
+    found = counts.ascending()
+    if not found:
+        raise OptionError(f"the masks hold nothing but the ignore label {ignore_label}")
+    if found[-1].startswith("#") or int(found[-1]) >= MAX_CLASSES_GUESSED:
+        raise OptionError(no_class_ids(counts))
+    return int(found[-1]) + 1
 
 
-def _listed(values: list[int]) -> str:
-    return ", ".join(str(value) for value in values[:12]) + (" …" if len(values) > 12 else "")
+def _values_of(pair: EncodedPair) -> tuple[str, ...]:
+    """The raw values of a pair's mask; none if it can't be read, which is reported when the pictures are read."""
+    try:
+        return raw_values(decode_mask(pair.read()[1]))
+    except (PictureError, OSError, ValueError):
+        return ()
 
 
 def balanced_weights(class_px: npt.NDArray[np.int64]) -> tuple[float, ...]:

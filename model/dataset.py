@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from model.label_faults import TruthFault, truth_fault
 from model.source import EncodedPair
 from pipeline.core.decode import decode_image, decode_mask
 from pipeline.core.errors import OptionError, PictureError
@@ -120,10 +121,17 @@ class PreparedData:
     Attributes:
         store: the usable pairs.
         left_out: a line a picture that could not be read or decoded.
+        truth_faults: the masks that can't be read as class ids or don't fit their picture.
     """
 
     store: PairStore
     left_out: list[str]
+    truth_faults: list[TruthFault]
+
+    @property
+    def masks(self) -> int:
+        """How many pictures could be read, whatever came of their masks."""
+        return len(self.store) + len(self.truth_faults)
 
 
 def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: int, channels: int) -> PreparedData:
@@ -140,36 +148,60 @@ def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: in
         The pairs, in the source's order.
 
     Raises:
-        OptionError: a mask doesn't fit its picture or the label map, or no picture is usable.
+        OptionError: no picture can be read.
     """
 
-    def work(pair: EncodedPair) -> tuple[UInt8Array, ClassIds] | PictureError:
-        try:
-            image, mask = load_pair(pair, labels, channels)
-        except PictureError as error:
-            return error
+    def work(pair: EncodedPair) -> tuple[UInt8Array, ClassIds] | PictureError | TruthFault:
+        loaded = load_or_fault(pair, labels, channels)
+        if isinstance(loaded, PictureError | TruthFault):
+            return loaded
+        image, mask = loaded
         return resize_image(image, height, width), resize_mask_nearest(mask, height, width)
 
-    found = PreparedData(PairStore(height, width, channels), [])
-    for pair, result in _in_order(pairs, work):
-        if isinstance(result, PictureError):
-            line = f"{pair.pair_id}: {result.message}"
-            # A mask that doesn't fit is a wrong option more often than a bad file; training on the rest would hide it.
-            if result.stage == "truth":
-                raise OptionError(line)
-            found.left_out.append(line)
-            continue
-        image, mask = result
-        found.store.append(pair.pair_id, image, mask)
-    if not len(found.store):
+    found = PreparedData(PairStore(height, width, channels), [], [])
+    for pair, result in map_in_order(pairs, work):
+        if isinstance(result, TruthFault):
+            found.truth_faults.append(result)
+        elif isinstance(result, PictureError):
+            found.left_out.append(f"{pair.pair_id}: {result.message}")
+        else:
+            found.store.append(pair.pair_id, *result)
+    if not found.masks:
         raise OptionError(f"not one picture of the data set can be used, {found.left_out[0]}")
     return found
 
 
-def _in_order(
+def load_or_fault(
+    pair: EncodedPair, labels: Labels, channels: int
+) -> tuple[UInt8Array, ClassIds] | PictureError | TruthFault:
+    """As `load_pair`, but returns what is wrong: with the mask a `TruthFault`, with the picture the `PictureError`."""
+    try:
+        return load_pair(pair, labels, channels)
+    except PictureError as error:
+        if error.stage != "truth":
+            return error
+        if error.error_type != "UnknownLabels":
+            return TruthFault(pair.pair_id, error.message)
+        message = error.message
+    try:
+        mask = decode_mask(pair.read()[1])
+    except (PictureError, OSError, ValueError):
+        return TruthFault(pair.pair_id, message)
+    return truth_fault(pair.pair_id, message, mask, labels.label_map, labels.ignore_label)
+
+
+def map_in_order(
     pairs: Iterator[EncodedPair], work: Callable[[EncodedPair], _Result]
 ) -> Iterator[tuple[EncodedPair, _Result]]:
-    """Maps over a stream with a few threads, never far ahead of what was taken."""
+    """Maps over a stream with a few threads, never far ahead of what was taken.
+
+    Args:
+        pairs: the stream.
+        work: what is done to each, in any thread.
+
+    Yields:
+        The pairs in their order, each with its result.
+    """
     threads = min(16, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         running: deque[tuple[EncodedPair, Future[_Result]]] = deque()

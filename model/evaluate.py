@@ -69,34 +69,48 @@ def segment(image: npt.NDArray[np.uint8], engine: Engine, spec: ModelSpec) -> Cl
 
 
 def score_pictures(
-    pairs: Iterator[EncodedPair], labels: Labels, engine: Engine, spec: ModelSpec
+    pairs: Iterator[EncodedPair], labels: Labels, engine: Engine, spec: ModelSpec, left_out: dict[str, str]
 ) -> Iterator[PictureScore]:
-    """Scores pictures one after the other; those that can't be used are left out."""
+    """Scores pictures one after the other.
+
+    Args:
+        pairs: the pictures with their masks.
+        labels: how the masks are read.
+        engine: the loaded model.
+        spec: the model's.
+        left_out: gets, by id, what is wrong with each picture that can't be read or whose mask can't be used.
+
+    Yields:
+        The scores of each other picture.
+    """
     for pair in pairs:
         try:
             image, truth = load_pair(pair, labels, spec.channels)
-        except PictureError:
+        except PictureError as error:
+            left_out[pair.pair_id] = error.message
             continue
         matrix = scores.confusion_matrix(truth, segment(image, engine, spec), spec.num_classes)
         yield PictureScore(pair.pair_id, scores.mean_of_present(scores.iou_per_class(matrix)), matrix)
 
 
-def summarise(pictures: list[PictureScore], spec: ModelSpec) -> dict[str, Any]:
+def summarise(pictures: list[PictureScore], spec: ModelSpec, left_out: int) -> dict[str, Any]:
     """The contract's scores of a set of pictures; None where there is nothing to score.
 
     Args:
         pictures: at least one.
         spec: names the classes.
+        left_out: how many pictures could not be scored.
 
     Returns:
-        `pictures`, `pixel_accuracy`, `global_mean_iou`, `global_mean_dice`, `frequency_weighted_iou`,
-        `samplewise_mean_iou` and `classes`: IoU and Dice by class name.
+        `pictures` (those scored), `left_out`, `pixel_accuracy`, `global_mean_iou`, `global_mean_dice`,
+        `frequency_weighted_iou`, `samplewise_mean_iou` and `classes`: IoU and Dice by class name.
     """
     matrix = np.stack([picture.matrix for picture in pictures]).sum(axis=0)
     iou, dice = scores.iou_per_class(matrix), scores.dice_per_class(matrix)
     samplewise = [picture.mean_iou for picture in pictures if not np.isnan(picture.mean_iou)]
     return {
         "pictures": len(pictures),
+        "left_out": left_out,
         "pixel_accuracy": _rounded(scores.pixel_accuracy(matrix)),
         "global_mean_iou": _rounded(scores.mean_of_present(iou)),
         "global_mean_dice": _rounded(scores.mean_of_present(dice)),

@@ -13,7 +13,7 @@ import numpy as np
 
 from model.agreement import KerasEngine
 from model.classes import known_dataset
-from model.dataset import load_pair
+from model.dataset import load_or_fault
 from model.evaluate import PictureScore, load_engine, score_pictures, segment, summarise
 from model.export import Exported, export_network, keras_file
 from model.figures import Example, draw_curves, draw_examples
@@ -58,15 +58,21 @@ def finish(job: Job, network: keras.Model, progress: Progress, folder: Path, fig
         content = (folder / FLOAT_MODEL_FILE).read_bytes()
         engine = load_engine(content, spec.height, spec.width, spec.channels)
     storage.write_bytes(os.fspath(figures / CURVES_FILE), draw_curves(progress.log, job.class_names))
-    pictures = list(score_pictures(_test_pairs(job), job.labels, engine, spec))
+    left_out: dict[str, str] = {}
+    pictures = list(score_pictures(_test_pairs(job), job.labels, engine, spec, left_out))
+    gone = job.kept - left_out.keys() - {one.pair_id for one in pictures}
+    left_out |= dict.fromkeys(sorted(gone), "the picture or its mask was removed during the training")
+    for pair_id, message in left_out.items():
+        say(f"warning: not scored: {pair_id}: {message}")
     if pictures:
-        spec = replace(spec, scores=summarise(pictures, spec))
+        spec = replace(spec, scores=summarise(pictures, spec, len(left_out)))
         examples = _examples(job, pictures, engine, spec)
         storage.write_bytes(os.fspath(figures / EXAMPLES_FILE), draw_examples(examples, spec))
-        named = ("pictures", "global_mean_iou", "global_mean_dice", "pixel_accuracy")
+        named = ("pictures", "left_out", "global_mean_iou", "global_mean_dice", "pixel_accuracy")
         say("kept pictures: " + ", ".join(f"{name} {spec.scores[name]}" for name in named))
-    elif job.options.test_dataset:
-        say(f"warning: not one picture of --test_dataset {job.options.test_dataset} can be scored with its mask")
+    elif left_out:
+        spec = replace(spec, scores={"pictures": 0, "left_out": len(left_out)})
+        say(f"warning: no scores: not one of {len(left_out)} kept pictures can be read any more")
     storage.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
     return spec
 
@@ -89,9 +95,10 @@ def _export(job: Job, network: keras.Model, folder: Path, say: Say) -> Exported:
 
 def _test_pairs(job: Job) -> Iterator[EncodedPair]:
     if job.options.test_dataset:
-        return open_source(job.options.test_dataset, None, "--test_dataset")
-    kept = {job.data.store.pair_ids[int(index)] for index in job.split.test}
-    return (pair for pair in open_source(job.options.dataset, job.options.ground_truth) if pair.pair_id in kept)
+        pairs = open_source(job.options.test_dataset, None, "--test_dataset")
+    else:
+        pairs = open_source(job.options.dataset, job.options.ground_truth)
+    return (pair for pair in pairs if pair.pair_id in job.kept)
 
 
 def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: ModelSpec) -> list[Example]:
@@ -105,10 +112,11 @@ def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: Mode
             title_of.setdefault(one.pair_id, f"{kind}, mean IoU {one.mean_iou:.3f}, {one.pair_id}")
     found: dict[str, Example] = {}
     for pair in _test_pairs(job):
-        if pair.pair_id in title_of:
-            image, truth = load_pair(pair, job.labels, spec.channels)
+        # A picture that was scored may have been removed since.
+        if pair.pair_id in title_of and isinstance(loaded := load_or_fault(pair, job.labels, spec.channels), tuple):
+            image, truth = loaded
             found[pair.pair_id] = Example(title_of[pair.pair_id], image, truth, segment(image, engine, spec))
-    return [found[pair_id] for pair_id in title_of]
+    return [found[pair_id] for pair_id in title_of if pair_id in found]
 
 
 def _spec(job: Job, progress: Progress, folder: Path) -> ModelSpec:

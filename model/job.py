@@ -19,6 +19,7 @@ class Job:
         class_names: by id.
         data: the pictures at the model's size.
         split: which picture is for what.
+        kept: the ids of the pictures that are scored at the end.
     """
 
     options: TrainOptions
@@ -27,3 +28,4 @@ class Job:
     class_names: tuple[str, ...]
     data: PreparedData
     split: Split
+    kept: frozenset[str]

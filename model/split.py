@@ -11,6 +11,9 @@ from pipeline.core.errors import OptionError
 
 Indices = npt.NDArray[np.int64]
 
+MIN_VALIDATION_PICTURES = 20
+"""With fewer, a warning says that the best epoch is chosen on too few pictures."""
+
 
 @dataclass(frozen=True, slots=True)
 class Split:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from model.augment import AUGMENTATIONS, augment, warp
 from model.dataset import Labels, PairStore, load_pair, prepare
+from model.label_faults import describe_faults
 from model.sample import write_sample
 from model.source import EncodedPair, open_source, tfds_name
 from model.split import split_pictures
@@ -122,7 +123,7 @@ def test_ignored_pixels_become_the_number_of_classes(tmp_path: Path) -> None:
     assert store.class_px(np.array([0]), 2).tolist() == [11 * 16, 0]
 
 
-def test_a_mask_of_another_size_stops_and_a_broken_picture_is_left_out(tmp_path: Path) -> None:
+def test_a_mask_of_another_size_is_a_fault_and_a_broken_picture_is_left_out(tmp_path: Path) -> None:
     for name in ("1", "2"):
         _save(tmp_path / f"images/{name}.png", _picture())
         _save(tmp_path / f"masks/{name}.png", np.zeros((12, 16), np.uint8))
@@ -131,8 +132,10 @@ def test_a_mask_of_another_size_stops_and_a_broken_picture_is_left_out(tmp_path:
     assert found.store.pair_ids == ["2.png"]
     assert len(found.left_out) == 1
     _save(tmp_path / "masks/2.png", np.zeros((5, 5), np.uint8))
-    with pytest.raises(OptionError, match=r"2\.png: the mask is 5x5 px"):
-        prepare(open_source(str(tmp_path), None), _LABELS, 8, 8, 3)
+    found = prepare(open_source(str(tmp_path), None), _LABELS, 8, 8, 3)
+    assert [(fault.pair_id, fault.unknown) for fault in found.truth_faults] == [("2.png", ())]
+    said = describe_faults(found.truth_faults, found.masks, None, 3, ())
+    assert said.startswith("1 of 1 masks can't be used: 2.png: the mask is 5x5 px")
 
 
 def test_not_one_usable_picture_is_an_error() -> None:

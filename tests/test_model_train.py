@@ -178,26 +178,54 @@ def _write_pair(folder: Path, name: str, mask: np.ndarray) -> None:
         Image.fromarray(pixels).save(folder / kind / f"{name}.png")
 
 
-def test_an_unknown_mask_value_names_file_and_value(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_masks_that_fit_no_class_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for number in range(4):
         mask = np.zeros((20, 20), np.uint8)
-        mask[5:9] = 1
-        mask[0, 0] = 9 if number == 2 else 0
+        mask[5:9] = 255 * (number > 1)
         _write_pair(tmp_path / "data", f"p{number}", mask)
-    line = _fault(
-        capsys, "--dataset", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--label_map", "0=0,1=1"
-    )
-    assert "p2.png" in line
-    assert "9" in line
+    data = ("--dataset", str(tmp_path / "data"), "--output", str(tmp_path / "out"))
+    assert "add --label_map 0=0,255=1" in _fault(capsys, *data)
+    assert "2 of 4 masks" in (line := _fault(capsys, *data, "--class_names", "a,b"))
+    assert line.endswith("add --label_map 0=0,255=1")
 
 
-def test_masks_that_are_no_ids_ask_for_a_label_map(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    mask = np.zeros((20, 20), np.uint8)
-    mask[5:9] = 255
-    _write_pair(tmp_path / "data", "p", mask)
-    line = _fault(capsys, "--dataset", str(tmp_path / "data"), "--output", str(tmp_path / "out"))
-    assert "0, 255" in line
-    assert "--label_map" in line
+def test_a_test_dataset_of_other_values_stops_before_the_first_epoch(
+    capsys: pytest.CaptureFixture[str], sample: Path, tmp_path: Path
+) -> None:
+    for number in range(10):
+        _write_pair(tmp_path / "test", f"p{number}", np.full((20, 20), 0 if number == 4 else 7, np.uint8))
+    data = ("--dataset", str(sample), "--test_dataset", str(tmp_path / "test"), "--output", str(tmp_path / "out"))
+    line = _fault(capsys, *data, "--class_names", "background,object,border")
+    assert line.startswith("maskbeam: --test_dataset: 9 of 10 masks hold values that have no class (7 in 9; first p0")
+
+
+def test_pictures_that_can_not_be_scored_are_said_and_counted(sample: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    write_sample(kept, 5, 8)
+    first, second, *_ = sorted((kept / "images").iterdir())
+    first.write_bytes(b"not a picture")
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if line.startswith("epoch"):
+            second.unlink(missing_ok=True)
+
+    train(_options(sample, tmp_path / "out", epochs=1, test_dataset=str(kept)), say)
+    assert sum(line.startswith(f"left out of --test_dataset: {first.name}: ") for line in said) == 1
+    assert [line for line in said if line.startswith(f"warning: not scored: {first.name}: ")]
+    assert f"warning: not scored: {second.name}: the picture or its mask was removed during the training" in said
+    scores = ModelSpec.from_json((tmp_path / "out" / METADATA_FILE).read_text()).scores
+    assert (scores["pictures"], scores["left_out"]) == (3, 2)
+
+
+def test_too_few_pictures_to_choose_an_epoch_are_warned_of(trained: tuple[Path, list[str]]) -> None:
+    split = next(line for line in trained[1] if "to choose the best epoch" in line)
+    count = int(split.split(", ")[1].split()[0])
+    assert count < 20
+    warned = f"warning: the best epoch is chosen on {count} pictures; with fewer than 20 it is chosen by chance"
+    assert any(line.startswith(warned) for line in trained[1])
+    assert trained[1].index(split) < next(i for i, line in enumerate(trained[1]) if line.startswith("epoch"))
 
 
 def test_a_class_that_never_occurs_is_warned_of_and_a_broken_picture_left_out(sample: Path, tmp_path: Path) -> None:

@@ -69,7 +69,10 @@ def score(folder: Path, arguments: argparse.Namespace) -> Row:
     row = Row(spec, {}, {})
     for file in (FLOAT_MODEL_FILE, INT8_MODEL_FILE):
         engine = load_engine((folder / file).read_bytes(), spec.height, spec.width, spec.channels)
-        pictures = score_pictures(iter([pairs[index] for index in kept]), labels, engine, spec)
+        left_out: dict[str, str] = {}
+        pictures = list(score_pictures(iter([pairs[index] for index in kept]), labels, engine, spec, left_out))
+        if left_out:
+            sys.exit(f"{len(left_out)} kept pictures can't be scored: {left_out}")
         row.engines[file] = engine
         row.matrices[file] = np.stack([picture.matrix for picture in pictures]).sum(axis=0)
     return row
