@@ -1,5 +1,6 @@
 """Engines: the same bits for any batch and any number of threads, and a self-test that stops a broken one."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,12 +18,13 @@ import numpy.typing as npt
 import pytest
 from small_archive import Archive, expected_mask, run_job
 
-from pipeline.core.errors import EngineError, OptionError
+from pipeline.core.errors import EngineError, ModelError, OptionError
 from pipeline.core.spec import ModelSpec
-from pipeline.engines import load
+from pipeline.engines import backends
+from pipeline.engines.backends import Backend, check_backend
 from pipeline.engines.base import Batch, Engine, Logits, input_batch, self_test
 from pipeline.engines.litert import LiteRTEngine
-from pipeline.engines.load import check_backend, load_engine
+from pipeline.engines.load import load_engine
 from pipeline.engines.model_folder import ModelFolder, carried_names, open_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +46,7 @@ def noise(spec: ModelSpec, count: int) -> npt.NDArray[np.uint8]:
 
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
 def test_the_same_bits_for_any_batch_size(model: ModelFolder, batch_size: int) -> None:
-    engine, pictures = load_engine(model, "litert", 1), noise(model.spec, 9)
+    engine, pictures = load_engine(model, 1), noise(model.spec, 9)
     alone = np.concatenate([engine.logits(pictures[k : k + 1]) for k in range(9)])
     together = np.concatenate([engine.logits(pictures[k : k + batch_size]) for k in range(0, 9, batch_size)])
     assert alone.dtype == np.float32
@@ -54,7 +56,7 @@ def test_the_same_bits_for_any_batch_size(model: ModelFolder, batch_size: int) -
 
 
 def test_the_same_bits_from_many_threads_and_changing_batch_sizes(model: ModelFolder) -> None:
-    engine, pictures = load_engine(model, "litert", 2), noise(model.spec, 12)
+    engine, pictures = load_engine(model, 2), noise(model.spec, 12)
     expected = [engine.logits(pictures[k : k + 1])[0].tobytes() for k in range(12)]
     parts = [(first, first + size) for size in (1, 3, 4) for first in range(0, 12, size)]
     with ThreadPoolExecutor(4) as executor:
@@ -65,7 +67,7 @@ def test_the_same_bits_from_many_threads_and_changing_batch_sizes(model: ModelFo
 
 
 def test_a_later_run_leaves_earlier_logits_alone(model: ModelFolder) -> None:
-    engine, pictures = load_engine(model, "litert", 1), noise(model.spec, 2)
+    engine, pictures = load_engine(model, 1), noise(model.spec, 2)
     first = engine.logits(pictures[:1])
     kept = first.copy()
     engine.logits(pictures[1:])
@@ -75,7 +77,7 @@ def test_a_later_run_leaves_earlier_logits_alone(model: ModelFolder) -> None:
 def test_the_tiny_model_gives_back_its_input(tiny_model: Path) -> None:
     spec = open_model(str(tiny_model)).spec
     pictures = noise(spec, 2)
-    logits = load_engine(open_model(str(tiny_model)), "auto", 1).logits(pictures)
+    logits = load_engine(open_model(str(tiny_model)), 1).logits(pictures)
     assert np.allclose(logits, pictures / 255.0, atol=1e-6)
 
 
@@ -106,7 +108,7 @@ def test_no_more_interpreters_than_threads(tiny_model: Path, monkeypatch: pytest
 
 
 def test_a_batch_that_breaks_leaves_the_engine_usable(tiny_model: Path) -> None:
-    engine = load_engine(open_model(str(tiny_model)), "litert", 1)
+    engine = load_engine(open_model(str(tiny_model)), 1)
     good = np.full((1, 32, 32, 3), 7, np.uint8)
     before = engine.logits(good)
     for bad in (np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 32, 32), np.uint8)):
@@ -173,21 +175,55 @@ def test_a_model_of_other_size_than_its_metadata_is_stopped(tiny_model: Path, tm
     metadata["classes"].append({"class_id": 3, "name": "white", "color": "#ffffff"})
     (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     with pytest.raises(EngineError, match="promises 4 classes"):
-        load_engine(open_model(str(folder)), "auto", 1)
+        load_engine(open_model(str(folder)), 1)
 
 
-def test_a_backend_without_its_file_or_package_is_refused_before_work(
+def test_a_backend_without_its_package_or_precision_is_refused_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_backend("litert", "int8", is_here=True)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda _: None)
+    check_backend("tensorflow", "float32", is_here=False)
+    with pytest.raises(OptionError, match=r"pip install 'maskbeam\[train\]'"):
+        check_backend("tensorflow", "float32", is_here=True)
+    with pytest.raises(OptionError, match=r"--precision int8: --backend tensorflow runs float32 only"):
+        check_backend("tensorflow", "int8", is_here=False)
+
+
+def test_a_backend_opens_the_file_that_it_runs_and_no_other(tiny_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    keras_file = (folder / "model.keras").read_bytes()
+    (folder / "model.tflite").unlink()
+    model = open_model(str(folder), backend="tensorflow")
+    assert (model.backend, model.file, model.digest) == (
+        "tensorflow",
+        "model.keras",
+        hashlib.sha256(keras_file).hexdigest(),
+    )
+    with pytest.raises(ModelError, match=r"model\.tflite can't be read"):
+        open_model(str(folder))
+    (folder / "model.keras").write_bytes(keras_file + b"\0")
+    with pytest.raises(ModelError, match=r"model\.keras of model .* has changed since the job began"):
+        load_engine(model, 1)
+    with pytest.raises(ModelError, match=r"model\.keras is not the file whose digest stands in metadata\.json"):
+        open_model(str(folder), backend="tensorflow")
+    (folder / "model.keras").unlink()
+    with pytest.raises(ModelError, match=r"model\.keras can't be read"):
+        open_model(str(folder), backend="tensorflow")
+
+
+def test_a_new_backend_is_one_entry_of_the_table(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def load(spec: ModelSpec, content: bytes, threads: int) -> Engine:
+        assert (content, threads) == (b"weights", 3)
+        return Fake(lambda batch: zeros(batch, spec.num_classes))
+
+    toy = Backend("toy", {"float32": "model.toy"}, "json", "", 4, load)
+    monkeypatch.setattr(backends, "BACKENDS", (*backends.BACKENDS, toy))
     folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
-    check_backend(open_model(str(folder)), "litert", is_here=True)
-    monkeypatch.setattr(load.importlib.util, "find_spec", lambda _: None)
-    check_backend(open_model(str(folder)), "tensorflow", is_here=False)
-    with pytest.raises(OptionError, match=r"pip install 'maskbeam\[train\]'"):
-        check_backend(open_model(str(folder)), "tensorflow", is_here=True)
-    (folder / "model.keras").unlink()
-    with pytest.raises(OptionError, match=r"needs model\.keras"):
-        check_backend(open_model(str(folder)), "tensorflow", is_here=False)
+    (folder / "model.toy").write_bytes(b"weights")
+    engine = load_engine(open_model(str(folder), backend="toy"), 3)
+    assert engine.logits(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 32, 32, 3)
+    assert backends.backend_named("auto") is backends.BACKENDS[0]
 
 
 def test_litert_starts_without_a_word_and_without_tensorflow(tiny_model: Path) -> None:
@@ -197,7 +233,7 @@ def test_litert_starts_without_a_word_and_without_tensorflow(tiny_model: Path) -
         import numpy as np
         from pipeline.engines.load import load_engine
         from pipeline.engines.model_folder import open_model
-        engine = load_engine(open_model({str(tiny_model)!r}), "auto", 2)
+        engine = load_engine(open_model({str(tiny_model)!r}), 2)
         print(engine.logits(np.zeros((2, 32, 32, 3), np.uint8)).shape, file=sys.stderr)
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -224,8 +260,8 @@ def test_only_the_greeting_is_kept_from_standard_error(capfd: pytest.CaptureFixt
 def test_tensorflow_gives_the_same_masks(tiny_model: Path, archive: Archive, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     model = open_model(str(tiny_model))
-    engine, pictures = load_engine(model, "tensorflow", 1), noise(model.spec, 5)
-    assert np.allclose(engine.logits(pictures), load_engine(model, "litert", 1).logits(pictures), atol=1e-6)
+    engine, pictures = load_engine(open_model(str(tiny_model), backend="tensorflow"), 1), noise(model.spec, 5)
+    assert np.allclose(engine.logits(pictures), load_engine(model, 1).logits(pictures), atol=1e-6)
     # And in a whole job, here where TensorFlow is imported already.
     done = run_job(tmp_path / "out", "--input", archive.images, "--backend", "tensorflow", "--batch_size", 4)
     assert (done.status, done.failures) == (0, [])
@@ -237,6 +273,30 @@ def test_tensorflow_gives_the_same_masks(tiny_model: Path, archive: Archive, tmp
 def test_a_keras_file_that_is_none_is_an_engine_fault(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    without_digests(folder)
     (folder / "model.keras").write_bytes(b"garbage")
     with pytest.raises(EngineError, match=r"model\.keras can't be loaded"):
-        load_engine(open_model(str(folder)), "tensorflow", 1)
+        load_engine(open_model(str(folder), backend="tensorflow"), 1)
+
+
+def test_a_softmax_at_the_end_of_a_keras_model_is_removed(tiny_model: Path, tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    pytest.importorskip("tensorflow")
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    without_digests(folder)
+    image = keras.Input((32, 32, 3), dtype="uint8")
+    scaled = keras.layers.Rescaling(1 / 255.0)(image)
+    convolved = keras.layers.Conv2D(3, 1, name="logits", bias_initializer="random_normal")(scaled)
+    network = keras.Model(image, keras.layers.Softmax(name="probabilities")(convolved))
+    network.save(folder / "model.keras")
+    kernel, bias = (np.asarray(weight) for weight in network.get_layer("logits").get_weights())
+
+    model = open_model(str(folder), backend="tensorflow")
+    pictures = noise(model.spec, 2)
+    expected = pictures.astype(np.float32) / 255.0 @ kernel[0, 0] + bias
+    assert np.allclose(load_engine(model, 1).logits(pictures), expected, atol=1e-5)
+
+
+def without_digests(folder: Path) -> None:
+    metadata = json.loads((folder / "metadata.json").read_text("utf-8"))
+    (folder / "metadata.json").write_text(json.dumps(metadata | {"files": {}}), encoding="utf-8")

@@ -71,7 +71,7 @@ def test_the_folder_is_one_that_the_job_can_run(trained: tuple[Path, list[str]])
         assert (model.spec.height, model.spec.width, model.spec.channels) == (48, 64, 3)
         assert model.spec.class_names == ["background", "object", "border"]
         assert model.spec.name == "tiny"
-        engine = load_engine(model, "litert", 1)
+        engine = load_engine(model, 1)
         for batch in (1, 3):
             logits = engine.logits(np.zeros((batch, 48, 64, 3), np.uint8))
             assert logits.shape == (batch, 48, 64, 3)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_archive import Archive, Finished, run_job
 
-from pipeline.engines.load import batch_size_for
+from pipeline.engines.backends import backend_named
 from pipeline.engines.model_folder import folder_of
 
 
@@ -58,4 +58,4 @@ def test_what_is_compared_leaves_the_outputs_alone(pair: dict[str, Finished]) ->
 
 
 def test_litert_takes_a_picture_at_a_time_and_tensorflow_many() -> None:
-    assert [batch_size_for(backend) for backend in ("auto", "litert", "tensorflow")] == [1, 1, 32]
+    assert [backend_named(name).batch_size for name in ("auto", "litert", "tensorflow")] == [1, 1, 32]

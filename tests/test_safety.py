@@ -53,7 +53,7 @@ def test_a_keras_file_that_holds_code_is_refused(tmp_path: Path) -> None:
     metadata["files"].pop("model.keras", None)
     (folder / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(EngineError, match=r"model\.keras can't be loaded"):
-        load_engine(open_model(str(folder)), "tensorflow", 1)
+        load_engine(open_model(str(folder), backend="tensorflow"), 1)
     assert not traces.exists()
 
 

@@ -147,7 +147,7 @@ def test_segmenting_gives_what_the_segmenter_gives(
         segmented = (
             root
             | beam.Create(located).with_output_types(Located)
-            | SegmentImages(EngineSettings(model, "litert", 2, batch_size), settings, SILENT)
+            | SegmentImages(EngineSettings(model, 2, batch_size), settings, SILENT)
         )
         assert_that(segmented.records, equal_to([o for o in expected if isinstance(o, PictureRecord)]), "records")
         assert_that(segmented.failures, equal_to([o for o in expected if isinstance(o, Failure)]), "failures")

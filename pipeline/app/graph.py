@@ -7,7 +7,7 @@ import apache_beam as beam
 
 from pipeline.core.records import Failure
 from pipeline.core.settings import SegmentSettings
-from pipeline.core.spec import INT8_MODEL_FILE
+from pipeline.engines.backends import INT8
 from pipeline.output.results import ResultsWriter
 from pipeline.progress.tally import ProgressSender
 from pipeline.sources.pairing import Grouping
@@ -76,7 +76,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
     shards = records | "WriteTables" >> WriteTables(job.writer, locations.located)
     model = job.engine.model
     compared = None
-    if model.file == INT8_MODEL_FILE:
+    if model.precision == INT8:
         compared = locations.todo | "ComparePrecisions" >> ComparePrecisions(model, settings)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
     stale = locations.stale | "DeleteStale" >> DeleteStale(settings.output, after=shards)

@@ -20,7 +20,7 @@ from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.settings import SegmentSettings
 from pipeline.core.wording import printable
-from pipeline.engines.load import BACKENDS, batch_size_for, check_backend
+from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.model_folder import ModelFolder, open_model
 from pipeline.output.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
 from pipeline.output.resume import check_output
@@ -69,7 +69,7 @@ def _main(arguments: Sequence[str]) -> int:
         options = parse_options(arguments)
         prepared = prepare(options)
         beam_options, runner = _choose_runner(options)
-        check_backend(prepared[0], options.backend, is_here=options.plan or runner.is_local)
+        check_backend(options.backend, options.precision, is_here=options.plan or runner.is_local)
     except OptionError as error:
         return _ended(str(error), UNUSABLE)
     try:
@@ -109,9 +109,7 @@ def _plan(
 ) -> int:
     from pipeline.app.plan import make_plan, plan_text
 
-    plan = make_plan(
-        model, options.backend, options.batch_size or batch_size_for(options.backend), settings, pictures, truths
-    )
+    plan = make_plan(model, options.batch_size or backend_named(model.backend).batch_size, settings, pictures, truths)
     print(plan_text(plan, options.plan_workers, options.plan_price_per_hour))
     return DONE
 
@@ -130,7 +128,7 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
     """
     if any(map(storage.is_remote, (*options.input, *options.ground_truth, options.model, options.output))):
         storage.configure(options.beam_args)
-    model = open_model(options.model, precision=options.precision)
+    model = open_model(options.model, backend=options.backend, precision=options.precision)
     groups = parse_sources(options.input, "--input")
     truths = parse_truths(options.ground_truth, groups)
     ignore_label = model.spec.ignore_label if options.ignore_label is None else options.ignore_label
@@ -163,7 +161,7 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         options.mask_format,
         options.probabilities,
         # Engines differ in the last bits of their logits, and so may their masks.
-        BACKENDS[1] if options.backend == BACKENDS[0] else options.backend,
+        model.backend,
     )
     spool = storage.join(output, SPOOL_FOLDER)
     pictures, truths = (
@@ -223,9 +221,8 @@ def _run(
             settings=settings,
             engine=EngineSettings(
                 model,
-                options.backend,
                 threads,
-                options.batch_size or batch_size_for(options.backend),
+                options.batch_size or backend_named(model.backend).batch_size,
                 runner.processes,
                 runner.accelerator,
             ),

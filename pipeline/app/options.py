@@ -6,7 +6,6 @@ from typing import Any
 
 from pipeline.app.parser import LATER_MODES, StrictParser, command_parser
 from pipeline.core.errors import OptionError
-from pipeline.engines.model_folder import PRECISIONS
 
 _LATER_OPTIONS = (
     "--tile_overlap",
@@ -99,8 +98,6 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
             f"--ground_truth is given {len(options.ground_truth)} times and --input {len(options.input)} times;"
             " each --input needs its own, in the same order"
         )
-    if options.precision != PRECISIONS[0] and options.backend == "tensorflow":
-        raise OptionError("--precision int8 is LiteRT's; --backend tensorflow runs float32 alone")
     if not options.plan and (options.plan_workers is not None or options.plan_price_per_hour is not None):
         raise OptionError("--plan_workers and --plan_price_per_hour go with --plan")
     if options.plan_price_per_hour is not None and options.plan_workers is None:

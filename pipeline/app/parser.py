@@ -6,8 +6,7 @@ from typing import Any, NoReturn
 
 from pipeline.core.decode import DEFAULT_MAX_PIXELS
 from pipeline.core.errors import OptionError
-from pipeline.engines.load import BACKENDS
-from pipeline.engines.model_folder import PRECISIONS
+from pipeline.engines.backends import BACKEND_NAMES, FLOAT32, PRECISIONS
 from pipeline.output.resume import EXISTING, RESUME
 
 MASK_FORMATS = ("png", "tar", "none")
@@ -179,14 +178,14 @@ def command_parser() -> argparse.ArgumentParser:
     engine = parser.add_argument_group("the engine")
     engine.add_argument(
         "--backend",
-        choices=BACKENDS,
+        choices=BACKEND_NAMES,
         default="auto",
         help="what runs the model; auto is litert (default: %(default)s)",
     )
     engine.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default=PRECISIONS[0],
+        default=FLOAT32,
         help="int8 runs the quantised file; where there is truth, what it costs is measured and printed"
         " (default: %(default)s)",
     )

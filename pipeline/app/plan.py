@@ -69,7 +69,6 @@ class Plan:
 
 def make_plan(
     model: ModelFolder,
-    backend: str,
     batch_size: int,
     settings: SegmentSettings,
     pictures: Sequence[Source],
@@ -79,7 +78,6 @@ def make_plan(
 
     Args:
         model: the checked model.
-        backend: the engine.
         batch_size: pictures a batch, at least 1.
         settings: the job's; its output is replaced by a temporary folder.
         pictures: parsed sources of pictures.
@@ -96,12 +94,11 @@ def make_plan(
         pictures, truths = (
             [replace(source, spool=join(folder, SPOOL_FOLDER)) for source in sources] for sources in (pictures, truths)
         )
-        return _make_plan(model, backend, batch_size, replace(settings, output=folder), pictures, truths)
+        return _make_plan(model, batch_size, replace(settings, output=folder), pictures, truths)
 
 
 def _make_plan(
     model: ModelFolder,
-    backend: str,
     batch_size: int,
     settings: SegmentSettings,
     pictures: Sequence[Source],
@@ -127,7 +124,7 @@ def _make_plan(
         Located(listed.image_id, listed.file, masks.get(listed.pairing_key, listed.truth)) for _, _, listed in sample
     ]
     cores = usable_cores()
-    crew = Crew(Segmenter(settings, load_engine(model, backend, cores), engine_batch=batch_size), cores)
+    crew = Crew(Segmenter(settings, load_engine(model, cores), engine_batch=batch_size), cores)
     try:
         sampled, failed, mask_bytes, sample_s = _segment(crew, located, batch_size, cores, settings.output)
     finally:

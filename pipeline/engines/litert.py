@@ -9,9 +9,6 @@ from ai_edge_litert.interpreter import Interpreter
 from pipeline.core.errors import EngineError
 from pipeline.engines.base import Batch, Logits
 
-GREETING = b"INFO: Created TensorFlow Lite XNNPACK delegate"
-"""How the line begins that LiteRT writes to standard error at the first run of a process; it has no switch for it."""
-
 
 class LiteRTEngine:
     """A model file and at most `threads` one-thread interpreters; a caller borrows one for the time of a batch.

@@ -5,10 +5,10 @@ import os
 from dataclasses import dataclass
 
 from pipeline.core.errors import ModelError
-from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, TRAINING_FOLDER, ModelSpec
+from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
+from pipeline.engines.backends import AUTO, FLOAT32, backend_named, check_backend
 from pipeline.storage import storage
 
-PRECISIONS = ("float32", "int8")
 _CARRIED = os.path.join(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "model/pretrained"
 )
@@ -21,12 +21,16 @@ class ModelFolder:
     Args:
         spec: what `metadata.json` says.
         location: the name of a carried model, or the absolute folder.
-        file: the name of the file that the engine runs.
+        backend: the name of the backend that runs it, never `auto`.
+        precision: of the file.
+        file: the name of the file that the backend runs.
         digest: SHA-256 of that file, hexadecimal.
     """
 
     spec: ModelSpec
     location: str
+    backend: str
+    precision: str
     file: str
     digest: str
 
@@ -62,19 +66,21 @@ def folder_of(location: str) -> str:
     return os.path.join(_CARRIED, location) if location in carried_names() else location
 
 
-def open_model(name_or_folder: str, *, precision: str = "float32") -> ModelFolder:
+def open_model(name_or_folder: str, *, backend: str = AUTO, precision: str = FLOAT32) -> ModelFolder:
     """Finds and checks a model.
 
     A folder of that name wins over a carried model.
 
     Args:
         name_or_folder: a carried model's name, or a folder or bucket prefix.
-        precision: one of `PRECISIONS`, which decides the file.
+        backend: one of `backends.BACKEND_NAMES`.
+        precision: one that the backend supports; together they decide which file is checked and run.
 
     Returns:
         The model, its digest computed from the file itself.
 
     Raises:
+        OptionError: the backend doesn't support the precision.
         ModelError: there is none, a file is missing or unreadable, or a digest isn't the metadata's.
     """
     folder = storage.absolute(name_or_folder)
@@ -87,7 +93,9 @@ def open_model(name_or_folder: str, *, precision: str = "float32") -> ModelFolde
             f"--model {name_or_folder}: neither a folder nor one of the carried models ({', '.join(carried_names())})"
         )
     spec = read_spec(name_or_folder, folder)
-    file = INT8_MODEL_FILE if precision == "int8" else FLOAT_MODEL_FILE
+    check_backend(backend, precision, is_here=False)
+    used = backend_named(backend)
+    file = used.files[precision]
     try:
         content = _read(storage.join(folder, file))
     except ModelError as error:
@@ -96,7 +104,7 @@ def open_model(name_or_folder: str, *, precision: str = "float32") -> ModelFolde
     expected = spec.files.get(file, {}).get("sha256")
     if expected is not None and expected != digest:
         raise ModelError(f"--model {name_or_folder}: {file} is not the file whose digest stands in {METADATA_FILE}")
-    return ModelFolder(spec, location, file, digest)
+    return ModelFolder(spec, location, used.name, precision, file, digest)
 
 
 def read_spec(name_or_folder: str, folder: str) -> ModelSpec:

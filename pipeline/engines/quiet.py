@@ -5,6 +5,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 
+LITERT_GREETING = b"INFO: Created TensorFlow Lite XNNPACK delegate"
+"""The start of the line that LiteRT writes to standard error at the first run of a process; it has no switch for it."""
+
 _STANDARD_ERROR = 2
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from pipeline.core import scores
 from pipeline.core.records import Located, PictureRecord
 from pipeline.core.settings import SegmentSettings
-from pipeline.core.spec import FLOAT_MODEL_FILE
 from pipeline.core.totals import Totals
+from pipeline.engines.backends import FLOAT32, INT8, backend_named
 from pipeline.engines.base import Engine
 from pipeline.engines.load import load_engine
-from pipeline.engines.model_folder import PRECISIONS, ModelFolder, open_model
+from pipeline.engines.model_folder import ModelFolder, open_model
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.sources.reading import FileReader
 from pipeline.storage import storage
@@ -39,14 +39,14 @@ def precision_cost(pictures: Sequence[Located], model: ModelFolder, settings: Se
         `pictures`, how many were scored, and the `global_mean_iou` of each precision; empty where none could be, or the
         model folder holds int8 alone.
     """
-    if not storage.exists(storage.join(model.uri, FLOAT_MODEL_FILE)):
+    if not storage.exists(storage.join(model.uri, backend_named(model.backend).files[FLOAT32])):
         return {}
     in_order = sorted(pictures, key=lambda picture: picture.image_id)
-    whole = open_model(model.location, precision=PRECISIONS[0])
+    whole = open_model(model.location, backend=model.backend, precision=FLOAT32)
     means: dict[str, Any] = {}
     scored = 0
-    for name, used in ((PRECISIONS[1], model), (PRECISIONS[0], whole)):
-        records = list(_records(in_order, load_engine(used, settings.backend, 1), settings))
+    for name, used in ((INT8, model), (FLOAT32, whole)):
+        records = list(_records(in_order, load_engine(used, 1), settings))
         totals = Totals.of(records, settings.spec.num_classes)
         scored = totals.scored
         means[f"global_mean_iou_{name}"] = scores.mean_of_present(scores.iou_per_class(totals.confusion))

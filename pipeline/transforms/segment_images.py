@@ -28,7 +28,6 @@ class EngineSettings:
 
     Args:
         model: the checked model.
-        backend: one of `pipeline.engines.load.BACKENDS`.
         threads: batches in the engine at a time; 0 for the worker's cores, shared between its processes.
         batch_size: pictures a batch, at least 1.
         processes: worker processes that share a machine; it counts where `threads` is 0.
@@ -36,7 +35,6 @@ class EngineSettings:
     """
 
     model: ModelFolder
-    backend: str
     threads: int
     batch_size: int
     processes: int = 1
@@ -62,7 +60,7 @@ class _Loaded:
 
     def __init__(self, engine: EngineSettings, settings: SegmentSettings) -> None:
         threads = engine.threads or max(1, usable_cores() // engine.processes)
-        loaded = load_engine(engine.model, engine.backend, threads)
+        loaded = load_engine(engine.model, threads)
         self._segmenter = Segmenter(settings, loaded, engine_batch=engine.batch_size)
         self.journal = Journal(settings.output)
         self.crew = Crew(self._segmenter, threads, self._deliver)

@@ -232,7 +232,7 @@ def _engine_ms(model: str) -> float:
     """CPU milliseconds of the engine for a picture, alone; the least of some tens."""
     folder = open_model(model)
     spec = folder.spec
-    engine = load_engine(folder, "litert", 1)
+    engine = load_engine(folder, 1)
     random = np.random.default_rng(0)
     taken = []
     for _ in range(40):

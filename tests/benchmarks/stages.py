@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     model = open_model(arguments.model)
-    engine = load_engine(model, "litert", 1)
+    engine = load_engine(model, 1)
     label_map = LabelMap.parse(arguments.label_map) if arguments.label_map else model.spec.labels()
     pictures = located(arguments.images, arguments.masks)
     ours: dict[str, float] = defaultdict(float)
