@@ -1,11 +1,19 @@
 """Picture records for tests: from a confusion matrix, or drawn at random."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core.records import PictureRecord
+from pipeline.core.records import PictureRecord, Value
+from pipeline.core.scores import cells_of
 from pipeline.core.spec import ClassSpec
-from pipeline.core.totals import cells_of
+
+
+def values_of(area_px: Sequence[int], confusion: Value | None = None) -> tuple[tuple[str, Value], ...]:
+    """`PictureRecord.values` of a picture with these areas and, where there is truth, this confusion matrix."""
+    areas = ("area_px", tuple(area_px))
+    return (areas,) if confusion is None else (areas, ("confusion", confusion))
 
 
 def record_of(
@@ -28,8 +36,7 @@ def record_of(
         mask_uri="",
         source_bytes=1,
         fingerprint="f",
-        area_px=tuple(area_px.tolist()),
-        confusion=cells_of(counts) if scored else None,
+        values=values_of(area_px.tolist(), cells_of(counts) if scored else None),
         pixel_area_m2=pixel_area_m2,
     )
 

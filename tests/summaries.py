@@ -3,12 +3,14 @@
 from typing import Any
 
 import numpy as np
+from records_of import values_of
 
 from pipeline.core.palette import default_colors
 from pipeline.core.records import PictureRecord
+from pipeline.core.scores import cells_of
 from pipeline.core.spec import ClassSpec
 from pipeline.core.statistics import statistics
-from pipeline.core.totals import Totals, cells_of
+from pipeline.core.totals import Totals
 
 
 def make_summary(
@@ -26,8 +28,8 @@ def make_summary(
         matrix[-1] = matrix[:, -1] = 0
         area_px = tuple(matrix.sum(axis=0).tolist())
         group = groups[index % len(groups)] if groups else ""
-        confusion = cells_of(matrix) if truth else None
-        records.append(PictureRecord(f"{index}.png", "", group, sum(area_px), 1, "", 0, "", area_px, confusion, m2))
+        values = values_of(area_px, cells_of(matrix) if truth else None)
+        records.append(PictureRecord(f"{index}.png", "", group, sum(area_px), 1, "", 0, "", values, m2))
 
     def part(group: str) -> dict[str, Any]:
         mine = [record for record in records if record.group == group]

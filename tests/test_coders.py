@@ -26,8 +26,7 @@ records = st.builds(
     mask_uri=texts,
     source_bytes=integers,
     fingerprint=texts,
-    area_px=counts,
-    confusion=st.none() | counts,
+    values=st.lists(st.tuples(texts, counts), max_size=3).map(tuple),
     pixel_area_m2=st.none() | st.floats(allow_nan=False),
 )
 failures = st.builds(Failure, texts, texts, texts, texts, texts, texts)

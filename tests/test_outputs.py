@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from records_of import values_of
 from small_archive import TINY_MODEL, Archive, Finished, run_job
 
 from pipeline.core.errors import StorageError
@@ -104,7 +105,7 @@ def test_a_retried_shard_finds_its_masks_where_the_first_attempt_put_them(tmp_pa
         data = bytes([number]) * (100 + number)
         storage.write_bytes(str(tmp_path / f"masks/{image_id}.png"), data)
         records.append(
-            PictureRecord(image_id, "", "", 1, 1, f"masks/{image_id}.png", 0, "", (1,), None, mask_bytes=len(data))
+            PictureRecord(image_id, "", "", 1, 1, f"masks/{image_id}.png", 0, "", values_of((1,)), mask_bytes=len(data))
         )
     records.sort(key=lambda record: record.image_id)
     first = list(MaskPacker(str(tmp_path), 0, 1).pack(records))
@@ -229,7 +230,7 @@ def test_more_than_256_classes_give_16_bit_masks(tmp_path: Path) -> None:
     written = Image.open(tmp_path / "out/masks/a.png.png")
     assert written.mode == "I;16"
     assert np.array_equal(np.asarray(written), truth)
-    assert record.confusion == (44 * 300 + 44, 512, 299 * 300 + 299, 512)
+    assert record.value("confusion") == (44 * 300 + 44, 512, 299 * 300 + 299, 512)
 
 
 def test_pandas_and_duckdb_load_the_tables_as_they_are(scored_job: Finished) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from records_of import values_of
 from small_archive import TINY_MODEL, Archive, Finished, draw_picture, make_archive, run_job, save_mask
 
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
@@ -255,7 +256,7 @@ def test_what_killed_processes_left_half_written_is_cleaned(done: Done) -> None:
 # The journal itself.
 
 RECORD = PictureRecord(
-    "a/ü\u2028\n.png", "/x/a\udcff.png", "g", 4, 3, "masks/a.png", 99, "f00d", (5, 7), (0, 5, 3, 7), 0.25, 81
+    "a/ü\u2028\n.png", "/x/a\udcff.png", "g", 4, 3, "masks/a.png", 99, "f00d", values_of((5, 7), (0, 5, 3, 7)), 0.25, 81
 )
 FAILURE = Failure("b.png", "/x/b.png", "decode", "Broken", 'it\'s "broken"\n', "beef")
 
@@ -273,10 +274,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     book.add([RECORD, FAILURE])
     assert _parts(tmp_path) == []
     book.flush()
-    book.add([replace(RECORD, confusion=None, pixel_area_m2=None)])
+    book.add([replace(RECORD, values=values_of((5, 7)), pixel_area_m2=None)])
     book.flush()
     (part,) = _parts(tmp_path)
-    assert _outcomes(part) == [RECORD, FAILURE, replace(RECORD, confusion=None, pixel_area_m2=None)]
+    assert _outcomes(part) == [RECORD, FAILURE, replace(RECORD, values=values_of((5, 7)), pixel_area_m2=None)]
 
 
 def test_outcomes_reach_the_disk_by_time_and_by_number(tmp_path: Path) -> None:

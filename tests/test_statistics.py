@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records_of import classes_of, random_records, record_of
 
+from pipeline.core.measures.areas import HISTOGRAM_BINS
 from pipeline.core.statistics import statistics
-from pipeline.core.totals import HISTOGRAM_BINS, Totals
+from pipeline.core.totals import Totals
 
 A = record_of("a", [[90, 10, 0], [0, 0, 0], [0, 0, 0]])
 B = record_of("b", [[50, 0, 0], [0, 50, 0], [0, 0, 0]])
@@ -98,7 +99,9 @@ def test_physical_areas() -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 120))
 def test_area_statistics_against_numpy(seed: int, count: int) -> None:
     records = random_records(seed, count, 3)
-    fractions = np.array([record.area_px for record in records]) / np.array([[r.width * r.height] for r in records])
+    fractions = np.array([record.value("area_px") for record in records]) / np.array(
+        [[r.width * r.height] for r in records]
+    )
     rows = _statistics(records, 3)["classes"]
     for class_id, row in enumerate(rows):
         area, column = row["area"], fractions[:, class_id]
@@ -126,10 +129,13 @@ def test_everything_is_json() -> None:
 def test_one_picture_has_no_interval() -> None:
     result = _statistics([A], 3)
     assert result["metrics"]["pixel_accuracy_ci95"] is None
+    assert result["metrics"]["pixel_accuracy_ci95_note"] == "fewer than two pictures show it"
     assert result["classes"][0]["iou_ci95"] is None
+    assert result["classes"][0]["dice_ci95_note"] == "fewer than two pictures show it"
     # Two pictures scored, but class 1 in only one of them: its interval would be a point, and a lie.
     both = _statistics([B, C], 3)
     assert both["classes"][0]["iou_ci95"] is not None
+    assert "iou_ci95_note" not in both["classes"][0]
     assert both["classes"][1]["iou_ci95"] is None
 
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 import pickle
 import random
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,8 +12,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records_of import classes_of, random_records, record_of
 
+from pipeline.core.fixed_point import FRACTION_ONE, fixed
+from pipeline.core.measures.areas import AreaSums
+from pipeline.core.measures.measure import WITHOUT_INTERVALS
+from pipeline.core.measures.score_sums import ScoreSums
+from pipeline.core.replicates import REPLICATES, Replicates, replicate_weights
+from pipeline.core.scores import cells_of, matrix_of
 from pipeline.core.statistics import statistics
-from pipeline.core.totals import FRACTION_ONE, REPLICATES, Totals, cells_of, fixed, matrix_of, replicate_weights
+from pipeline.core.totals import Totals
+
+
+def areas_of(totals: Totals) -> AreaSums:
+    sums = totals.sums["area_px"]
+    assert isinstance(sums, AreaSums)
+    return sums
+
+
+def scores_of(totals: Totals) -> ScoreSums:
+    sums = totals.sums["confusion"]
+    assert isinstance(sums, ScoreSums)
+    return sums
+
+
+def replicates_of(totals: Totals) -> Replicates:
+    replicates = scores_of(totals).replicates
+    assert replicates is not None
+    return replicates
 
 
 @settings(max_examples=60, deadline=None)
@@ -38,13 +63,18 @@ def test_equality_sees_every_sum() -> None:
     whole = Totals.of(random_records(1, 5, 3), 3)
     assert whole != Totals.of(random_records(1, 4, 3), 3)
     assert whole != "totals"
-    for name in vars(whole):
-        other = pickle.loads(pickle.dumps(whole))
-        value = getattr(other, name)
-        setattr(other, name, {7: 7} if isinstance(value, dict) else np.asarray(value) + 1)
-        assert other != whole, name
-    with pytest.raises(TypeError):
-        hash(whole)
+    for measure in (None, "area_px", "confusion"):
+        part = whole if measure is None else whole.sums[measure]
+        for field in fields(part):
+            other = pickle.loads(pickle.dumps(whole))
+            setattr(other if measure is None else other.sums[measure], field.name, "something else")
+            assert other != whole, field.name
+    other = pickle.loads(pickle.dumps(whole))
+    replicates_of(other).sums[-1, -1] += 1
+    assert other != whole
+    for mutable in (whole, areas_of(whole), scores_of(whole), replicates_of(whole)):
+        with pytest.raises(TypeError):
+            hash(mutable)
 
 
 def test_merging_leaves_the_other_part_alone() -> None:
@@ -57,10 +87,10 @@ def test_merging_leaves_the_other_part_alone() -> None:
 def test_counts_past_twenty_four_and_thirty_one_bits() -> None:
     large = [[2**31 + 1, 2**24 + 1], [3, 2**33 + 5]]
     totals = Totals.of([record_of(str(index), large) for index in range(5)], 2)
-    assert totals.confusion.tolist() == [[5 * count for count in row] for row in large]
-    assert totals.area_px == [5 * (2**31 + 4), 5 * (2**24 + 2**33 + 6)]
+    assert scores_of(totals).matrix.tolist() == [[5 * count for count in row] for row in large]
+    assert areas_of(totals).area_px == [5 * (2**31 + 4), 5 * (2**24 + 2**33 + 6)]
     weights = sum(replicate_weights(str(index)) for index in range(5))
-    np.testing.assert_array_equal(totals.replicates[:, 1], weights * (2**33 + 5))
+    np.testing.assert_array_equal(replicates_of(totals).sums[:, 1], weights * (2**33 + 5))
 
 
 def test_a_hundred_million_pictures_fit() -> None:
@@ -69,38 +99,53 @@ def test_a_hundred_million_pictures_fit() -> None:
     for _ in range(27):
         totals.merge(pickle.loads(pickle.dumps(totals)))
     weights = replicate_weights("a")
-    assert totals.replicates[:, 0].tolist() == (weights.astype(object) * 2**51).tolist()
+    assert replicates_of(totals).sums[:, 0].tolist() == (weights.astype(object) * 2**51).tolist()
     assert totals.pictures == 2**27
-    assert totals.replicates[:, 6].tolist() == (weights.astype(object) * 2**27 * 2**30).tolist()
-    assert totals.area_px == [2**51, 2**51]
+    assert replicates_of(totals).sums[:, 6].tolist() == (weights.astype(object) * 2**27 * 2**30).tolist()
+    assert areas_of(totals).area_px == [2**51, 2**51]
 
 
 def test_squares_and_fractions_are_fixed_point() -> None:
     totals = Totals.of([record_of("a", [[1, 0], [0, 2]]), record_of("b", [[1, 0], [0, 0]])], 2)
-    assert totals.fraction_sum == [round(2**40 / 3) + 2**40, round(2**41 / 3)]
-    assert totals.fraction_square_sum == [round(2**40 / 9) + 2**40, round(2**42 / 9)]
+    assert areas_of(totals).fraction_sum == [round(2**40 / 3) + 2**40, round(2**41 / 3)]
+    assert areas_of(totals).fraction_square_sum == [round(2**40 / 9) + 2**40, round(2**42 / 9)]
     assert fixed(0.5) == FRACTION_ONE // 2
 
 
 def test_pictures_without_truth_add_area_alone() -> None:
     totals = Totals.of([record_of("a", [[3, 1], [0, 0]], scored=False)], 2)
-    assert (totals.pictures, totals.scored, totals.present) == (1, 0, [1, 1])
-    assert not totals.confusion.any()
-    assert not totals.replicates.any()
+    assert (totals.pictures, totals.pictures_with("area_px"), totals.pictures_with("confusion")) == (1, 1, 0)
+    assert areas_of(totals).present == [1, 1]
+    assert not scores_of(totals).matrix.any()
+    assert not replicates_of(totals).sums.any()
 
 
 def test_a_picture_all_ignored_counts_no_mean() -> None:
     totals = Totals.of([record_of("a", [[0, 0], [0, 0]], ignored=[4, 0])], 2)
-    assert (totals.scored, totals.sample_means, totals.sample_present) == (1, 0, [0, 0])
+    sums = scores_of(totals)
+    assert (sums.pictures, sums.sample_means, sums.sample_present) == (1, 0, [0, 0])
 
 
 def test_cells_round_trip() -> None:
     matrix = np.array([[0, 5], [2**40, 0]], np.int64)
-    record = record_of("a", matrix)
-    assert record.confusion == cells_of(matrix) == (1, 5, 2, 2**40)
-    np.testing.assert_array_equal(matrix_of(record), matrix)
-    with pytest.raises(ValueError, match="a has no ground truth"):
-        matrix_of(record_of("a", matrix, scored=False))
+    assert record_of("a", matrix).value("confusion") == cells_of(matrix) == (1, 5, 2, 2**40)
+    np.testing.assert_array_equal(matrix_of(cells_of(matrix), 2), matrix)
+    assert record_of("a", matrix, scored=False).value("confusion") is None
+
+
+def test_without_intervals_all_other_numbers_are_the_same() -> None:
+    records = random_records(5, 20, 3)
+    whole = statistics(Totals.of(records, 3), classes_of(3))
+    parts = [Totals.of(records[::2], 3, WITHOUT_INTERVALS), Totals.of(records[1::2], 3, WITHOUT_INTERVALS)]
+    without = statistics(parts[0].merge(pickle.loads(pickle.dumps(parts[1]))), classes_of(3))
+    for row, expected in [
+        (without["metrics"], whole["metrics"]),
+        *zip(without["classes"], whole["classes"], strict=True),
+    ]:
+        for name, value in expected.items():
+            assert row[name] == (None if name.endswith("_ci95") else value)
+            if name.endswith("_ci95"):
+                assert row[f"{name}_note"] == "not computed for so many groups"
 
 
 def test_replicate_weights_are_the_same_everywhere() -> None:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from pipeline.core.errors import TRUTH_STAGE
 
+Value = tuple[int, ...]
+"""What a measure found in a picture (`pipeline.core.measures.measure`): integers, which add up exactly in any order."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
@@ -63,9 +66,7 @@ class PictureRecord:
         mask_uri: where the mask was written, "" for `--mask_format none`.
         source_bytes: size of the picture's file.
         fingerprint: digest of the picture's and truth's versions, the model and the options that change results.
-        area_px: (num_classes,) predicted pixels a class; they sum to width × height.
-        confusion: the confusion matrix of the pixels that are not ignored, without its zeros: cell, count, cell,
-            count … with cell = truth · num_classes + prediction; None without ground truth.
+        values: name and value of each measure that has one, in the order of `pipeline.core.measures.measures`.
         pixel_area_m2: area of one pixel; None where it isn't known.
         mask_bytes: size of the mask's file; 0 where none was written.
         truth_error_type: why its ground truth could not be used, a type of `PictureError`; "" where nothing failed.
@@ -80,17 +81,15 @@ class PictureRecord:
     mask_uri: str
     source_bytes: int
     fingerprint: str
-    area_px: tuple[int, ...]
-    confusion: tuple[int, ...] | None
+    values: tuple[tuple[str, Value], ...]
     pixel_area_m2: float | None = None
     mask_bytes: int = 0
     truth_error_type: str = ""
     truth_message: str = ""
 
-    @property
-    def num_classes(self) -> int:
-        """How many classes the areas are given for."""
-        return len(self.area_px)
+    def value(self, measure: str) -> Value | None:
+        """A measure's value by its name; None where the picture has none."""
+        return next((value for name, value in self.values if name == measure), None)
 
     @property
     def truth_failure(self) -> "Failure | None":

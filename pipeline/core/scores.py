@@ -6,6 +6,8 @@ Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation",
 occurs neither in truth nor in prediction has no score: NaN here, null in `summary.json`, and no mean counts it.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +68,27 @@ def _count_codes(codes: npt.NDArray[np.unsignedinteger], cells: int) -> Counts:
     return counts
 
 
+def cells_of(matrix: Counts) -> tuple[int, ...]:
+    """A confusion matrix without its zeros.
+
+    Args:
+        matrix: (num_classes, num_classes) int64 counts.
+
+    Returns:
+        Cell, count, cell, count …, in ascending order of cells; cell = truth · num_classes + prediction.
+    """
+    flat = matrix.reshape(-1)
+    cells = np.flatnonzero(flat)
+    return tuple(np.stack([cells, flat[cells]], axis=1).reshape(-1).tolist())
+
+
+def matrix_of(cells: Sequence[int], num_classes: int) -> Counts:
+    """The inverse of `cells_of`: (num_classes, num_classes) int64 counts."""
+    matrix = np.zeros(num_classes**2, np.int64)
+    matrix[list(cells[0::2])] = cells[1::2]
+    return matrix.reshape(num_classes, num_classes)
+
+
 def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Scores:
     """Divides, NaN where the denominator is 0."""
     top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
@@ -121,3 +144,8 @@ def mean_of_present(scores: Scores) -> float:
     """Mean over the classes that have a score; NaN where none has."""
     present = scores[~np.isnan(scores)]
     return float(present.mean()) if present.size else float("nan")
+
+
+def known(score: float) -> float | None:
+    """A score as JSON and Parquet hold it: None in place of NaN."""
+    return None if np.isnan(score) else float(score)

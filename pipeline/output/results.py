@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.core.errors import TRUTH_STAGE, StorageError
+from pipeline.core.measures.confusion import CONFUSION
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.spec import ModelSpec
 from pipeline.core.statistics import statistics
@@ -194,12 +195,12 @@ class ResultsWriter:
                 "failed": failures.count,
                 "truth_failed": failures.truth_count,
                 "ignored": ignored,
-                "with_ground_truth": totals.scored,
+                "with_ground_truth": totals.pictures_with(CONFUSION),
                 "unpaired_truth": unpaired_truth,
             },
             **statistics(totals, self.spec.classes),
             "groups": {
-                name: {"images": {"segmented": part.pictures, "with_ground_truth": part.scored}}
+                name: {"images": {"segmented": part.pictures, "with_ground_truth": part.pictures_with(CONFUSION)}}
                 | statistics(part, self.spec.classes)
                 for name, part in sorted(groups.items())
             },

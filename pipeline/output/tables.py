@@ -3,23 +3,22 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core import scores
+from pipeline.core.measures.measure import Measure
+from pipeline.core.measures.measures import measures_for
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.spec import class_slugs
-from pipeline.core.totals import matrix_of
 
 PICTURES_A_SHARD = 20_000
 _ROWS_A_GROUP = 4_096
-_MOST_CLASSES_AS_COLUMNS = 32
-_SCORED = ("iou", "dice")
+_MAX_CLASSES_AS_COLUMNS = 32
+_KINDS = {"int64": pa.int64(), "float64": pa.float64()}
 
 
 def shard_count(pictures: int) -> int:
@@ -69,42 +68,28 @@ def _table(rows: list[PictureRecord], class_names: Sequence[str], model_digest: 
         "model_digest": pa.array([model_digest] * len(rows), pa.string()),
         "source_bytes": pa.array([row.source_bytes for row in rows], pa.int64()),
     }
-    columns |= _class_columns([_class_values(row) for row in rows], class_names)
-    columns["pixel_accuracy"] = pa.array([_accuracy(row) for row in rows], pa.float64())
+    for measure in measures_for(len(class_names)):
+        columns |= _measured(rows, measure, class_names)
     return pa.table(columns)
 
 
-def _class_values(row: PictureRecord) -> dict[str, list[Any]]:
-    """One list a quantity, by class id."""
-    picture_px, pixel_m2 = row.width * row.height, row.pixel_area_m2
-    values: dict[str, list[Any]] = {
-        "area_px": list(row.area_px),
-        "area_fraction": [area_px / picture_px for area_px in row.area_px],
-        "area_m2": [None if pixel_m2 is None else area_px * pixel_m2 for area_px in row.area_px],
-    }
-    if row.confusion is None:
-        return values | {name: [None] * row.num_classes for name in _SCORED}
-    matrix = matrix_of(row)
-    both = {"iou": scores.iou_per_class(matrix), "dice": scores.dice_per_class(matrix)}
-    return values | {name: [None if np.isnan(v) else float(v) for v in both[name]] for name in _SCORED}
-
-
-def _class_columns(rows: list[dict[str, list[Any]]], class_names: Sequence[str]) -> dict[str, pa.Array]:
-    types = {"area_px": pa.int64(), "area_fraction": pa.float64(), "area_m2": pa.float64()}
-    types |= dict.fromkeys(_SCORED, pa.float64())
-    columns: dict[str, pa.Array] = {}
-    for name, kind in types.items():
-        if len(class_names) > _MOST_CLASSES_AS_COLUMNS:
-            columns[name] = pa.array([row[name] for row in rows], pa.list_(kind))
+def _measured(
+    rows: Sequence[PictureRecord], measure: Measure, class_names: Sequence[str]
+) -> Iterator[tuple[str, pa.Array]]:
+    """The columns of one measure; all null in the rows of pictures that have no value of it."""
+    values = [row.value(measure.name) for row in rows]
+    cells = [None if v is None else measure.row(v, row) for v, row in zip(values, rows, strict=True)]
+    for place, column in enumerate(measure.columns):
+        kind = _KINDS[column.kind]
+        if not column.by_class:
+            yield column.name, pa.array([row and row[place] for row in cells], kind)
+            continue
+        of_rows: list[Any] = [[None] * len(class_names) if row is None else row[place] for row in cells]
+        if len(class_names) > _MAX_CLASSES_AS_COLUMNS:
+            yield column.name, pa.array(of_rows, pa.list_(kind))
             continue
         for class_id, slug in enumerate(class_slugs(list(class_names))):
-            columns[f"{name}_{slug}"] = pa.array([row[name][class_id] for row in rows], kind)
-    return columns
-
-
-def _accuracy(row: PictureRecord) -> float | None:
-    accuracy = float("nan") if row.confusion is None else scores.pixel_accuracy(matrix_of(row))
-    return None if np.isnan(accuracy) else accuracy
+            yield f"{column.name}_{slug}", pa.array([of_row[class_id] for of_row in of_rows], kind)
 
 
 def failures_jsonl(failures: Iterable[Failure]) -> bytes:

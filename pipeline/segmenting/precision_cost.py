@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.core import scores
+from pipeline.core.measures.confusion import CONFUSION
+from pipeline.core.measures.measure import WITHOUT_INTERVALS
 from pipeline.core.records import Located, PictureRecord
 from pipeline.core.settings import SegmentSettings
+from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 from pipeline.engines.backends import FLOAT32, INT8, backend_named
 from pipeline.engines.base import Engine
@@ -47,9 +49,9 @@ def precision_cost(pictures: Sequence[Located], model: ModelFolder, settings: Se
     scored = 0
     for name, used in ((INT8, model), (FLOAT32, whole)):
         records = list(_records(in_order, load_engine(used, 1), settings))
-        totals = Totals.of(records, settings.spec.num_classes)
-        scored = totals.scored
-        means[f"global_mean_iou_{name}"] = scores.mean_of_present(scores.iou_per_class(totals.confusion))
+        totals = Totals.of(records, settings.spec.num_classes, WITHOUT_INTERVALS)
+        scored = totals.pictures_with(CONFUSION)
+        means[f"global_mean_iou_{name}"] = statistics(totals, settings.spec.classes)["metrics"]["global_mean_iou"]
     return {"pictures": scored, **means} if scored else {}
 
 

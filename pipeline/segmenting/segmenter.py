@@ -13,11 +13,11 @@ import numpy.typing as npt
 from pipeline.core.decode import DecodedImage, decode_image, decode_mask
 from pipeline.core.errors import EngineError, PictureError, StorageError
 from pipeline.core.labels import ClassIds
+from pipeline.core.measures.measures import measure_picture, measures_for
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits, resize_image
-from pipeline.core.scores import confusion_matrix
 from pipeline.core.settings import SegmentSettings, fingerprint, mask_name, names_beside
-from pipeline.core.totals import cells_of
+from pipeline.core.strips import Strip
 from pipeline.engines.base import Engine, input_batch
 from pipeline.output.encode import encode_mask, encode_overlay, encode_probabilities, palette_of
 from pipeline.segmenting.byte_budget import ByteBudget, Held
@@ -108,6 +108,7 @@ class Segmenter:
         self._fetcher = Fetcher(read or FileReader(settings.output), settings.max_pixels)
         self._budget = budget or ByteBudget()
         self._engine_batch = engine_batch
+        self._measures = measures_for(settings.spec.num_classes)
         self._palette = palette_of([spec.color for spec in settings.spec.classes][:256])
         self._scratch = storage.scratch_of(settings.output)
 
@@ -270,17 +271,14 @@ class Segmenter:
     def _finish(self, ready: _Ready, logits: npt.NDArray[np.float32], seconds: Seconds) -> _Segmented:
         settings = self._settings
         picture, (width, height) = ready.picture, ready.size
-        num_classes = settings.spec.num_classes
         truth, truth_error = (None, ready.truth) if isinstance(ready.truth, PictureError) else (ready.truth, None)
         if not np.isfinite(logits).all():
             raise PictureError("segment", "NotFinite", "the engine's answer to this picture is not finite")
         with timed("mask", seconds):
             mask = mask_from_logits(logits, height, width)
         with timed("count", seconds):
-            confusion = None
-            if truth is not None:
-                confusion = cells_of(confusion_matrix(truth, mask, num_classes))
-            area_px = np.bincount(mask.reshape(-1), minlength=num_classes)
+            strip = Strip(0, mask, None, truth, lambda: probabilities_from_logits(logits, height, width))
+            values = measure_picture([strip], self._measures)
         with timed("encode", seconds):
             files = self._encoded(ready, logits, mask)
         mask_uri, mask_bytes = ("", 0) if settings.mask_format == "none" else (files[-1][0], len(files[-1][1]))
@@ -293,8 +291,7 @@ class Segmenter:
             mask_uri=mask_uri,
             source_bytes=ready.source_bytes,
             fingerprint=fingerprint(picture, self._settings_digest),
-            area_px=tuple(area_px.tolist()),
-            confusion=confusion,
+            values=values,
             mask_bytes=mask_bytes,
             truth_error_type=truth_error.error_type if truth_error else "",
             truth_message=truth_error.message if truth_error else "",

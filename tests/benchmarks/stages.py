@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.labels import LabelMap
-from pipeline.core.records import FileRef, Located
+from pipeline.core.records import FileRef, Located, PictureRecord
 from pipeline.core.settings import SegmentSettings
 from pipeline.core.totals import Totals
 from pipeline.engines.base import Engine
@@ -121,7 +121,7 @@ def main() -> None:
             for stage, value in seconds.items():
                 ours[stage] += value * 1e3
             ours["between the stages"] += whole_ms - sum(seconds.values()) * 1e3
-            if hasattr(outcome, "area_px"):
+            if isinstance(outcome, PictureRecord):
                 records.append(outcome)
                 ours["add up"] += thread_ms(lambda o=outcome: totals.add(o))[0]
             for stage, value in bare_calls(

@@ -1,0 +1,152 @@
+"""Areas: the predicted pixels of each class, as pixels, shares of the picture, and square metres."""
+
+import math
+from dataclasses import dataclass, field
+from operator import add
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.fixed_point import FRACTION_ONE, fixed, mean_of_fixed
+from pipeline.core.measures.measure import Column, Detail, Number, SummaryPart
+from pipeline.core.records import PictureRecord, Value
+from pipeline.core.strips import Strip
+
+AREA_PX = "area_px"
+HISTOGRAM_BINS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """The area of each class in a picture. The value is (num_classes,) predicted pixels; they sum to all pixels.
+
+    Args:
+        num_classes: the model's number of classes.
+    """
+
+    num_classes: int
+    name = AREA_PX
+    columns = (Column("area_px", "int64"), Column("area_fraction", "float64"), Column("area_m2", "float64"))
+
+    def of(self, strip: Strip) -> Value:
+        return tuple(np.bincount(strip.mask.reshape(-1), minlength=self.num_classes).tolist())
+
+    def combined(self, above: Value, below: Value) -> Value:
+        return tuple(map(add, above, below))
+
+    def row(self, value: Value, picture: PictureRecord) -> tuple[list[Number], ...]:
+        picture_px, pixel_m2 = picture.width * picture.height, picture.pixel_area_m2
+        return (
+            list(value),
+            [area_px / picture_px for area_px in value],
+            [None if pixel_m2 is None else area_px * pixel_m2 for area_px in value],
+        )
+
+    def sums(self, detail: Detail) -> "AreaSums":
+        return AreaSums(self.num_classes)
+
+
+@dataclass(slots=True)
+class AreaSums:
+    """Sums of areas over pictures; fractions are shares of a picture's pixels.
+
+    Args:
+        num_classes: the model's number of classes.
+    """
+
+    num_classes: int
+    pictures: int = 0
+    pictures_with_m2: int = 0
+    area_px: list[int] = field(init=False)
+    area_m2_fixed: list[int] = field(init=False)
+    present: list[int] = field(init=False)
+    fraction_sum: list[int] = field(init=False)
+    fraction_square_sum: list[int] = field(init=False)
+    fraction_min: list[float] = field(init=False)
+    fraction_max: list[float] = field(init=False)
+    histogram: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _CLASS_SUMS:
+            setattr(self, name, [0] * self.num_classes)
+        self.fraction_min = [math.inf] * self.num_classes
+        self.fraction_max = [-math.inf] * self.num_classes
+
+    def add(self, value: Value, picture: PictureRecord) -> None:
+        self.pictures += 1
+        picture_px = picture.width * picture.height
+        if picture.pixel_area_m2 is not None:
+            self.pictures_with_m2 += 1
+        for class_id, area_px in enumerate(value):
+            fraction = area_px / picture_px
+            self.area_px[class_id] += area_px
+            self.present[class_id] += area_px > 0
+            self.fraction_sum[class_id] += fixed(fraction)
+            self.fraction_square_sum[class_id] += fixed(fraction * fraction)
+            self.fraction_min[class_id] = min(self.fraction_min[class_id], fraction)
+            self.fraction_max[class_id] = max(self.fraction_max[class_id], fraction)
+            key = class_id * HISTOGRAM_BINS + min(area_px * HISTOGRAM_BINS // picture_px, HISTOGRAM_BINS - 1)
+            self.histogram[key] = self.histogram.get(key, 0) + 1
+            if picture.pixel_area_m2 is not None:
+                self.area_m2_fixed[class_id] += fixed(area_px * picture.pixel_area_m2)
+
+    def merge(self, other: "AreaSums") -> None:
+        self.pictures += other.pictures
+        self.pictures_with_m2 += other.pictures_with_m2
+        for name in _CLASS_SUMS:
+            setattr(self, name, list(map(add, getattr(self, name), getattr(other, name))))
+        self.fraction_min = list(map(min, self.fraction_min, other.fraction_min))
+        self.fraction_max = list(map(max, self.fraction_max, other.fraction_max))
+        for key, count in other.histogram.items():
+            self.histogram[key] = self.histogram.get(key, 0) + count
+
+    def summary(self) -> SummaryPart:
+        histograms, total_px = self._histograms(), sum(self.area_px)
+        return SummaryPart(classes=[{"area": self._area(k, histograms[k], total_px)} for k in range(self.num_classes)])
+
+    def _area(self, class_id: int, histogram: list[tuple[int, int]], total_px: int) -> dict[str, Any]:
+        """Areas of one class over all segmented pictures."""
+        known = self.pictures_with_m2 > 0
+        return {
+            "px": self.area_px[class_id],
+            "fraction": self.area_px[class_id] / total_px if total_px else None,
+            "m2": self.area_m2_fixed[class_id] / FRACTION_ONE if known else None,
+            "images_present": self.present[class_id],
+            "fraction_mean": mean_of_fixed(self.fraction_sum[class_id], self.pictures),
+            "fraction_std": self._deviation(class_id),
+            "fraction_min": self.fraction_min[class_id] if self.pictures else None,
+            "fraction_p05": self._percentile(class_id, histogram, 5),
+            "fraction_p50": self._percentile(class_id, histogram, 50),
+            "fraction_p95": self._percentile(class_id, histogram, 95),
+            "fraction_max": self.fraction_max[class_id] if self.pictures else None,
+        }
+
+    def _histograms(self) -> list[list[tuple[int, int]]]:
+        """The bins that hold something, a class: (bin, pictures) in ascending order."""
+        histograms: list[list[tuple[int, int]]] = [[] for _ in range(self.num_classes)]
+        for key in sorted(self.histogram):
+            class_id, bin_index = divmod(key, HISTOGRAM_BINS)
+            histograms[class_id].append((bin_index, self.histogram[key]))
+        return histograms
+
+    def _percentile(self, class_id: int, histogram: list[tuple[int, int]], percent: int) -> float | None:
+        """The middle of the bin that holds the percentile, kept between the smallest and the largest value seen."""
+        rank = max(1, -(-self.pictures * percent // 100))
+        seen = 0
+        for bin_index, pictures in histogram:
+            seen += pictures
+            if seen >= rank:
+                middle = (bin_index + 0.5) / HISTOGRAM_BINS
+                return min(max(middle, self.fraction_min[class_id]), self.fraction_max[class_id])
+        return None
+
+    def _deviation(self, class_id: int) -> float | None:
+        """Standard deviation over the pictures (divided by their number), from exact sums."""
+        count = self.pictures
+        if not count:
+            return None
+        total, squares = self.fraction_sum[class_id], self.fraction_square_sum[class_id]
+        return math.sqrt(max(0, count * squares * FRACTION_ONE - total * total)) / (count * FRACTION_ONE)
+
+
+_CLASS_SUMS = ("area_px", "area_m2_fixed", "present", "fraction_sum", "fraction_square_sum")

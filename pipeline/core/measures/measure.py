@@ -1,0 +1,128 @@
+"""What a measure is: a number of each picture, gathered strip by strip, and its sums over many pictures.
+
+A new measure is one file with a class that follows `Measure`, and one line in `pipeline.core.measures.measures`. The
+job does the rest: the value travels with the picture's record, is kept by the resume journal, fills the measure's
+columns of the Parquet tables, and is summed into `summary.json` for the whole job and for each group.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, Self
+
+from pipeline.core.records import PictureRecord, Value
+from pipeline.core.strips import Strip
+
+Number = int | float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Columns of the Parquet tables: one a class, `<name>_<class>`, or a single one, `<name>`.
+
+    Args:
+        name: the column's name; with `by_class` its beginning.
+        kind: the type of its numbers.
+        by_class: whether it holds a number a class.
+    """
+
+    name: str
+    kind: Literal["int64", "float64"]
+    by_class: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """How much of their pictures sums keep.
+
+    Args:
+        intervals: whether they keep what the intervals of 95 % are computed from.
+    """
+
+    intervals: bool = True
+
+
+WHOLE_JOB = Detail()
+WITHOUT_INTERVALS = Detail(intervals=False)
+
+
+@dataclass(slots=True)
+class SummaryPart:
+    """What one measure adds to `summary.json`; no two measures use the same key.
+
+    Args:
+        classes: keys of each entry of `classes`, by class id; empty for a measure that says nothing of classes.
+        metrics: keys of `metrics`.
+        keys: keys at the top.
+    """
+
+    classes: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    keys: dict[str, Any] = field(default_factory=dict)
+
+
+class Sums(Protocol):
+    """A measure's sums over pictures: exact, so that any order and grouping of `add` and `merge` gives the same.
+
+    It can be pickled, and `==` tells whether two hold the same sums. Counts are integers; fractions are summed as
+    `pipeline.core.fixed_point.fixed` makes them, for floating-point sums depend on their order.
+    """
+
+    pictures: int
+    """How many pictures with a value were added."""
+
+    def add(self, value: Value, picture: PictureRecord) -> None:
+        """Adds one picture.
+
+        Args:
+            value: the measure's value of the picture.
+            picture: the picture's record, for its size, id, or pixel area.
+        """
+
+    def merge(self, other: Self) -> None:
+        """Adds the sums of other pictures, which are left as they are."""
+
+    def summary(self) -> SummaryPart:
+        """The measure's part of `summary.json`: JSON-ready values, None for what no picture has."""
+
+
+class Measure(Protocol):
+    """A number, or some, of each picture.
+
+    The values of a picture are integers, so that a picture has the same value whatever its strips; a fraction is
+    kept as `fixed` makes it. `of` is called once for each strip, from top to bottom, by many threads at a time;
+    `combined` joins the values of two neighbouring parts.
+    """
+
+    @property
+    def name(self) -> str:
+        """The key of the measure's value in `PictureRecord.values`; never changed, for the journal holds it."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The measure's columns of the Parquet tables; no two measures have the same."""
+
+    def of(self, strip: Strip) -> Value | None:
+        """The value of some rows of a picture.
+
+        Args:
+            strip: finished rows; one strip may be the whole picture.
+
+        Returns:
+            The value; None where the picture has none (scores without ground truth), and then so for all its strips.
+        """
+
+    def combined(self, above: Value, below: Value) -> Value:
+        """The value of two neighbouring parts of a picture taken together."""
+
+    def row(self, value: Value, picture: PictureRecord) -> tuple[list[Number] | Number, ...]:
+        """A picture's row of the Parquet tables.
+
+        Args:
+            value: the picture's value.
+            picture: its record.
+
+        Returns:
+            What goes into each of `columns`: with `by_class` a list by class id, else one number.
+        """
+
+    def sums(self, detail: Detail) -> Sums:
+        """New sums over no pictures."""
