@@ -187,6 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = build_parser().parse_args(argv)
+        from pipeline.core.process import prepare_process
+
+        prepare_process()
         arguments.run(arguments)
     except MaskbeamError as error:
         say(f"maskbeam: {error}")

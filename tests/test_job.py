@@ -124,6 +124,7 @@ def test_the_summary_adds_up(archive: Archive, scored_job: Finished) -> None:
     assert run["options"]["runner"] == "DirectRunner"
     assert {"read", "decode", "infer", "mask", "write"} <= set(run["stages"])
     assert run["started"] <= run["finished"]
+    assert {"python", "numpy", "pillow", "cpu", "opencv_build"} <= set(run["versions"])
 
 
 def test_everything_of_the_contract_lies_in_the_output(scored_job: Finished) -> None:

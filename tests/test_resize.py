@@ -1,6 +1,11 @@
 """The resizes against slow references written from the definition of half-pixel centres."""
 
-import cv2
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -8,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.core.resize import mask_from_logits, resize_image, resize_mask_nearest
+from pipeline.core import resize
+from pipeline.core.resize import (
+    ResizedLogits,
+    mask_from_logits,
+    probabilities_from_logits,
+    resize_image,
+    resize_mask_nearest,
+)
 
 SIDES = st.integers(1, 40)
 
@@ -91,8 +103,103 @@ def test_very_long_pictures() -> None:
     assert mask[:, 35_001:].all()
 
 
-def test_opencv_runs_on_one_thread() -> None:
-    assert cv2.getNumThreads() == 1
+def _line(values: list[np.float32], target: int, *, edge_alone: bool) -> list[np.float32]:
+    """A line of samples at another length, one rounding to float32 after each multiplication and addition."""
+    scale = 1.0 / (target / len(values))
+    resized = []
+    for index in range(target):
+        position = np.float32((index + 0.5) * scale - 0.5)
+        before = int(np.floor(position))
+        f = np.float32(position - np.float32(before))
+        if edge_alone and not 0 <= before < len(values) - 1:
+            f = np.float32(0)
+        first, second = (values[min(max(each, 0), len(values) - 1)] for each in (before, before + 1))
+        resized.append(np.float32(np.float32(first * np.float32(1 - f)) + np.float32(second * f)))
+    return resized
+
+
+def _rounded_once_each(plane: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
+    wide = np.array([_line(list(row), width, edge_alone=True) for row in plane])
+    return np.array([_line(list(column), height, edge_alone=False) for column in wide.T]).T
+
+
+def _near_ties(h: int, w: int, classes: int, seed: int) -> npt.NDArray[np.float32]:
+    """Logits of which the last bit of an interpolation decides."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(h, w, 1)) * (1 + 1e-7 * rng.normal(size=(h, w, classes)))
+    return logits.astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDES, SIDES, SIDES, SIDES, st.integers(2, 4), st.booleans(), st.integers(0, 2**32 - 1))
+def test_the_mask_is_exact_to_the_last_bit(
+    h: int, w: int, height: int, width: int, classes: int, is_halved: bool, seed: int
+) -> None:
+    if is_halved:
+        h, w = 2 * height, 2 * width
+    logits = _near_ties(h, w, classes, seed)
+    planes = [_rounded_once_each(logits[..., class_id], height, width) for class_id in range(classes)]
+    np.testing.assert_array_equal(mask_from_logits(logits, height, width), np.argmax(planes, axis=0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDES, SIDES, st.integers(1, 90), st.integers(1, 90), st.integers(1, 4), st.data())
+def test_rows_in_any_portions_are_the_whole(
+    h: int, w: int, height: int, width: int, classes: int, data: st.DataObject
+) -> None:
+    logits = _near_ties(h, w, classes, height)
+    cuts = data.draw(st.lists(st.integers(0, height), max_size=5).map(lambda inner: sorted({0, height, *inner})))
+    resized = ResizedLogits(logits, height, width)
+    pairs = list(itertools.pairwise(cuts))
+    masks = [resized.mask(top, bottom) for top, bottom in pairs]
+    np.testing.assert_array_equal(np.concatenate(masks), mask_from_logits(logits, height, width))
+    probabilities = [resized.probabilities(top, bottom) for top, bottom in pairs]
+    np.testing.assert_array_equal(
+        np.concatenate(probabilities, axis=1), probabilities_from_logits(logits, height, width)
+    )
+
+
+@pytest.mark.parametrize("block_values", [1, 1000, 1 << 18])
+@pytest.mark.parametrize(("height", "width"), [(128, 96), (475, 500), (64, 48), (31, 17)])
+def test_a_build_of_opencv_that_rounds_otherwise_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, height: int, width: int, block_values: int
+) -> None:
+    logits = _near_ties(128, 96, 3, 0)
+    expected = mask_from_logits(logits, height, width), probabilities_from_logits(logits, height, width)
+    resize._opencv_is_exact.cache_clear()
+    monkeypatch.setattr(resize, "_BLOCK_VALUES", block_values)
+    monkeypatch.setattr(resize, "_opencv_resize", lambda plane, out: out)
+    try:
+        assert not resize._opencv_is_exact()
+        np.testing.assert_array_equal(mask_from_logits(logits, height, width), expected[0])
+        np.testing.assert_array_equal(probabilities_from_logits(logits, height, width), expected[1])
+    finally:
+        resize._opencv_is_exact.cache_clear()
+
+
+_DIGEST_OF_MASKS = """
+import hashlib
+import numpy as np
+from pipeline.core.resize import mask_from_logits
+digest = hashlib.sha256()
+for seed, (height, width) in enumerate([(475, 500), (128, 128), (64, 64), (50, 300), (2100, 2050)]):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(128, 128, 1)) * (1 + 1e-7 * rng.normal(size=(128, 128, 3)))
+    digest.update(mask_from_logits(logits.astype(np.float32), height, width).tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_masks_are_equal_whatever_opencv_makes_of_the_cpu() -> None:
+    def digest(**switches: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **switches}
+        command = [sys.executable, "-c", _DIGEST_OF_MASKS]
+        run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        return run.stdout.split()[-1]
+
+    usual = digest()
+    assert digest(OPENCV_IPP="disabled") == usual
+    assert digest(OPENCV_CPU_DISABLE="AVX512-SKX,AVX2,FMA3,AVX,FP16,SSE4.2,SSE4.1") == usual
 
 
 @settings(max_examples=40, deadline=None)

@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.app.options import JobOptions, parse_options
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
+from pipeline.core.process import library_builds, prepare_process
 from pipeline.core.settings import SegmentSettings
 from pipeline.core.wording import printable
 from pipeline.engines.backends import backend_named, check_backend
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0 done; 1 the job broke; 2 unusable options; 3 done with too many failures; 130 interrupted.
     """
+    prepare_process()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that knows no dash gets a question mark; the job is done by then, and must not end in an error.
         sys.stdout.reconfigure(errors="replace")
@@ -268,7 +270,7 @@ def _without_traces(is_local: bool) -> Iterator[None]:
 def _run_info(options: JobOptions, runner_name: str) -> RunInfo:
     own = {name: value for name, value in asdict(options).items() if name != "beam_args"}
     own |= {"input": list(options.input), "ground_truth": list(options.ground_truth), "runner": runner_name}
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), **library_builds()}
     for name in _VERSIONED:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)

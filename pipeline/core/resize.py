@@ -1,5 +1,8 @@
 """The two resizes of a picture's way, and that of a mask in training: one definition for training and serving."""
 
+import functools
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -7,14 +10,13 @@ from PIL import Image
 
 from pipeline.core.labels import ClassIds
 
-# One picture is one thread's work; OpenCV's own threads would fight the engine's for the same cores.
-cv2.setNumThreads(1)
+Float32Array = npt.NDArray[np.float32]
 
-# glibc gives blocks above a threshold back to the kernel when they are freed, and raises the threshold to the largest
-# block that it saw freed, up to 32 MiB. A picture's planes taken anew from the kernel each time cost more in page
-# faults than all of their arithmetic (1.0 ms for 0.23 ms at 475x475). So it sees one such block, whose pages are
-# never touched, before the first picture; other allocators don't care.
-np.empty(31 << 20, np.uint8)
+_OPENCV_MAX_PIXELS = 1 << 22
+"""Planes up to this size are interpolated by OpenCV at once; larger ones leave the caches, where rows are faster."""
+
+_BLOCK_VALUES = 1 << 18
+"""float32 values of all classes that are interpolated at a time by rows: 1 MiB, which a core's cache holds."""
 
 
 def resize_image(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -57,11 +59,8 @@ def resize_mask_nearest(mask: ClassIds, height: int, width: int) -> ClassIds:
     return resized
 
 
-def mask_from_logits(logits: npt.NDArray[np.float32], height: int, width: int) -> ClassIds:
-    """Brings logits to the picture's size (bilinear, half-pixel centres) and takes the largest, the lowest id on ties.
-
-    The planes are enlarged one after the other against a running maximum, so memory holds two of them whatever the
-    number of classes. OpenCV's planar resize is taken, never that of several channels at once: it rounds otherwise.
+def mask_from_logits(logits: Float32Array, height: int, width: int) -> ClassIds:
+    """The whole mask of `ResizedLogits`.
 
     Args:
         logits: (h, w, num_classes) float32.
@@ -71,29 +70,11 @@ def mask_from_logits(logits: npt.NDArray[np.float32], height: int, width: int) -
     Returns:
         (height, width) class ids, uint8 up to 256 classes, else uint16.
     """
-    num_classes = logits.shape[2]
-    dtype = np.uint8 if num_classes <= 256 else np.uint16
-    planes = np.ascontiguousarray(logits.transpose(2, 0, 1))
-    best = np.empty((height, width), np.float32)
-    plane = np.empty_like(best)
-    larger = np.empty((height, width), np.bool_)
-    wins = np.empty((height, width), dtype)
-    mask = np.zeros((height, width), dtype)
-    _enlarge(planes[0], best)
-    for class_id in range(1, num_classes):
-        _enlarge(planes[class_id], plane)
-        np.greater(plane, best, out=larger)
-        # Ids ascend, so the larger id is the later winner: a product and a maximum cost a tenth of an assignment by
-        # a boolean index.
-        np.multiply(larger.view(np.uint8), dtype(class_id), out=wins)
-        np.maximum(mask, wins, out=mask)
-        if class_id + 1 < num_classes:
-            np.maximum(best, plane, out=best)
-    return mask
+    return ResizedLogits(logits, height, width).mask(0, height)
 
 
-def probabilities_from_logits(logits: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Brings logits to the picture's size as `mask_from_logits` does, and takes their softmax.
+def probabilities_from_logits(logits: Float32Array, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """The probabilities of `ResizedLogits` for a whole picture.
 
     Args:
         logits: (h, w, num_classes) float32.
@@ -103,17 +84,199 @@ def probabilities_from_logits(logits: npt.NDArray[np.float32], height: int, widt
     Returns:
         (num_classes, height, width) uint8: round(255 · probability).
     """
-    num_classes = logits.shape[2]
-    planes = np.ascontiguousarray(logits.transpose(2, 0, 1))
-    large = np.empty((num_classes, height, width), np.float32)
-    for class_id in range(num_classes):
-        _enlarge(planes[class_id], large[class_id])
-    large -= large.max(axis=0)
-    np.exp(large, out=large)
-    large *= np.float32(255.0) / large.sum(axis=0)
-    return np.rint(large, out=large).astype(np.uint8)
+    return ResizedLogits(logits, height, width).probabilities(0, height)
 
 
-def _enlarge(plane: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+class ResizedLogits:
+    """Logits at a picture's size, computed for some rows at a time (bilinear, half-pixel centres).
+
+    All arithmetic is a float32 multiplication or addition, rounded once, in a fixed order: first along a row,
+    left · (1 - f) + right · f, then along a column, upper · (1 - f) + lower · f. So equal logits give equal masks on
+    every machine, and the rows may be asked for in any portions.
+
+    Args:
+        logits: (h, w, num_classes) float32, finite.
+        height: the picture's height, px.
+        width: the picture's width, px.
+    """
+
+    def __init__(self, logits: Float32Array, height: int, width: int) -> None:
+        self._planes = np.ascontiguousarray(logits.transpose(2, 0, 1))
+        self._size = height, width
+
+    def mask(self, top: int, bottom: int) -> ClassIds:
+        """The class of the largest logit, the lowest id on ties.
+
+        Args:
+            top: first row.
+            bottom: the row behind the last.
+
+        Returns:
+            (bottom - top, width) class ids, uint8 up to 256 classes, else uint16.
+        """
+        num_classes = len(self._planes)
+        shape = bottom - top, self._size[1]
+        mask: ClassIds = np.zeros(shape, np.uint8) if num_classes <= 256 else np.zeros(shape, np.uint16)
+        if self._suits_opencv(top, bottom, 1):
+            # One plane after the other against a running maximum: two of them in memory whatever the number of classes.
+            best, plane = np.empty((2, *self._size), np.float32)
+            resized = (_opencv_resize(each, plane if class_id else best) for class_id, each in enumerate(self._planes))
+            _argmax(resized, num_classes, mask)
+        else:
+            for start, block in self._blocks(top, bottom):
+                _argmax(iter(block), num_classes, mask[start - top : start - top + block.shape[1]])
+        return mask
+
+    def probabilities(self, top: int, bottom: int) -> npt.NDArray[np.uint8]:
+        """The softmax over the classes.
+
+        Args:
+            top: first row.
+            bottom: the row behind the last.
+
+        Returns:
+            (num_classes, bottom - top, width) uint8: round(255 · probability).
+        """
+        num_classes, width = len(self._planes), self._size[1]
+        if self._suits_opencv(top, bottom, num_classes):
+            planes = np.empty((num_classes, *self._size), np.float32)
+            for class_id, plane in enumerate(self._planes):
+                _opencv_resize(plane, planes[class_id])
+            return _softmax(planes)
+        probabilities = np.empty((num_classes, bottom - top, width), np.uint8)
+        for start, block in self._blocks(top, bottom):
+            probabilities[:, start - top : start - top + block.shape[1]] = _softmax(block)
+        return probabilities
+
+    def _suits_opencv(self, top: int, bottom: int, planes: int) -> bool:
+        height, width = self._size
+        is_whole = (top, bottom) == (0, height) and planes * height * width <= _OPENCV_MAX_PIXELS
+        return is_whole and _opencv_is_exact()
+
+    def _blocks(self, top: int, bottom: int) -> Iterator[tuple[int, Float32Array]]:
+        """Interpolates rows in portions that a core's cache holds.
+
+        Yields:
+            A portion's first row and its planes, (num_classes, rows, width); overwritten when the next one is asked
+            for.
+        """
+        return _interpolated(self._planes, *self._size, top, bottom)
+
+
+def _interpolated(
+    planes: Float32Array, height: int, width: int, top: int, bottom: int
+) -> Iterator[tuple[int, Float32Array]]:
+    num_classes, source_height, source_width = planes.shape
+    left, column_f = _positions(source_width, width)
+    # Samples beyond an edge: along a row the edge counts alone, along a column it is both samples. In exact arithmetic
+    # that is the same; OpenCV has it so.
+    column_f[(left < 0) | (left >= source_width - 1)] = 0
+    left = left.clip(0, source_width - 1)
+    right = (left + 1).clip(max=source_width - 1)
+    left_weight = np.float32(1) - column_f
+
+    @functools.lru_cache(maxsize=2)
+    def at_width(row: int) -> Float32Array:
+        source = planes[:, min(max(row, 0), source_height - 1)]
+        resized: Float32Array = source.take(left, axis=1)
+        resized *= left_weight
+        resized += source.take(right, axis=1) * column_f
+        return resized[:, None]
+
+    upper_rows, row_f = _positions(source_height, height)
+    lower_weight = row_f[:, None]
+    upper_weight = np.float32(1) - lower_weight
+    first_of = np.searchsorted(upper_rows, np.arange(-1, source_height + 1)).tolist()
+    block_rows = min(max(4, _BLOCK_VALUES // (num_classes * width)), bottom - top)
+    upper, lower = np.empty((2, num_classes, block_rows, width), np.float32)
+    for start in range(top, bottom, block_rows):
+        end = min(start + block_rows, bottom)
+        for row in range(int(upper_rows[start]), int(upper_rows[end - 1]) + 1):
+            first, last = max(first_of[row + 1], start), min(first_of[row + 2], end)
+            if first < last:
+                inside = slice(first - start, last - start)
+                np.multiply(at_width(row), upper_weight[first:last], out=upper[:, inside])
+                np.multiply(at_width(row + 1), lower_weight[first:last], out=lower[:, inside])
+        block = upper[:, : end - start]
+        block += lower[:, : end - start]
+        yield start, block
+
+
+def _positions(source: int, target: int) -> tuple[npt.NDArray[np.int64], Float32Array]:
+    """Where the centres of a line's target pixels are in its source: the sample before each, and how far behind it.
+
+    Args:
+        source: samples in the source.
+        target: samples in the target.
+
+    Returns:
+        (target,) indices from -1 to source - 1, and (target,) float32 in 0 to 1, with OpenCV's roundings.
+    """
+    scale = 1.0 / (target / source)
+    position = ((np.arange(target) + 0.5) * scale - 0.5).astype(np.float32)
+    before = np.floor(position)
+    return before.astype(np.int64), position - before
+
+
+def _argmax(planes: Iterator[Float32Array], num_planes: int, mask: ClassIds) -> None:
+    """Writes the index of the largest of some planes, the lowest on ties; the first plane is overwritten.
+
+    Args:
+        planes: (h, w) each; one is used up before the next is asked for.
+        num_planes: how many there are.
+        mask: (h, w), zeros.
+    """
+    best = next(planes)
+    larger = np.empty(mask.shape, np.bool_)
+    wins = np.empty_like(mask)
+    for class_id, plane in enumerate(planes, 1):
+        np.greater(plane, best, out=larger)
+        # Ids ascend, so the larger id is the later winner: a product and a maximum cost a tenth of an assignment by
+        # a boolean index.
+        np.multiply(larger.view(np.uint8), mask.dtype.type(class_id), out=wins)
+        np.maximum(mask, wins, out=mask)
+        if class_id + 1 < num_planes:
+            np.maximum(best, plane, out=best)
+
+
+def _softmax(planes: Float32Array) -> npt.NDArray[np.uint8]:
+    """round(255 · softmax) over the first axis; the planes are overwritten."""
+    planes -= planes.max(axis=0)
+    np.exp(planes, out=planes)
+    total = planes[0].copy()
+    for plane in planes[1:]:
+        total += plane
+    planes *= np.float32(255.0) / total
+    return np.rint(planes, out=planes).astype(np.uint8)
+
+
+def _opencv_resize(plane: Float32Array, out: Float32Array) -> Float32Array:
+    """Interpolates one plane by OpenCV's own code, which rounds alike whatever the CPU, unlike Intel's IPP in it.
+
+    Planes one by one, never several channels at once: those round otherwise.
+    """
     height, width = out.shape
-    cv2.resize(plane, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    uses_ipp = cv2.ipp.useIPP()  # a switch of each thread
+    cv2.ipp.setUseIPP(False)
+    try:
+        if plane.shape == (2 * height, 2 * width):
+            # OpenCV averages over squares where both sides are halved, which rounds otherwise: one side at a time.
+            plane = np.asarray(cv2.resize(plane, (width, 2 * height), interpolation=cv2.INTER_LINEAR), np.float32)
+        cv2.resize(plane, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    finally:
+        cv2.ipp.setUseIPP(uses_ipp)
+    return out
+
+
+@functools.cache
+def _opencv_is_exact() -> bool:
+    """Whether this build of OpenCV rounds as `ResizedLogits` promises; where multiplication and addition are fused, as
+    on ARM, it doesn't."""
+    plane = np.random.default_rng(0).normal(size=(62, 68)).astype(np.float32)
+    for height, width in ((173, 201), (35, 40), (62, 68), (31, 34), (90, 31)):
+        expected = np.concatenate(
+            [block[0].copy() for _, block in _interpolated(plane[None], height, width, 0, height)]
+        )
+        if not np.array_equal(_opencv_resize(plane, np.empty((height, width), np.float32)), expected):
+            return False
+    return True

@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Top
 
+from pipeline.core.process import prepare_process
 from pipeline.core.records import Located
 from pipeline.core.settings import SegmentSettings
 from pipeline.engines.model_folder import ModelFolder
@@ -30,6 +31,7 @@ class ComparePrecisions(beam.PTransform[Any, Any]):
         model, settings = self._model, self._settings
 
         def compare(pictures: list[Located]) -> Iterable[dict[str, Any]]:
+            prepare_process()
             cost = precision_cost(pictures, model, settings) if pictures else {}
             return [cost] if cost else []
 

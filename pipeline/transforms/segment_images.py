@@ -11,6 +11,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
+from pipeline.core.process import prepare_process
 from pipeline.core.records import Failure, Located, PictureRecord
 from pipeline.core.settings import SegmentSettings
 from pipeline.engines.load import load_engine, usable_cores
@@ -59,6 +60,7 @@ class _Loaded:
     """What all bundles of a process share: the engine and the threads that carry pictures to it."""
 
     def __init__(self, engine: EngineSettings, settings: SegmentSettings) -> None:
+        prepare_process()
         threads = engine.threads or max(1, usable_cores() // engine.processes)
         loaded = load_engine(engine.model, threads)
         self._segmenter = Segmenter(settings, loaded, engine_batch=engine.batch_size)

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.labels import LabelMap
+from pipeline.core.process import prepare_process
 from pipeline.core.records import FileRef, Located, PictureRecord
 from pipeline.core.settings import SegmentSettings
 from pipeline.core.totals import Totals
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    prepare_process()
     model = open_model(arguments.model)
     engine = load_engine(model, 1)
     label_map = LabelMap.parse(arguments.label_map) if arguments.label_map else model.spec.labels()
