@@ -4,6 +4,7 @@ A source is a stream of encoded pairs; nothing is decoded here.
 """
 
 import functools
+import itertools
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ def _paired(option: str, source: str, images: str, masks: str | None) -> Iterato
     truths = parse_truths([] if masks is None else [masks], groups)
     pictures = [listed for group in groups for one in group for listed in _list(one)]
     masks_by_key: dict[str, list[FileRef]] = {}
-    for truth in truths:
+    for truth in itertools.chain(*truths):
         for listed in _list(truth):
             masks_by_key.setdefault(listed.pairing_key, []).append(listed.file)
     pictures_by_key: dict[str, list[Listed]] = {}

@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import textwrap
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +255,10 @@ def test_the_failure_ratio_decides_the_status(some: Archive, tmp_path: Path) -> 
     break_five(some)
     just_above = run_job(tmp_path / "out", "--input", some.images, "--max_failure_ratio", 0.55)
     assert (just_above.status, just_above.summary["run"]["status"]) == (3, "too_many_failures")
+    line = just_above.err.splitlines()[-1]
+    assert line.startswith("maskbeam: 5 pictures failed of 9, more than the share of --max_failure_ratio 0.55; ")
+    for part in (str(tmp_path / "out" / "failures.jsonl"), "--retry_failed", "a higher --max_failure_ratio"):
+        assert part in line
     just_met = run_job(tmp_path / "out", "--input", some.images, "--max_failure_ratio", 5 / 9)
     assert (just_met.status, just_met.summary["run"]["status"]) == (0, "done")
     assert len(just_met.failures) == 5
@@ -305,6 +311,129 @@ def test_a_faulty_truth_is_a_failure_and_its_picture_is_segmented(
     }
     report = (done.output / "report.html").read_text("utf-8")
     assert "<h2>4 failures</h2>" in report
+
+
+def tar_of_masks(some: Archive, target: Path, names: Iterable[str]) -> Path:
+    with tarfile.open(target, "w") as tar:
+        for name in names:
+            tar.add(some.mask_path(name), str(Path(name).with_suffix(".png")))
+    return target
+
+
+def test_a_truncated_archive_of_masks_is_a_failure_and_the_terminal_counts_the_truths(
+    some: Archive, tmp_path: Path
+) -> None:
+    masks = tar_of_masks(some, tmp_path / "masks.tar", some.image_ids)
+    data = masks.read_bytes()
+    with tarfile.open(masks) as tar:
+        third = tar.getmembers()[2]
+    masks.write_bytes(data[: third.offset_data + third.size // 2])
+    done = run_job(tmp_path / "out", "--input", some.images, "--ground_truth", masks)
+    assert done.status == 3
+    assert [(line["image_id"], line["source_uri"], line["stage"]) for line in done.failures] == [
+        ("", str(masks), "truth")
+    ]
+    assert done.failures[0]["error_type"] == "Truncated"
+    images = done.summary["images"]
+    assert (images["found"], images["segmented"], images["failed"], images["truth_failed"]) == (4, 4, 0, 1)
+    assert images["with_ground_truth"] == 2
+    assert "2 of 4 pictures had ground truth" in done.out
+    assert "1 ground truth failed" in done.out
+
+
+def test_members_of_an_archive_of_masks_that_cannot_be_read_are_failures(some: Archive, tmp_path: Path) -> None:
+    first, *others = some.image_ids
+    masks = tmp_path / "masks.zip"
+    with zipfile.ZipFile(masks, "w") as archive:
+        archive.write(some.mask_path(first), str(Path(first).with_suffix(".png")))
+        for name in others:
+            archive.write(some.mask_path(name), str(Path(name).with_suffix(".png")), zipfile.ZIP_LZMA)
+    done = run_job(tmp_path / "out", "--input", some.images, "--ground_truth", masks)
+    assert done.status == 3
+    assert [(line["image_id"], line["source_uri"], line["stage"]) for line in done.failures] == sorted(
+        ("", f"{masks}!{Path(name).with_suffix('.png')}", "truth") for name in others
+    )
+    assert all("lzma" in line["message"].lower() for line in done.failures)
+    assert done.summary["images"]["truth_failed"] == 3
+    assert "1 of 4 pictures had ground truth" in done.out
+
+
+def test_a_mask_whose_name_no_output_can_have_is_a_failure(some: Archive, tmp_path: Path) -> None:
+    shutil.copy(some.mask_path("palette.gif"), some.masks / "new\nline.png")
+    done = run_job(tmp_path / "out", "--input", some.images, "--ground_truth", some.masks)
+    assert done.status == 3
+    assert [(line["image_id"], line["stage"], line["error_type"]) for line in done.failures] == [
+        ("", "truth", "UnsafeName")
+    ]
+    images = done.summary["images"]
+    assert (images["found"], images["truth_failed"], images["with_ground_truth"]) == (4, 1, 4)
+
+
+def test_truth_of_which_nothing_can_pair_is_refused_before_any_work(some: Archive, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "noise.tar").write_bytes(np.random.default_rng(1).bytes(20_000))
+    (tmp_path / "renamed").mkdir()
+    shutil.copy(some.mask_path("palette.gif"), tmp_path / "renamed" / "palette_mask.png")
+    with tarfile.open(tmp_path / "texts.tar", "w") as tar:
+        tar.add(some.images / "palette.gif", "notes.txt")
+    with zipfile.ZipFile(tmp_path / "lzma.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.write(some.mask_path("palette.gif"), "palette.png")
+    (tmp_path / "rows.csv").write_text("image,mask\nimages/palette.gif,\n")
+    (tmp_path / "images_only.csv").write_text("image\nmasks/palette.png\n")
+    (tmp_path / "images_only.jsonl").write_text('{"image": "masks/palette.png"}\n')
+    for truth, said in (
+        (tmp_path / "empty", "holds no mask"),
+        (some.masks / "*.bmp", "holds no mask"),
+        (some.masks / "*.tar", "holds no mask"),
+        (tmp_path / "texts.tar", "holds no mask"),
+        (tmp_path / "rows.csv", "holds no mask"),
+        (tmp_path / "noise.tar", "holds no mask that can be read: "),
+        (tmp_path / "lzma.zip", "holds no mask that can be read: "),
+        (tmp_path / "images_only.csv", "no column 'mask'"),
+        (tmp_path / "images_only.jsonl", "no column 'mask'"),
+        (tmp_path / "renamed", "no mask pairs with a picture: for example 'palette_mask.png' and 'a_png_in_truth.jpg'"),
+    ):
+        line = refused(tmp_path, "--input", some.images, "--ground_truth", truth)
+        assert line.startswith(f"--ground_truth {truth}: ")
+        assert said in line
+
+
+def test_truth_that_turns_out_to_pair_with_nothing_ends_with_status_1(some: Archive, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "masks.tar", "w") as tar:
+        for name in some.image_ids:
+            tar.add(some.mask_path(name), f"elsewhere/{Path(name).stem}.png")
+    done = run_job(tmp_path / "out", "--input", some.images, "--ground_truth", tmp_path / "masks.tar")
+    assert (done.status, done.summary["run"]["status"]) == (1, "no_ground_truth")
+    assert done.err.splitlines()[-1].startswith("maskbeam: --ground_truth was given, but no picture could be scored: ")
+    assert "0 of 4 pictures had ground truth" in done.out
+    assert sorted(done.masks) == list(some.image_ids)
+    images = done.summary["images"]
+    assert (images["segmented"], images["with_ground_truth"], images["unpaired_truth"]) == (4, 0, 4)
+
+
+def test_a_manifest_of_truth_names_masks(some: Archive, scored_job: Finished, tmp_path: Path) -> None:
+    expected = {row["image_id"]: row["pixel_accuracy"] for row in scored_job.rows}
+    masks = [some.mask_path(image_id) for image_id in some.image_ids]
+    tables = {
+        "image,mask": [f"{some.images / i},{mask}" for i, mask in zip(some.image_ids, masks, strict=True)],
+        "image_id,mask": [f"{i},{mask}" for i, mask in zip(some.image_ids, masks, strict=True)],
+        "mask": list(map(str, masks)),
+    }
+    for number, (header, rows) in enumerate(tables.items()):
+        manifest = tmp_path / f"list_{number}.csv"
+        manifest.write_text("\n".join([header, *rows]) + "\n")
+        done = run_job(tmp_path / f"out_{number}", "--input", some.images, "--ground_truth", manifest)
+        assert done.status == 0, done.err
+        assert {row["image_id"]: row["pixel_accuracy"] for row in done.rows} == {i: expected[i] for i in some.image_ids}
+    (tmp_path / "list.csv").write_text(
+        f"image,mask\n{some.images}/palette.gif,{masks[2]}\n{some.images}/north/picture_01.jpg,\n,{masks[0]}\n"
+    )
+    done = run_job(tmp_path / "out", "--input", some.images, "--ground_truth", tmp_path / "list.csv")
+    assert done.status == 3
+    (line,) = done.failures
+    assert (line["image_id"], line["source_uri"], line["stage"]) == ("", str(tmp_path / "list.csv"), "truth")
+    assert "line 4" in line["message"]
+    assert done.summary["images"]["with_ground_truth"] == 1
 
 
 def test_truth_failures_count_against_the_failure_ratio(some: Archive, tmp_path: Path) -> None:

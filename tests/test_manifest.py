@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import OptionError
-from pipeline.core.records import Failure
-from pipeline.sources.manifest import ManifestRow, read_manifest
+from pipeline.sources.manifest import BrokenRow, ManifestRow, read_manifest
 
 
 def rows_of(path: Path) -> list[ManifestRow]:
@@ -82,8 +81,7 @@ def test_both_kinds_say_the_same(tmp_path: Path) -> None:
 def test_a_row_without_an_image_is_a_failure_of_its_own(tmp_path: Path) -> None:
     manifest = write(tmp_path / "l.csv", "image,site\na.png,north\n,south\nb.png,west\n")
     first, failure, last = read_manifest(str(manifest))
-    assert isinstance(failure, Failure)
-    assert (failure.stage, failure.error_type) == ("locate", "NoImage")
+    assert isinstance(failure, BrokenRow)
     assert "line 3" in failure.message
     assert isinstance(first, ManifestRow)
     assert isinstance(last, ManifestRow)
@@ -93,6 +91,7 @@ def test_a_row_without_an_image_is_a_failure_of_its_own(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("l.csv", "", "no column 'image'"),
+        ("l.jsonl", '{"picture": "a.png"}\n', "no column 'image'"),
         ("l.csv", "picture,mask\na.png,b.png\n", "no column 'image'"),
         ("l.csv", 'image\n"a.png\n', "line"),
         ("l.csv", b"image\n\xff\xfe.png\n", "not UTF-8"),

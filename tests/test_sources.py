@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
+from pipeline.sources.checks import check_pictures
 from pipeline.sources.folders import FolderSource
 from pipeline.sources.source import Ignored, Listed, Source, unsafe_name
-from pipeline.sources.sources import holds_something, parse_sources, parse_truths
+from pipeline.sources.sources import parse_sources, parse_truths
 
 
 def parse(*texts: object) -> list[Source]:
@@ -96,7 +97,7 @@ def test_masks_take_the_prefix_of_their_pictures(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
     groups = parse_sources([str(tmp_path / "1/pictures"), str(tmp_path / "2/photos")], "--input")
     truths = parse_truths([str(tmp_path / "1/masks"), str(tmp_path / "2/masks")], groups)
-    assert [truth.prefix for truth in truths] == ["pictures", "photos"]
+    assert [[truth.prefix for truth in group] for group in truths] == [["pictures"], ["photos"]]
 
 
 @pytest.mark.parametrize(
@@ -126,10 +127,10 @@ def test_whether_anything_is_there(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("")
-    assert holds_something(parse(folder)[0])
-    assert not holds_something(parse(tmp_path / "empty")[0])
-    assert not holds_something(parse(tmp_path / "texts")[0])
-    assert not holds_something(parse(tmp_path / "*.png")[0])
+    check_pictures("--input in", parse(folder))
+    for nothing in (tmp_path / "empty", tmp_path / "texts", tmp_path / "*.png"):
+        with pytest.raises(OptionError, match=r"^--input in: holds no picture"):
+            check_pictures("--input in", parse(nothing))
 
 
 @pytest.mark.parametrize(

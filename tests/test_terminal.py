@@ -48,6 +48,21 @@ def test_failures_say_where_to_look_and_the_most_frequent_types() -> None:
     assert "6 segmented (5 by an earlier run), 1,234 failed, 1 other file ignored, 2 masks without a picture" in flat
 
 
+def test_the_number_of_pictures_with_truth_is_printed_where_truth_was_asked_for() -> None:
+    summary = make_summary(["a", "b"], truth=False)
+    assert "had ground truth" not in printed(summary)
+    summary["run"]["options"]["ground_truth"] = ["masks"]
+    assert "0 of 6 pictures had ground truth\n" in printed(summary)
+    summary["images"] |= {"truth_failed": 2, "with_ground_truth": 3}
+    text = printed(summary)
+    assert "3 of 6 pictures had ground truth, 2 ground truths failed\n" in text
+    assert "2 ground truths failed: see out/run/failures.jsonl\n" in text
+    summary["images"] |= {"truth_failed": 1, "failed": 1}
+    assert "1 picture and 1 ground truth failed: see out/run/failures.jsonl\n" in printed(summary)
+    # A manifest or records may hold the truth without an option.
+    assert "6 of 6 pictures had ground truth\n" in printed(make_summary(["a", "b"]))
+
+
 def test_without_truth_areas_stand_alone() -> None:
     text = printed(make_summary(["a", "b"], truth=False))
     assert "No ground truth" in text

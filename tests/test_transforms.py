@@ -66,7 +66,7 @@ def satisfies(check: Callable[[list[Any]], bool]) -> Callable[[Iterable[Any]], N
 def locate(root: beam.Pipeline, output: Path, pictures: Sequence[object], truths: Sequence[object] = ()) -> Locations:
     """Adds the locating of some sources, without any earlier run, to a pipeline."""
     groups = parse_sources([str(text) for text in pictures], "--input")
-    masks = parse_truths([str(text) for text in truths], groups)
+    masks = [mask for group in parse_truths([str(text) for text in truths], groups) for mask in group]
     flat: list[Source] = [source for group in groups for source in group]
     remains = root | BeginRun(str(output), "resume") | ReadRemains()
     located: Locations = root | LocatePictures(flat, masks, SILENT, remains, Resume("digest"))

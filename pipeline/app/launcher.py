@@ -20,16 +20,24 @@ from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.process import library_builds, prepare_process
 from pipeline.core.settings import SegmentSettings
-from pipeline.core.wording import printable
+from pipeline.core.wording import pictures_text, printable
 from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.model_folder import ModelFolder, open_model
-from pipeline.output.results import STATUS_DONE, SUMMARY_FILE, ResultsWriter, RunInfo
+from pipeline.output.results import (
+    FAILURES_FILE,
+    STATUS_NO_TRUTH,
+    STATUS_TOO_MANY_FAILURES,
+    SUMMARY_FILE,
+    ResultsWriter,
+    RunInfo,
+)
 from pipeline.output.resume import check_output
 from pipeline.progress.tally import ProgressSender
 from pipeline.sources.archives.spool import SPOOL_FOLDER
+from pipeline.sources.checks import check_pictures, check_truths
 from pipeline.sources.pairing import Grouping
 from pipeline.sources.source import Source
-from pipeline.sources.sources import holds_something, parse_sources, parse_truths
+from pipeline.sources.sources import parse_sources, parse_truths
 from pipeline.sources.tfds import known_label_map
 from pipeline.storage import storage
 
@@ -132,22 +140,20 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
         storage.configure(options.beam_args)
     model = open_model(options.model, backend=options.backend, precision=options.precision)
     groups = parse_sources(options.input, "--input")
-    truths = parse_truths(options.ground_truth, groups)
+    truth_groups = parse_truths(options.ground_truth, groups)
     ignore_label = model.spec.ignore_label if options.ignore_label is None else options.ignore_label
     label_map = _label_map(options, model)
     label_map.check(model.spec.num_classes, ignore_label)
     for group, text in zip(groups, options.input, strict=True):
-        try:
-            if not any(map(holds_something, group)):
-                raise OptionError(f"--input {text}: holds no picture")
-        except OSError as error:
-            raise OptionError(f"--input {text}: can't be listed: {error.strerror or error}") from error
+        check_pictures(f"--input {text}", group)
+    for truth_group, group, text in zip(truth_groups, groups, options.ground_truth, strict=False):
+        check_truths(f"--ground_truth {text}", truth_group, group)
     column = options.group_by
     if column is not None and not any(source.has_column(column) for source in itertools.chain(*groups)):
         raise OptionError(f"--group_by {column}: no manifest of --input has such a column")
     output = storage.absolute(options.output)
     if not options.plan:
-        read = itertools.chain(*groups, truths)
+        read = itertools.chain(*groups, *truth_groups)
         check_output(output, options.existing, [source.folder for source in read if source.folder is not None])
         try:
             storage.check_writable(output)
@@ -167,7 +173,7 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
     )
     spool = storage.join(output, SPOOL_FOLDER)
     pictures, truths = (
-        [replace(source, spool=spool) for source in sources] for sources in (itertools.chain(*groups), truths)
+        [replace(source, spool=spool) for source in itertools.chain(*parsed)] for parsed in (groups, truth_groups)
     )
     return model, settings, pictures, truths
 
@@ -251,7 +257,32 @@ def _run(
         ) from error
     summary: dict[str, Any] = json.loads(content)
     print_summary(summary, options.output, error_types=summary["run"]["failures_by_type"])
-    return DONE if summary["run"]["status"] == STATUS_DONE else TOO_MANY_FAILURES
+    return _finished(summary, options)
+
+
+def _finished(summary: dict[str, Any], options: JobOptions) -> int:
+    """The exit status of a job that wrote its summary, and for all but `DONE` a line that says what to do."""
+    from pipeline.app.terminal import failed_text
+
+    status, images = summary["run"]["status"], summary["images"]
+    place = storage.join(options.output, FAILURES_FILE)
+    if status == STATUS_TOO_MANY_FAILURES:
+        return _ended(
+            f"{failed_text(images)} of {images['found']:,}, more than the share of"
+            f" --max_failure_ratio {options.max_failure_ratio:g}; all others are done."
+            f" {place} lists them; the same command with --retry_failed does them again, a higher --max_failure_ratio"
+            " accepts them",
+            TOO_MANY_FAILURES,
+        )
+    if status == STATUS_NO_TRUTH:
+        return _ended(
+            "--ground_truth was given, but no picture could be scored: of"
+            f" {pictures_text(images['segmented'])} none had a mask that could be used, and"
+            f" {images['unpaired_truth']:,} masks have no picture; a mask has the path of its picture below the source,"
+            " without the ending",
+            BROKEN,
+        )
+    return DONE
 
 
 @contextmanager
@@ -274,4 +305,4 @@ def _run_info(options: JobOptions, runner_name: str) -> RunInfo:
     for name in _VERSIONED:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-    return RunInfo(time.time(), own, versions, options.max_failure_ratio)
+    return RunInfo(time.time(), own, versions, options.max_failure_ratio, bool(options.ground_truth))

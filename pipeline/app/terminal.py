@@ -51,8 +51,10 @@ def print_summary(
     if cost := summary["run"].get("precision_cost"):
         console.print(_precision_line(cost))
     console.print(_counts_line(summary))
-    if summary["images"]["failed"]:
-        console.print(_failures_line(summary["images"]["failed"], output, error_types or {}), soft_wrap=True)
+    if (line := _truth_line(summary)) is not None:
+        console.print(line)
+    if summary["images"]["failed"] or summary["images"].get("truth_failed"):
+        console.print(_failures_line(summary["images"], output, error_types or {}), soft_wrap=True)
     console.print(_report_line(output), soft_wrap=True)
 
 
@@ -131,8 +133,35 @@ def _counts_line(summary: dict[str, Any]) -> Text:
     return line
 
 
-def _failures_line(failed: int, output: str, error_types: Mapping[str, int]) -> Text:
-    line = Text.assemble((f"{pictures_text(failed)} failed", "red"), f": see {_place(output, 'failures.jsonl')}")
+def _truth_line(summary: dict[str, Any]) -> Text | None:
+    """How many pictures had ground truth, wherever it was asked for or found."""
+    images = summary["images"]
+    with_truth, failed = images["with_ground_truth"], images.get("truth_failed", 0)
+    if not (with_truth or failed or summary["run"]["options"].get("ground_truth")):
+        return None
+    line = Text(f"{with_truth:,} of {pictures_text(images['found'])} had ground truth")
+    if failed:
+        line.append(", ").append(f"{_truths_text(failed)} failed", style="red")
+    return line
+
+
+def failed_text(images: Mapping[str, int]) -> str:
+    """How many pictures and ground truths failed, as `3 pictures and 1 ground truth failed`.
+
+    Args:
+        images: that part of `summary.json`; something in it failed.
+    """
+    failed = [pictures_text(images["failed"])] if images["failed"] else []
+    failed += [_truths_text(images["truth_failed"])] if images.get("truth_failed") else []
+    return f"{' and '.join(failed)} failed"
+
+
+def _truths_text(count: int) -> str:
+    return f"{count:,} ground {'truth' if count == 1 else 'truths'}"
+
+
+def _failures_line(images: Mapping[str, int], output: str, error_types: Mapping[str, int]) -> Text:
+    line = Text.assemble((failed_text(images), "red"), f": see {_place(output, 'failures.jsonl')}")
     frequent = sorted(error_types.items(), key=lambda item: (-item[1], item[0]))[:_MOST_ERROR_TYPES]
     if frequent:
         listed = ", ".join(f"{count:,} × {printable(name)}" for name, count in frequent)

@@ -26,6 +26,7 @@ FAILURES_FILE = "failures.jsonl"
 REPORT_FILE = "report.html"
 STATUS_DONE = "done"
 STATUS_TOO_MANY_FAILURES = "too_many_failures"
+STATUS_NO_TRUTH = "no_ground_truth"
 _MOST_FAILURES_IN_REPORT = 100
 _FAILURES_PART = f"failures{journal.PART_ENDING}"
 
@@ -39,12 +40,14 @@ class RunInfo:
         options: maskbeam's own options and the runner's name, no secrets.
         versions: of maskbeam and the libraries that make results.
         max_failure_ratio: the share of failures above which the job counts as failed.
+        wants_truth: whether the job counts as failed, too, where pictures were segmented and none was scored.
     """
 
     started_s: float
     options: dict[str, Any]
     versions: dict[str, str]
     max_failure_ratio: float
+    wants_truth: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +176,16 @@ class ResultsWriter:
     ) -> dict[str, Any]:
         found = totals.pictures + failures.count
         all_failures = failures.count + failures.truth_count
-        too_many = all_failures > 0 and all_failures / max(1, found) > self.run.max_failure_ratio
+        status = STATUS_DONE
+        if all_failures > 0 and all_failures / max(1, found) > self.run.max_failure_ratio:
+            status = STATUS_TOO_MANY_FAILURES
+        elif self.run.wants_truth and totals.pictures and not totals.scored:
+            status = STATUS_NO_TRUTH
         finished_s = time.time()
         return {
             "schema_version": SUMMARY_SCHEMA_VERSION,
             "run": {
-                "status": STATUS_TOO_MANY_FAILURES if too_many else STATUS_DONE,
+                "status": status,
                 "started": _iso(self.run.started_s),
                 "finished": _iso(finished_s),
                 "seconds": round(finished_s - self.run.started_s, 3),

@@ -28,6 +28,11 @@ class FolderSource(Source):
         """The folder itself."""
         return self.uri
 
+    @property
+    def is_index(self) -> bool:
+        """Files are listed by their names."""
+        return True
+
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""
         return _pictures(self, self.uri, storage.list_files(self.uri))
@@ -48,6 +53,11 @@ class GlobSource(Source):
     def base_name(self) -> str:
         """The name of the last folder before the first wildcard."""
         return storage.base_name(self._fixed_folder) or "root"
+
+    @property
+    def is_index(self) -> bool:
+        """Files are listed by their names."""
+        return True
 
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""

@@ -14,7 +14,7 @@ from pipeline.sources.source import Address, Ignored, Listed, Source
 from pipeline.storage import storage
 
 MANIFEST_ENDINGS = (".csv", ".jsonl", ".ndjson")
-_OWN_COLUMNS = ("image", "image_id", "mask")
+_IMAGE, _IMAGE_ID, _MASK = _OWN_COLUMNS = ("image", "image_id", "mask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,22 @@ class ManifestSource(Source):
         """The file's name without its ending."""
         return storage.base_name(self.uri).rpartition(".")[0]
 
+    @property
+    def is_index(self) -> bool:
+        """A manifest holds names."""
+        return True
+
     def has_column(self, column: str) -> bool:
         """See `Source.has_column`."""
         return manifest_has_column(self.uri, column)
 
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""
-        for row in read_manifest(self.uri):
-            yield row if isinstance(row, Failure) else self.named(row.image_id, row.image, row.mask, row.columns)
+        for row in read_manifest(self.uri, of_masks=self.is_truth):
+            if isinstance(row, BrokenRow):
+                yield self.refused(self.uri, "", "NoImage", row.message)
+            else:
+                yield self.named(row.image_id, row.image, row.mask, row.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,7 @@ class ManifestRow:
 
     Args:
         image_id: the column `image_id`, else the picture's path below the common parent of all.
-        image: the picture's file.
+        image: the picture's file; in a manifest of masks the mask's.
         mask: the mask's file, None where the row names none.
         columns: all further columns, name and value.
     """
@@ -58,35 +66,61 @@ class ManifestRow:
     columns: tuple[tuple[str, str], ...]
 
 
-def read_manifest(uri: str) -> Iterator[ManifestRow | Failure]:
+@dataclass(frozen=True, slots=True)
+class BrokenRow:
+    """A row that names no picture.
+
+    Args:
+        message: one sentence for a person.
+    """
+
+    message: str
+
+
+def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow | BrokenRow]:
     """Reads a manifest's rows. Relative paths in it count from its own folder.
 
     Args:
         uri: absolute path or URI of a `.csv` (a header line, RFC 4180, UTF-8) or `.jsonl` (an object a line) file.
+        of_masks: whether masks are wanted and not pictures: then the column `mask` is needed. A row's id is as in a
+            manifest of pictures; without the columns `image` and `image_id` the mask's path takes the image's place.
 
     Yields:
-        A row a picture, and a failure for each row that names none.
+        A row a picture, and a broken row for each that names none. In a manifest of masks rows without a mask are left
+        out.
 
     Raises:
-        OptionError: the file is no such table, or has no column `image`.
+        OptionError: the file is no such table, or has no column `image`, or for masks `mask`.
         OSError: it can't be read.
     """
     folder = uri.rpartition("/")[0]
-    # The common parent must be known before the first id, so the rows are gone through twice and not kept.
-    parent: str | None = None
+    needed = _MASK if of_masks else _IMAGE
+    # Columns and common parents must be known before the first id, so the rows are read twice and not kept.
+    columns = _header(uri)
+    parents: dict[str, str] = {}
     for _, row in _rows(uri):
-        if row.get("image"):
-            above = posixpath.dirname(row["image"])
-            parent = above if parent is None else _common_parent(parent, above)
+        columns.update(row)
+        for name in (_IMAGE, _MASK):
+            if path := row.get(name):
+                above = posixpath.dirname(path)
+                parents[name] = _common_parent(parents.get(name, above), above)
+    if of_masks and _MASK not in columns:
+        raise OptionError(f"manifest {uri} has no column 'mask', which names the masks")
+    if _IMAGE not in columns and not of_masks:
+        raise OptionError(f"manifest {uri} has no column 'image'")
+    named_by = _MASK if of_masks and columns.isdisjoint((_IMAGE, _IMAGE_ID)) else _IMAGE
+    parent = parents.get(named_by, "")
     for line, row in _rows(uri):
-        if not row.get("image"):
-            yield Failure("", uri, "locate", "NoImage", f"line {line} of the manifest names no image")
+        if of_masks and _MASK not in row:
             continue
-        mask = row.get("mask")
+        image_id = row.get(_IMAGE_ID) or row.get(named_by, "")[len(parent) :].lstrip("/")
+        if needed not in row or not image_id:
+            yield BrokenRow(f"line {line} of the manifest names no image")
+            continue
         yield ManifestRow(
-            row.get("image_id") or row["image"][len(parent or "") :].lstrip("/"),
-            _reference(folder, row["image"]),
-            _reference(folder, mask) if mask else None,
+            image_id,
+            _reference(folder, row[needed]),
+            _reference(folder, row[_MASK]) if _MASK in row else None,
             tuple((name, value) for name, value in row.items() if name not in _OWN_COLUMNS),
         )
 
@@ -98,9 +132,12 @@ def manifest_has_column(uri: str, column: str) -> bool:
         OptionError: the file is no such table.
         OSError: it can't be read.
     """
-    if uri.lower().endswith(".csv"):
-        return column in (csv.DictReader(_text(uri)).fieldnames or ())
-    return any(column in row for _, row in _rows(uri))
+    return column in _header(uri) or any(column in row for _, row in _rows(uri))
+
+
+def _header(uri: str) -> set[str]:
+    """The columns of a CSV file's first line; none for JSON lines."""
+    return set(csv.DictReader(_text(uri)).fieldnames or ()) if uri.lower().endswith(".csv") else set()
 
 
 def _reference(folder: str, path: str) -> FileRef:
@@ -136,8 +173,6 @@ def _rows(uri: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and rows, every value as text without surrounding blanks, empty ones left out."""
     if uri.lower().endswith(".csv"):
         reader = csv.DictReader(_text(uri), strict=True)
-        if "image" not in (reader.fieldnames or ()):
-            raise OptionError(f"manifest {uri} has no column 'image' in its header")
         try:
             for row in reader:
                 yield reader.line_num, {n: v.strip() for n, v in row.items() if n and isinstance(v, str) and v.strip()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pipeline.core.decode import has_picture_ending
+from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.records import Failure, FileRef
 from pipeline.storage import storage
 
@@ -98,11 +99,13 @@ class Source(ABC):
         uri: absolute path, URI or pattern; the same for all files of one set, whose ids can't collide.
         prefix: what comes before every id, "" for a lone source.
         spool: where pictures are copied that can't be read by range, None while names alone are wanted.
+        is_truth: whether its files are masks; what is wrong with one is a failure of stage `truth` then.
     """
 
     uri: str
     prefix: str = ""
     spool: str | None = None
+    is_truth: bool = False
 
     @classmethod
     @abstractmethod
@@ -130,6 +133,11 @@ class Source(ABC):
         """The folder that is walked, below which no output may be; None for other kinds."""
         return None
 
+    @property
+    def is_index(self) -> bool:
+        """Whether listing it reads names and no content."""
+        return False
+
     def has_column(self, column: str) -> bool:
         """Whether it is a manifest with a column of this name.
 
@@ -156,19 +164,30 @@ class Source(ABC):
         truth: FileRef | None = None,
         columns: tuple[tuple[str, str], ...] = (),
     ) -> Listed | Failure:
-        """A file of this source under its id, or a failure where the id can't be the name of an output file."""
+        """A file of this source under its id, or a failure where the id can't be the name of an output file.
+
+        Args:
+            name: its id without the prefix.
+            file: its bytes; for a source of masks, unless `truth` is given, the mask's.
+            truth: the bytes of the mask beside it.
+            columns: a manifest's further columns.
+        """
         image_id = f"{self.prefix}/{name}" if self.prefix else name
         fault = unsafe_name(image_id)
-        if fault is None:
-            return Listed(image_id, file, truth, columns)
-        message = f"the name {fault}; no file of the output can have it"
-        return Failure(shown(image_id), shown(file.display_uri), "locate", "UnsafeName", message)
+        if fault is not None:
+            message = f"the name {fault}; no file of the output can have it"
+            return self._failure(image_id, file.display_uri, "UnsafeName", message)
+        return Listed(image_id, truth or file) if self.is_truth else Listed(image_id, file, truth, columns)
 
     def refused(self, uri: str, name: str, error_type: str, message: str) -> Failure:
         """The failure of a member `name` of the file `uri`, or with "" of the whole file."""
         image_id = f"{self.prefix}/{name}" if self.prefix and name else name
-        address = f"{uri}!{name}" if name else uri
-        return Failure(shown(image_id), shown(address), "locate", error_type, message)
+        return self._failure(image_id, f"{uri}!{name}" if name else uri, error_type, message)
+
+    def _failure(self, image_id: str, uri: str, error_type: str, message: str) -> Failure:
+        # The failure of a mask costs no picture: it has no picture's id.
+        image_id, stage = ("", TRUTH_STAGE) if self.is_truth else (shown(image_id), "locate")
+        return Failure(image_id, shown(uri), stage, error_type, message)
 
 
 def shown(name: str) -> str:

@@ -9,7 +9,7 @@ from pipeline.sources.archive_source import ArchiveSource
 from pipeline.sources.folders import FolderSource, GlobSource
 from pipeline.sources.manifest import ManifestSource
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import Address, Ignored, Source
+from pipeline.sources.source import Address, Source
 from pipeline.storage import storage
 
 SOURCE_TYPES: tuple[type[Source], ...] = (RecordSource, ArchiveSource, ManifestSource, FolderSource, GlobSource)
@@ -46,7 +46,7 @@ def _units(group: Iterable[Source]) -> list[str]:
     return list({source.uri: source.base_name for source in group}.values())
 
 
-def parse_truths(texts: Sequence[str], pictures: Sequence[Sequence[Source]]) -> list[Source]:
+def parse_truths(texts: Sequence[str], pictures: Sequence[Sequence[Source]]) -> list[list[Source]]:
     """Parses the sources of masks and gives them the prefixes of the pictures that they belong to.
 
     Args:
@@ -54,21 +54,24 @@ def parse_truths(texts: Sequence[str], pictures: Sequence[Sequence[Source]]) -> 
         pictures: what `parse_sources` made of `--input`.
 
     Returns:
-        The sources of masks. Several archives behind one `--input` take as many behind its `--ground_truth`, in the
-        order of their names.
+        The sources of masks of each text. Several archives behind one `--input` take as many behind its
+        `--ground_truth`, in the order of their names.
 
     Raises:
         OptionError: a source isn't there or is of no known kind, or archives and their masks differ in number.
     """
-    truths: list[Source] = []
+    truths: list[list[Source]] = []
     for text, group in zip(texts, pictures, strict=False):
         found = _parse(text, "--ground_truth")
         if len(_units(group)) == 1:
-            truths += [replace(truth, prefix=group[0].prefix) for truth in found]
+            prefixes = [group[0].prefix] * len(found)
         elif len(found) == len(group):
-            truths += [replace(truth, prefix=picture.prefix) for truth, picture in zip(found, group, strict=True)]
+            prefixes = [picture.prefix for picture in group]
         else:
             raise OptionError(f"--ground_truth {text}: {len(found)} sources of masks for {len(group)} archives")
+        truths.append(
+            [replace(truth, prefix=prefix, is_truth=True) for truth, prefix in zip(found, prefixes, strict=True)]
+        )
     return truths
 
 
@@ -91,8 +94,3 @@ def _parse(text: str, option: str) -> list[Source]:
         f"{address}: neither a folder, a glob, a picture, an archive (.tar, .tar.gz, .zip), records"
         " (.tfrecord) nor a manifest (.csv, .jsonl)"
     )
-
-
-def holds_something(source: Source) -> bool:
-    """Whether a source names at least one picture; reads no further than the first."""
-    return any(not isinstance(item, Ignored) for item in source.items())

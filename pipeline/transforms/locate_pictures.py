@@ -76,9 +76,10 @@ def _candidates(element: tuple[int, Source], progress: ProgressSender) -> Iterat
                 yield item.pairing_key, _pack_candidate(role, item)
             elif role == _PICTURE and isinstance(item, Ignored):
                 yield TaggedOutput("ignored", item.files)
-            elif role == _PICTURE:
-                progress.located(1)
-                progress.failed(1)
+            elif isinstance(item, Failure):
+                if role == _PICTURE:
+                    progress.located(1)
+                    progress.failed(1)
                 yield TaggedOutput("failures", item)
     except OSError as error:
         raise StorageError(f"{source.uri} can't be listed: {error.strerror or error}") from error
@@ -108,7 +109,7 @@ class _PairDoFn(beam.DoFn):
             if role == _PICTURE:
                 pictures.append(listed)
             else:
-                truths.append(listed.truth or listed.file)
+                truths.append(listed.file)
         paired = pair(pictures, truths, self._grouping)
         located = [replace(one, overlay=overlay_rank(one.image_id) <= last_overlay) for one in paired.located]
         work = sort_out(

@@ -1,0 +1,91 @@
+"""What can be known of sources before any work: whether they hold anything, and whether masks pair with pictures."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice, zip_longest
+
+from pipeline.core.errors import OptionError
+from pipeline.core.records import Failure
+from pipeline.sources.source import Ignored, Listed, Source
+
+MAX_COMPARED = 10_000
+"""Sources of more files than this are not listed before the job begins."""
+
+
+def check_pictures(address: str, sources: Sequence[Source]) -> None:
+    """Checks that sources hold a picture; lists no further than the first.
+
+    Args:
+        address: the option with its text, for messages.
+        sources: what the text names.
+
+    Raises:
+        OptionError: they hold none, or can't be listed.
+    """
+    found, failure, _ = _first(address, sources)
+    if found is None and failure is None:
+        raise OptionError(f"{address}: holds no picture")
+
+
+def check_truths(address: str, truths: Sequence[Source], pictures: Sequence[Source]) -> None:
+    """Checks that sources hold a mask, and where it costs little that one of their masks pairs with a picture.
+
+    Args:
+        address: the option with its text, for messages.
+        truths: the sources of masks that the text names.
+        pictures: the sources of the pictures that they belong to.
+
+    Raises:
+        OptionError: no mask can be used, or the sources can't be listed.
+    """
+    found, failure, _ = _first(address, truths)
+    if found is None:
+        reason = f" that can be read: {failure.message}" if failure else ""
+        raise OptionError(f"{address}: holds no mask{reason}")
+    if all(source.is_index for source in (*truths, *pictures)) and (apart := _without_common_key(truths, pictures)):
+        mask, picture = apart
+        raise OptionError(
+            f"{address}: no mask pairs with a picture: for example {mask.image_id!r} and {picture.image_id!r} have"
+            " different paths below their sources, without the ending"
+        )
+
+
+def _first(address: str, sources: Sequence[Source]) -> tuple[Listed | None, Failure | None, int]:
+    """The first file of some sources, the first failure before it, and how many files are ignored before it."""
+    failure, ignored = None, 0
+    try:
+        for source in sources:
+            for item in source.items():
+                if isinstance(item, Listed):
+                    return item, failure, ignored
+                if isinstance(item, Ignored):
+                    ignored += item.files
+                else:
+                    failure = failure or item
+    except OSError as error:
+        raise OptionError(f"{address}: can't be listed: {error.strerror or error}") from error
+    except OptionError as error:
+        raise OptionError(f"{address}: {error}") from error
+    return None, failure, ignored
+
+
+def _without_common_key(truths: Sequence[Source], pictures: Sequence[Source]) -> tuple[Listed, Listed] | None:
+    """The first mask and the first picture of sources without any pair; None where there is one or may be one.
+
+    Both sides are listed by turns: where both are sorted alike, the first pair is found at once.
+    """
+    sides: tuple[dict[str, Listed], dict[str, Listed]] = {}, {}
+    turns = zip_longest(*(islice(_listed(side), MAX_COMPARED) for side in (truths, pictures)))
+    for number, turn in enumerate(turns, start=1):
+        for own, other, item in ((*sides, turn[0]), (*sides[::-1], turn[1])):
+            if item is not None:
+                if item.pairing_key in other:
+                    return None
+                own[item.pairing_key] = item
+        if number == MAX_COMPARED:
+            return None
+    first_mask, first_picture = (next(iter(side.values()), None) for side in sides)
+    return (first_mask, first_picture) if first_mask and first_picture else None
+
+
+def _listed(sources: Sequence[Source]) -> Iterator[Listed]:
+    return (item for source in sources for item in source.items() if isinstance(item, Listed))
