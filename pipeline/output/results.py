@@ -179,7 +179,7 @@ class ResultsWriter:
         status = STATUS_DONE
         if all_failures > 0 and all_failures / max(1, found) > self.run.max_failure_ratio:
             status = STATUS_TOO_MANY_FAILURES
-        elif self.run.wants_truth and totals.pictures and not totals.scored:
+        elif self.run.wants_truth and totals.pictures and not totals.pictures_with(CONFUSION):
             status = STATUS_NO_TRUTH
         finished_s = time.time()
         return {
