@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records_of import classes_of, random_records, record_of
 
-from pipeline.core.measures.areas import HISTOGRAM_BINS
+from pipeline.core.fraction_histogram import BINS
 from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 
@@ -111,7 +111,7 @@ def test_area_statistics_against_numpy(seed: int, count: int) -> None:
         assert area["images_present"] == np.count_nonzero(column)
         for percent in (5, 50, 95):
             exact = np.percentile(column, percent, method="inverted_cdf")
-            assert abs(area[f"fraction_p{percent:02d}"] - exact) <= 1 / HISTOGRAM_BINS
+            assert abs(area[f"fraction_p{percent:02d}"] - exact) <= 1 / BINS
     assert sum(row["area"]["fraction"] for row in rows) == pytest.approx(1.0)
 
 

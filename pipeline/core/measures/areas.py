@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.fixed_point import FRACTION_ONE, fixed, mean_of_fixed
+from pipeline.core.fraction_histogram import FractionHistogram
 from pipeline.core.measures.measure import Column, Detail, Number, SummaryPart
 from pipeline.core.records import PictureRecord, Value
 from pipeline.core.strips import Strip
 
 AREA_PX = "area_px"
-HISTOGRAM_BINS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,12 @@ class AreaSums:
     fraction_square_sum: list[int] = field(init=False)
     fraction_min: list[float] = field(init=False)
     fraction_max: list[float] = field(init=False)
-    histogram: dict[int, int] = field(default_factory=dict)
+    histogram: FractionHistogram = field(init=False)
 
     def __post_init__(self) -> None:
         for name in _CLASS_SUMS:
             setattr(self, name, [0] * self.num_classes)
+        self.histogram = FractionHistogram(self.num_classes)
         self.fraction_min = [math.inf] * self.num_classes
         self.fraction_max = [-math.inf] * self.num_classes
 
@@ -85,8 +86,7 @@ class AreaSums:
             self.fraction_square_sum[class_id] += fixed(fraction * fraction)
             self.fraction_min[class_id] = min(self.fraction_min[class_id], fraction)
             self.fraction_max[class_id] = max(self.fraction_max[class_id], fraction)
-            key = class_id * HISTOGRAM_BINS + min(area_px * HISTOGRAM_BINS // picture_px, HISTOGRAM_BINS - 1)
-            self.histogram[key] = self.histogram.get(key, 0) + 1
+            self.histogram.add(class_id, area_px, picture_px)
             if picture.pixel_area_m2 is not None:
                 self.area_m2_fixed[class_id] += fixed(area_px * picture.pixel_area_m2)
 
@@ -97,14 +97,13 @@ class AreaSums:
             setattr(self, name, list(map(add, getattr(self, name), getattr(other, name))))
         self.fraction_min = list(map(min, self.fraction_min, other.fraction_min))
         self.fraction_max = list(map(max, self.fraction_max, other.fraction_max))
-        for key, count in other.histogram.items():
-            self.histogram[key] = self.histogram.get(key, 0) + count
+        self.histogram.merge(other.histogram)
 
     def summary(self) -> SummaryPart:
-        histograms, total_px = self._histograms(), sum(self.area_px)
-        return SummaryPart(classes=[{"area": self._area(k, histograms[k], total_px)} for k in range(self.num_classes)])
+        total_px = sum(self.area_px)
+        return SummaryPart(classes=[{"area": self._area(class_id, total_px)} for class_id in range(self.num_classes)])
 
-    def _area(self, class_id: int, histogram: list[tuple[int, int]], total_px: int) -> dict[str, Any]:
+    def _area(self, class_id: int, total_px: int) -> dict[str, Any]:
         """Areas of one class over all segmented pictures."""
         known = self.pictures_with_m2 > 0
         return {
@@ -115,30 +114,14 @@ class AreaSums:
             "fraction_mean": mean_of_fixed(self.fraction_sum[class_id], self.pictures),
             "fraction_std": self._deviation(class_id),
             "fraction_min": self.fraction_min[class_id] if self.pictures else None,
-            "fraction_p05": self._percentile(class_id, histogram, 5),
-            "fraction_p50": self._percentile(class_id, histogram, 50),
-            "fraction_p95": self._percentile(class_id, histogram, 95),
+            "fraction_p05": self._quantile(class_id, 5),
+            "fraction_p50": self._quantile(class_id, 50),
+            "fraction_p95": self._quantile(class_id, 95),
             "fraction_max": self.fraction_max[class_id] if self.pictures else None,
         }
 
-    def _histograms(self) -> list[list[tuple[int, int]]]:
-        """The bins that hold something, a class: (bin, pictures) in ascending order."""
-        histograms: list[list[tuple[int, int]]] = [[] for _ in range(self.num_classes)]
-        for key in sorted(self.histogram):
-            class_id, bin_index = divmod(key, HISTOGRAM_BINS)
-            histograms[class_id].append((bin_index, self.histogram[key]))
-        return histograms
-
-    def _percentile(self, class_id: int, histogram: list[tuple[int, int]], percent: int) -> float | None:
-        """The middle of the bin that holds the percentile, kept between the smallest and the largest value seen."""
-        rank = max(1, -(-self.pictures * percent // 100))
-        seen = 0
-        for bin_index, pictures in histogram:
-            seen += pictures
-            if seen >= rank:
-                middle = (bin_index + 0.5) / HISTOGRAM_BINS
-                return min(max(middle, self.fraction_min[class_id]), self.fraction_max[class_id])
-        return None
+    def _quantile(self, class_id: int, percent: int) -> float | None:
+        return self.histogram.quantile(class_id, percent, self.fraction_min[class_id], self.fraction_max[class_id])
 
     def _deviation(self, class_id: int) -> float | None:
         """Standard deviation over the pictures (divided by their number), from exact sums."""
