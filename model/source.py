@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.core.errors import OptionError
+from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import Failure, FileRef
-from pipeline.sources.archives.spool import SPOOL_FOLDER
 from pipeline.sources.pairing import pair
 from pipeline.sources.reading import FileReader
 from pipeline.sources.source import Listed, Source

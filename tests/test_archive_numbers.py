@@ -21,10 +21,10 @@ from packing import tar_of
 from PIL import Image
 from small_archive import draw_picture, run_job
 
+from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import Failure
 from pipeline.sources.archives.listing import Entry, Refused, list_archive
 from pipeline.sources.archives.members import Member
-from pipeline.sources.archives.spool import SPOOL_FOLDER
 from pipeline.sources.archives.tar import walk_tar
 from pipeline.sources.reading import FileReader
 from pipeline.sources.sources import Listed, list_source, parse_sources

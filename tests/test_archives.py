@@ -17,10 +17,10 @@ from packing import tar_of, zip_of
 from PIL import Image
 from small_archive import Archive, Finished, draw_picture, run_job
 
+from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.progress.tally import Tally
 from pipeline.sources.archives import spool
 from pipeline.sources.archives.listing import Entry, NoPictures, Refused, list_archive
-from pipeline.sources.archives.spool import SPOOL_FOLDER
 from pipeline.sources.reading import FileReader
 
 FILES = {

@@ -13,10 +13,12 @@ from PIL import Image
 from small_archive import TINY_MODEL, Archive, Finished, run_job
 
 from pipeline.core.errors import EngineError
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.core.settings import SegmentSettings
 from pipeline.engines.base import Batch, Engine, Logits
 from pipeline.engines.model_folder import open_model
+from pipeline.output.mask_output import MaskOutput
+from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.storage import clients, storage
 from pipeline.storage import local_files as localfiles
@@ -59,8 +61,8 @@ def pictures(folder: Path, count: int, poison: int | None = None) -> list[Locate
 
 def segmenter(engine: Engine, output: Path, read: Callable[[FileRef], bytes] | None = None) -> Segmenter:
     model = open_model(str(TINY_MODEL))
-    labels = model.spec.labels()
-    return Segmenter(SegmentSettings(model.spec, model.digest, labels, None, str(output), 10_000), engine, read)
+    recipe = Recipe(model.spec, model.digest, model.spec.labels(), None, 10_000)
+    return Segmenter(recipe, Destination(str(output), (MaskOutput(recipe),)), engine, read)
 
 
 @pytest.mark.parametrize("poison", [0, 13, 16, 31])

@@ -796,12 +796,12 @@ def test_an_output_that_breaks_on_the_way_ends_the_job(
 
 
 def test_a_defect_of_our_own_is_never_swallowed(some: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.segmenting import segmenter as segment
+    from pipeline.output import mask_output
 
     def defect(*_: object) -> None:
         raise AssertionError("this was never to happen")
 
-    monkeypatch.setattr(segment, "encode_mask", defect)
+    monkeypatch.setattr(mask_output, "encode_mask", defect)
     with pytest.raises((AssertionError, RuntimeError), match="this was never to happen"):
         run_job(tmp_path / "out", "--input", some.images)
 

@@ -14,15 +14,17 @@ from small_archive import TINY_MODEL, Archive, Finished, run_job
 
 from pipeline.core.errors import StorageError
 from pipeline.core.labels import LabelMap
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import FileRef, Located, PictureRecord
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits
-from pipeline.core.settings import SegmentSettings
 from pipeline.core.spec import ClassSpec
 from pipeline.engines.base import Batch, Logits
 from pipeline.engines.model_folder import open_model
 from pipeline.output import mask_shards as maskshards
 from pipeline.output.encode import encode_overlay
+from pipeline.output.mask_output import MaskOutput
 from pipeline.output.mask_shards import MaskPacker
+from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.storage import storage
 
@@ -218,14 +220,15 @@ def test_more_than_256_classes_give_16_bit_masks(tmp_path: Path) -> None:
     model = open_model(str(TINY_MODEL))
     classes = tuple(ClassSpec(number, f"class {number}", f"#{number:06x}") for number in range(300))
     spec = replace(model.spec, classes=classes)
-    settings = SegmentSettings(spec, "digest", LabelMap.identity(300), None, str(tmp_path / "out"), 10**6)
+    recipe = Recipe(spec, "digest", LabelMap.identity(300), None, 10**6)
+    destination = Destination(str(tmp_path / "out"), (MaskOutput(recipe),))
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, 16:] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
     truth = pixels[..., 0].astype(np.uint16) + 44
     Image.fromarray(truth).save(tmp_path / "t.png")
     located = Located("a.png", FileRef(str(tmp_path / "a.png")), FileRef(str(tmp_path / "t.png")))
-    (record,), _ = Segmenter(settings, ManyClasses()).segment([located])
+    (record,), _ = Segmenter(recipe, destination, ManyClasses()).segment([located])
     assert isinstance(record, PictureRecord)
     written = Image.open(tmp_path / "out/masks/a.png.png")
     assert written.mode == "I;16"

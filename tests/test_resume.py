@@ -14,8 +14,8 @@ from PIL import Image
 from records_of import values_of
 from small_archive import TINY_MODEL, Archive, Finished, draw_picture, make_archive, run_job, save_mask
 
+from pipeline.core.recipe import fingerprint
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.core.settings import fingerprint
 from pipeline.output import journal
 from pipeline.output.results import ResultsWriter
 from pipeline.output.resume import EXISTING, FoundFile, Recorded, sort_out
@@ -413,8 +413,8 @@ def test_the_model_and_every_option_that_changes_results_are_in_the_fingerprint(
 
     def digest(*arguments: str) -> str:
         options = ["--input", str(tmp_path / "archive/images"), "--output", str(tmp_path / "out")]
-        settings = prepare(parse_options([*options, "--model", str(TINY_MODEL), *arguments]))[1]
-        return settings.digest()
+        prepared = prepare(parse_options([*options, "--model", str(TINY_MODEL), *arguments]))
+        return prepared.destination.digest(prepared.recipe)
 
     plain = digest()
     assert digest("--batch_size", "7", "--threads", "2", "--max_failure_ratio", "0.5") == plain

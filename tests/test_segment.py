@@ -2,7 +2,7 @@
 
 import errno
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from small_archive import Archive, draw_picture, expected_mask, save_mask
 
 from pipeline.core.errors import EngineError, StorageError
 from pipeline.core.labels import LabelMap
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.core.scores import confusion_matrix, matrix_of
-from pipeline.core.settings import SegmentSettings, fingerprint
 from pipeline.core.spec import ClassSpec
 from pipeline.engines.base import Batch, Logits
 from pipeline.engines.model_folder import open_model
+from pipeline.output.mask_output import MaskOutput
+from pipeline.output.outputs import Destination
 from pipeline.segmenting.byte_budget import ByteBudget
 from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Outcome, Segmenter
@@ -51,16 +53,14 @@ class PoisonedEngine(PassingEngine):
 
 
 @pytest.fixture
-def settings(tiny_model: Path, tmp_path: Path) -> SegmentSettings:
+def recipe(tiny_model: Path) -> Recipe:
     model = open_model(str(tiny_model))
-    return SegmentSettings(
-        spec=model.spec,
-        model_digest=model.digest,
-        label_map=LabelMap.identity(3),
-        ignore_label=None,
-        output=str(tmp_path / "out"),
-        max_pixels=1_000_000,
-    )
+    return Recipe(model.spec, model.digest, LabelMap.identity(3), ignore_label=None, max_pixels=1_000_000)
+
+
+@pytest.fixture
+def destination(recipe: Recipe, tmp_path: Path) -> Destination:
+    return Destination(str(tmp_path / "out"), (MaskOutput(recipe),))
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ def plain(folder: Path, levels: Sequence[int]) -> list[Located]:
     return pictures
 
 
-def written_mask(settings: SegmentSettings, image_id: str) -> npt.NDArray[np.uint8]:
-    return np.asarray(Image.open(Path(settings.output) / "masks" / f"{image_id}.png"))
+def written_mask(destination: Destination, image_id: str) -> npt.NDArray[np.uint8]:
+    return np.asarray(Image.open(Path(destination.root) / "masks" / f"{image_id}.png"))
 
 
 def only(outcomes: list[Outcome]) -> Failure:
@@ -97,12 +97,14 @@ def only(outcomes: list[Outcome]) -> Failure:
     return failure
 
 
-def test_records_say_what_the_masks_hold(archive: Archive, settings: SegmentSettings, located: list[Located]) -> None:
-    outcomes, seconds = Segmenter(settings, PassingEngine()).segment(located)
+def test_records_say_what_the_masks_hold(
+    archive: Archive, recipe: Recipe, destination: Destination, located: list[Located]
+) -> None:
+    outcomes, seconds = Segmenter(recipe, destination, PassingEngine()).segment(located)
     assert [outcome.image_id for outcome in outcomes] == list(archive.image_ids)
     for outcome in outcomes:
         assert isinstance(outcome, PictureRecord)
-        mask, truth = written_mask(settings, outcome.image_id), archive.truth(outcome.image_id)
+        mask, truth = written_mask(destination, outcome.image_id), archive.truth(outcome.image_id)
         expected, sure = expected_mask(archive.pixels(outcome.image_id))
         assert np.array_equal(mask[sure], expected[sure])
         assert mask.shape == (outcome.height, outcome.width)
@@ -115,24 +117,26 @@ def test_records_say_what_the_masks_hold(archive: Archive, settings: SegmentSett
     assert all(value >= 0 for value in seconds.values())
 
 
-def test_masks_are_indexed_png_with_the_models_colours(settings: SegmentSettings, located: list[Located]) -> None:
-    Segmenter(settings, PassingEngine()).segment(located[:1])
-    mask = Image.open(Path(settings.output) / "masks" / f"{located[0].image_id}.png")
+def test_masks_are_indexed_png_with_the_models_colours(
+    recipe: Recipe, destination: Destination, located: list[Located]
+) -> None:
+    Segmenter(recipe, destination, PassingEngine()).segment(located[:1])
+    mask = Image.open(Path(destination.root) / "masks" / f"{located[0].image_id}.png")
     palette = mask.getpalette()
     assert (mask.format, mask.mode) == ("PNG", "P")
     assert palette is not None
     assert palette[:9] == [0xC0, 0x20, 0x20, 0x20, 0xC0, 0x20, 0x20, 0x20, 0xC0]
 
 
-def test_without_truth_there_are_areas_alone(settings: SegmentSettings, located: list[Located]) -> None:
-    (record,), seconds = Segmenter(settings, PassingEngine()).segment([replace(located[0], truth=None)])
+def test_without_truth_there_are_areas_alone(recipe: Recipe, destination: Destination, located: list[Located]) -> None:
+    (record,), seconds = Segmenter(recipe, destination, PassingEngine()).segment([replace(located[0], truth=None)])
     assert isinstance(record, PictureRecord)
     assert record.value("confusion") is None
     assert sum(record.value("area_px")) == record.width * record.height
     assert "truth" not in seconds
 
 
-def test_more_than_256_classes_give_16_bit_masks(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_more_than_256_classes_give_16_bit_masks(recipe: Recipe, destination: Destination, tmp_path: Path) -> None:
     classes = tuple(ClassSpec(class_id, f"c{class_id}", "#102030") for class_id in range(300))
 
     class Last(PassingEngine):
@@ -147,16 +151,16 @@ def test_more_than_256_classes_give_16_bit_masks(settings: SegmentSettings, tmp_
     truth = np.full((30, 40), 299, np.uint16)
     truth[:2] = 65535
     Image.fromarray(truth).save(tmp_path / "truth.png")
-    settings = replace(
-        settings,
-        spec=replace(settings.spec, classes=classes),
+    recipe = replace(
+        recipe,
+        spec=replace(recipe.spec, classes=classes),
         label_map=LabelMap.identity(300),
         ignore_label=65535,
     )
-    segmenter = Segmenter(settings, Last())
+    segmenter = Segmenter(recipe, destination, Last())
     (record,), _ = segmenter.segment([replace(picture, truth=file_ref(tmp_path / "truth.png"))])
     assert isinstance(record, PictureRecord)
-    mask = Image.open(Path(settings.output) / "masks" / "00.png.png")
+    mask = Image.open(Path(destination.root) / "masks" / "00.png.png")
     assert mask.mode == "I;16"
     assert np.array_equal(np.asarray(mask), np.repeat([[299, 256]], 20, axis=1).repeat(30, axis=0))
     assert (record.value("area_px")[299], record.value("area_px")[256], sum(record.value("area_px"))) == (
@@ -168,86 +172,90 @@ def test_more_than_256_classes_give_16_bit_masks(settings: SegmentSettings, tmp_
     assert matrix_of(record.value("confusion"), 300).sum() == 1120
 
 
-def test_a_batch_of_nothing_never_reaches_the_engine(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_a_batch_of_nothing_never_reaches_the_engine(recipe: Recipe, destination: Destination, tmp_path: Path) -> None:
     engine = PassingEngine()
-    segmenter = Segmenter(settings, engine)
+    segmenter = Segmenter(recipe, destination, engine)
     assert segmenter.segment([])[0] == []
     assert only(segmenter.segment([Located("a.png", FileRef(str(tmp_path / "none.png")))])[0]).error_type == "Missing"
     assert engine.batch_sizes == []
 
 
 def test_ignored_pixels_count_as_area_and_not_as_truth(
-    archive: Archive, settings: SegmentSettings, located: list[Located], tmp_path: Path
+    archive: Archive, recipe: Recipe, destination: Destination, located: list[Located], tmp_path: Path
 ) -> None:
     image_id = archive.image_ids[0]
     truth = archive.truth(image_id).copy()
     truth[:5] = 255
     save_mask(tmp_path / "mask.png", truth)
     picture = replace(located[0], truth=file_ref(tmp_path / "mask.png"))
-    (record,), _ = Segmenter(replace(settings, ignore_label=255), PassingEngine()).segment([picture])
+    (record,), _ = Segmenter(replace(recipe, ignore_label=255), destination, PassingEngine()).segment([picture])
     assert isinstance(record, PictureRecord)
     assert sum(record.value("area_px")) == truth.size
     assert sum(record.value("confusion")[1::2]) == (truth != 255).sum()
-    (record,), _ = Segmenter(settings, PassingEngine()).segment([picture])
+    (record,), _ = Segmenter(recipe, destination, PassingEngine()).segment([picture])
     assert isinstance(record, PictureRecord)
     assert record.truth_failure is not None
     assert record.truth_failure.error_type == "UnknownLabels"
     assert "255" in record.truth_failure.message
 
 
-def test_one_poisoned_picture_of_32_costs_one_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_one_poisoned_picture_of_32_costs_one_picture(recipe: Recipe, destination: Destination, tmp_path: Path) -> None:
     levels = [10 + n for n in range(32)]
     levels[13] = POISON
     engine = PoisonedEngine()
     pictures = plain(tmp_path, levels)
-    outcomes, _ = Segmenter(settings, engine).segment(pictures)
+    outcomes, _ = Segmenter(recipe, destination, engine).segment(pictures)
     assert [outcome.image_id for outcome in outcomes] == [picture.image_id for picture in pictures]
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     assert [(failure.image_id, failure.stage, failure.error_type) for failure in failures] == [
         ("13.png", "segment", "EngineFailed")
     ]
     assert "RuntimeError: a poisoned picture" in failures[0].message
-    assert len(list(Path(settings.output, "masks").iterdir())) == 31
+    assert len(list(Path(destination.root, "masks").iterdir())) == 31
     # Halving: the whole, then both halves of what broke, down to the culprit and its neighbour.
     assert sorted(engine.batch_sizes, reverse=True) == [32, 16, 16, 8, 8, 4, 4, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize("bad", [[0], [7], [0, 7], [3, 4], range(8)])
 def test_several_poisoned_pictures_cost_themselves_alone(
-    settings: SegmentSettings, tmp_path: Path, bad: Sequence[int]
+    recipe: Recipe, destination: Destination, tmp_path: Path, bad: Sequence[int]
 ) -> None:
     levels = [POISON if place in bad else 10 + place for place in range(8)]
-    outcomes, _ = Segmenter(settings, PoisonedEngine()).segment(plain(tmp_path, levels))
+    outcomes, _ = Segmenter(recipe, destination, PoisonedEngine()).segment(plain(tmp_path, levels))
     assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Failure)] == list(bad)
 
 
-def test_masks_do_not_depend_on_the_neighbours_in_a_batch(settings: SegmentSettings, located: list[Located]) -> None:
-    segmenter = Segmenter(settings, PassingEngine())
+def test_masks_do_not_depend_on_the_neighbours_in_a_batch(
+    recipe: Recipe, destination: Destination, located: list[Located]
+) -> None:
+    segmenter = Segmenter(recipe, destination, PassingEngine())
     together, _ = segmenter.segment(located)
     alone = [segmenter.segment([picture])[0][0] for picture in reversed(located)]
     assert together == alone[::-1]
 
 
-def test_an_answer_that_is_not_finite_costs_its_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_an_answer_that_is_not_finite_costs_its_picture(
+    recipe: Recipe, destination: Destination, tmp_path: Path
+) -> None:
     class Unbound(PassingEngine):
         def logits(self, batch: Batch) -> Logits:
             logits = super().logits(batch)
             logits[1, 5, 5, 2] = np.inf
             return logits
 
-    outcomes, _ = Segmenter(settings, Unbound()).segment(plain(tmp_path, [1, 2, 3]))
+    outcomes, _ = Segmenter(recipe, destination, Unbound()).segment(plain(tmp_path, [1, 2, 3]))
     assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, True, False]
     assert only(outcomes[1:2]).error_type == "NotFinite"
-    assert not (Path(settings.output) / "masks" / "01.png.png").exists()
+    assert not (Path(destination.root) / "masks" / "01.png.png").exists()
 
 
-def test_an_engine_that_is_broken_stops_the_job(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_an_engine_that_is_broken_stops_the_job(recipe: Recipe, destination: Destination, tmp_path: Path) -> None:
     class Broken(PassingEngine):
         def logits(self, batch: Batch) -> Logits:
             raise EngineError("no engine at all")
 
     with pytest.raises(EngineError, match="no engine at all"):
-        Segmenter(settings, Broken()).segment(plain(tmp_path, [1, 2]))
+        Segmenter(recipe, destination, Broken()).segment(plain(tmp_path, [1, 2]))
 
 
 def broken_files(folder: Path) -> dict[str, tuple[str, str]]:
@@ -276,12 +284,14 @@ def broken_files(folder: Path) -> dict[str, tuple[str, str]]:
     }
 
 
-def test_broken_files_between_good_ones(settings: SegmentSettings, located: list[Located], tmp_path: Path) -> None:
+def test_broken_files_between_good_ones(
+    recipe: Recipe, destination: Destination, located: list[Located], tmp_path: Path
+) -> None:
     expected = broken_files(tmp_path)
     broken = [locate(tmp_path / name, name) for name in expected]
     mixed = [picture for pair in zip(broken, located, strict=False) for picture in pair]
     engine = PassingEngine()
-    outcomes, _ = Segmenter(settings, engine).segment(mixed)
+    outcomes, _ = Segmenter(recipe, destination, engine).segment(mixed)
     assert [outcome.image_id for outcome in outcomes] == [picture.image_id for picture in mixed]
     found = {o.image_id: (o.stage, o.error_type) for o in outcomes if isinstance(o, Failure)}
     assert found == expected
@@ -289,12 +299,12 @@ def test_broken_files_between_good_ones(settings: SegmentSettings, located: list
 
 
 def test_a_faulty_truth_costs_the_score_and_not_the_mask(
-    archive: Archive, settings: SegmentSettings, located: list[Located], tmp_path: Path
+    archive: Archive, recipe: Recipe, destination: Destination, located: list[Located], tmp_path: Path
 ) -> None:
-    (without_truth,), _ = Segmenter(settings, PassingEngine()).segment([replace(located[0], truth=None)])
+    (without_truth,), _ = Segmenter(recipe, destination, PassingEngine()).segment([replace(located[0], truth=None)])
     assert isinstance(without_truth, PictureRecord)
     assert without_truth.truth_failure is None
-    expected = written_mask(settings, located[0].image_id)
+    expected = written_mask(destination, located[0].image_id)
     (tmp_path / "broken.png").write_bytes(b"no mask")
     save_mask(tmp_path / "small.png", np.zeros((7, 9), np.uint8))
     save_mask(tmp_path / "strange.png", np.full_like(archive.truth(archive.image_ids[0]), 7))
@@ -306,11 +316,11 @@ def test_a_faulty_truth_costs_the_score_and_not_the_mask(
     ):
         path = tmp_path / name
         truth = file_ref(path) if path.exists() else FileRef(str(path))
-        (record,), _ = Segmenter(settings, PassingEngine()).segment([replace(located[0], truth=truth)])
+        (record,), _ = Segmenter(recipe, destination, PassingEngine()).segment([replace(located[0], truth=truth)])
         assert isinstance(record, PictureRecord)
         assert record.value("area_px") == without_truth.value("area_px")
         assert record.value("confusion") is None
-        assert np.array_equal(written_mask(settings, record.image_id), expected)
+        assert np.array_equal(written_mask(destination, record.image_id), expected)
         failure = record.truth_failure
         assert failure is not None
         assert (failure.image_id, failure.source_uri) == (record.image_id, record.source_uri)
@@ -318,46 +328,54 @@ def test_a_faulty_truth_costs_the_score_and_not_the_mask(
         assert said in failure.message
 
 
-def test_a_file_that_cannot_be_read_costs_its_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_costs_its_picture(recipe: Recipe, destination: Destination, tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     for uri, error_type in ((tmp_path / "none.png", "Missing"), (tmp_path / "folder.png", "Unreadable")):
-        failure = only(Segmenter(settings, PassingEngine()).segment([Located("a.png", FileRef(str(uri)))])[0])
+        failure = only(
+            Segmenter(recipe, destination, PassingEngine()).segment([Located("a.png", FileRef(str(uri)))])[0]
+        )
         assert (failure.stage, failure.error_type) == ("read", error_type)
         assert str(uri) in failure.message
         assert "\n" not in failure.message
 
 
-def test_a_name_too_long_for_the_output_costs_its_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_a_name_too_long_for_the_output_costs_its_picture(
+    recipe: Recipe, destination: Destination, tmp_path: Path
+) -> None:
     (picture,) = plain(tmp_path, [9])
     long_id = "x" * 252 + ".png"
-    failure = only(Segmenter(settings, PassingEngine()).segment([replace(picture, image_id=long_id)])[0])
+    failure = only(Segmenter(recipe, destination, PassingEngine()).segment([replace(picture, image_id=long_id)])[0])
     assert (failure.stage, failure.error_type) == ("write", "UnwritableName")
 
 
-def test_a_mask_where_another_ids_folder_stands_costs_its_picture(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_a_mask_where_another_ids_folder_stands_costs_its_picture(
+    recipe: Recipe, destination: Destination, tmp_path: Path
+) -> None:
     (picture,) = plain(tmp_path, [9])
-    segmenter = Segmenter(settings, PassingEngine())
+    segmenter = Segmenter(recipe, destination, PassingEngine())
     segmenter.segment([replace(picture, image_id="a.png.png/b.png")])
     failure = only(segmenter.segment([replace(picture, image_id="a.png")])[0])
     assert (failure.stage, failure.error_type) == ("write", "UnwritableName")
 
 
 def test_an_output_that_is_full_stops_the_job(
-    settings: SegmentSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, destination: Destination, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(storage, "write_bytes", full)
     with pytest.raises(StorageError, match="No space left on device"):
-        Segmenter(settings, PassingEngine()).segment(plain(tmp_path, [9]))
+        Segmenter(recipe, destination, PassingEngine()).segment(plain(tmp_path, [9]))
 
 
-def test_the_engine_takes_no_more_at_a_time_than_it_is_given(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_the_engine_takes_no_more_at_a_time_than_it_is_given(
+    recipe: Recipe, destination: Destination, tmp_path: Path
+) -> None:
     pictures = plain(tmp_path, range(10, 17))
     whole, parts = PassingEngine(), PassingEngine()
-    together, _ = Segmenter(settings, whole).segment(pictures)
-    apart, _ = Segmenter(settings, parts, engine_batch=3).segment(pictures)
+    together, _ = Segmenter(recipe, destination, whole).segment(pictures)
+    apart, _ = Segmenter(recipe, destination, parts, engine_batch=3).segment(pictures)
     assert together == apart
     assert (whole.batch_sizes, parts.batch_sizes) == ([7], [3, 3, 1])
 
@@ -374,9 +392,11 @@ class Counted(ByteBudget):
         super()._change(holders, size_bytes)
 
 
-def test_a_batch_holds_its_files_until_they_are_written(settings: SegmentSettings, located: list[Located]) -> None:
+def test_a_batch_holds_its_files_until_they_are_written(
+    recipe: Recipe, destination: Destination, located: list[Located]
+) -> None:
     budget = Counted()
-    segmenter = Segmenter(settings, PassingEngine(), budget=budget)
+    segmenter = Segmenter(recipe, destination, PassingEngine(), budget=budget)
     batch = segmenter.fetch(located)
     files = [file for picture in located for file in (picture.image, picture.truth) if file is not None]
     assert sum(size for _, size in budget.shares) == sum(Path(file.uri).stat().st_size for file in files)
@@ -386,9 +406,11 @@ def test_a_batch_holds_its_files_until_they_are_written(settings: SegmentSetting
     assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)
 
 
-def test_files_larger_than_the_budget_never_block_those_who_write(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_files_larger_than_the_budget_never_block_those_who_write(
+    recipe: Recipe, destination: Destination, tmp_path: Path
+) -> None:
     pictures = plain(tmp_path, range(100))
-    crew = Crew(Segmenter(settings, PassingEngine(), budget=ByteBudget(1)), 1)
+    crew = Crew(Segmenter(recipe, destination, PassingEngine(), budget=ByteBudget(1)), 1)
     done: list[Done] = []
 
     def run() -> None:
@@ -406,38 +428,14 @@ def test_files_larger_than_the_budget_never_block_those_who_write(settings: Segm
     crew.shutdown()
 
 
-def test_a_batch_that_breaks_the_job_gives_its_share_back(settings: SegmentSettings, tmp_path: Path) -> None:
+def test_a_batch_that_breaks_the_job_gives_its_share_back(
+    recipe: Recipe, destination: Destination, tmp_path: Path
+) -> None:
     class Broken(PassingEngine):
         def logits(self, batch: Batch) -> Logits:
             raise EngineError("no engine at all")
 
     budget = Counted()
     with pytest.raises(EngineError):
-        Segmenter(settings, Broken(), budget=budget).segment(plain(tmp_path, [1, 2]))
+        Segmenter(recipe, destination, Broken(), budget=budget).segment(plain(tmp_path, [1, 2]))
     assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda s, p: (replace(s, model_digest="other"), p),
-        lambda s, p: (replace(s, ignore_label=255), p),
-        lambda s, p: (replace(s, label_map=LabelMap.parse("0=0,1=1,2=2,3=0")), p),
-        lambda s, p: (replace(s, max_pixels=999_999), p),
-        lambda s, p: (s, replace(p, group="north")),
-        lambda s, p: (s, replace(p, truth=None)),
-        lambda s, p: (s, replace(p, image=replace(p.image, version="later"))),
-        lambda s, p: (s, replace(p, image=replace(p.image, size_bytes=1))),
-        lambda s, p: (s, replace(p, truth=replace(p.truth, version="later"))),
-    ],
-)
-def test_the_fingerprint_sees_all_that_changes_an_outcome(
-    settings: SegmentSettings,
-    located: list[Located],
-    change: Callable[[SegmentSettings, Located], tuple[SegmentSettings, Located]],
-) -> None:
-    picture = located[0]
-    before = fingerprint(picture, settings.digest())
-    changed_settings, changed_picture = change(settings, picture)
-    assert fingerprint(changed_picture, changed_settings.digest()) != before
-    assert fingerprint(picture, replace(settings, output="elsewhere").digest()) == before

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from records_of import random_records, record_of
 
+from pipeline.core.layout import shard_name
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.output.tables import (
     PICTURES_A_SHARD,
     failures_jsonl,
     pictures_parquet,
     shard_count,
-    shard_name,
     shard_of,
 )
 

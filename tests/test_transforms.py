@@ -15,13 +15,15 @@ from records_of import classes_of, random_records, record_of
 from small_archive import Archive
 
 from pipeline.core.labels import LabelMap
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.core.settings import SegmentSettings
 from pipeline.core.spec import ModelSpec
 from pipeline.core.totals import Totals
 from pipeline.engines.litert import LiteRTEngine
 from pipeline.engines.model_folder import open_model
 from pipeline.output.failure_blocks import unpack_failures
+from pipeline.output.mask_output import MaskOutput
+from pipeline.output.outputs import Destination
 from pipeline.output.results import ResultsWriter, RunInfo, WrittenFailures
 from pipeline.progress.tally import ProgressSender
 from pipeline.segmenting.segmenter import Segmenter
@@ -120,21 +122,14 @@ def test_what_crosses_the_shuffle_is_where_a_picture_lies(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def settings(tiny_model: Path, tmp_path: Path) -> SegmentSettings:
+def recipe(tiny_model: Path) -> Recipe:
     model = open_model(str(tiny_model))
-    return SegmentSettings(
-        spec=model.spec,
-        model_digest=model.digest,
-        label_map=LabelMap.identity(3),
-        ignore_label=None,
-        output=str(tmp_path / "out"),
-        max_pixels=1_000_000,
-    )
+    return Recipe(model.spec, model.digest, LabelMap.identity(3), ignore_label=None, max_pixels=1_000_000)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_segmenting_gives_what_the_segmenter_gives(
-    archive: Archive, settings: SegmentSettings, tiny_model: Path, tmp_path: Path, batch_size: int
+    archive: Archive, recipe: Recipe, tiny_model: Path, tmp_path: Path, batch_size: int
 ) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     located = [
@@ -142,12 +137,13 @@ def test_segmenting_gives_what_the_segmenter_gives(
     ]
     located.append(Located("broken.png", FileRef(str(tmp_path / "broken.png"))))
     model = open_model(str(tiny_model))
-    expected, _ = Segmenter(settings, LiteRTEngine(model.read(), 1)).segment(located)
+    destination = Destination(str(tmp_path / "out"), (MaskOutput(recipe),))
+    expected, _ = Segmenter(recipe, destination, LiteRTEngine(model.read(), 1)).segment(located)
     with local_pipeline() as root:
         segmented = (
             root
             | beam.Create(located).with_output_types(Located)
-            | SegmentImages(EngineSettings(model, 2, batch_size), settings, SILENT)
+            | SegmentImages(EngineSettings(model, 2, batch_size), recipe, destination, SILENT)
         )
         assert_that(segmented.records, equal_to([o for o in expected if isinstance(o, PictureRecord)]), "records")
         assert_that(segmented.failures, equal_to([o for o in expected if isinstance(o, Failure)]), "failures")

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure
-from pipeline.core.settings import SegmentSettings
 from pipeline.engines.backends import INT8
+from pipeline.output.mask_output import MASK
+from pipeline.output.outputs import Destination
+from pipeline.output.probabilities_output import ProbabilitiesOutput
 from pipeline.output.results import ResultsWriter
 from pipeline.progress.tally import ProgressSender
 from pipeline.sources.pairing import Grouping
@@ -27,7 +30,8 @@ class Job:
     Args:
         pictures: sources of pictures.
         truths: sources of masks, none or one for each of `pictures`.
-        settings: what decides a picture's outcome.
+        recipe: what decides the results.
+        destination: where and what to write of each picture.
         engine: how a process runs the model.
         writer: where the results go.
         existing: `resume` or `overwrite`: what to do with an earlier run's results.
@@ -39,7 +43,8 @@ class Job:
 
     pictures: Sequence[Source]
     truths: Sequence[Source]
-    settings: SegmentSettings
+    recipe: Recipe
+    destination: Destination
     engine: EngineSettings
     writer: ResultsWriter
     existing: str
@@ -56,14 +61,17 @@ def build(root: beam.Pipeline, job: Job) -> None:
         root: an empty pipeline.
         job: what to do.
     """
-    settings = job.settings
-    begun = root | "BeginRun" >> BeginRun(settings.output, job.existing)
+    output = job.destination.root
+    begun = root | "BeginRun" >> BeginRun(output, job.existing)
     remains = begun | "ReadRemains" >> ReadRemains()
-    resume = Resume(settings.digest(), job.retry_failed, settings.mask_format != "none", settings.probabilities)
+    names = {one.name for one in job.destination.outputs}
+    resume = Resume(
+        job.destination.digest(job.recipe), job.retry_failed, MASK in names, ProbabilitiesOutput.name in names
+    )
     locations = root | "Locate" >> LocatePictures(
         job.pictures, job.truths, job.progress, remains, resume, job.grouping, job.overlays
     )
-    segmented = locations.todo | "Segment" >> SegmentImages(job.engine, settings, job.progress)
+    segmented = locations.todo | "Segment" >> SegmentImages(job.engine, job.recipe, job.destination, job.progress)
     records = (locations.records, segmented.records) | "AllRecords" >> beam.Flatten()
     failed = segmented.failures | "PackFailures" >> PackFailures()
     truth_failed = (
@@ -77,9 +85,9 @@ def build(root: beam.Pipeline, job: Job) -> None:
     model = job.engine.model
     compared = None
     if model.precision == INT8:
-        compared = locations.todo | "ComparePrecisions" >> ComparePrecisions(model, settings)
+        compared = locations.todo | "ComparePrecisions" >> ComparePrecisions(model, job.recipe, output)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
-    stale = locations.stale | "DeleteStale" >> DeleteStale(settings.output, after=shards)
+    stale = locations.stale | "DeleteStale" >> DeleteStale(output, after=shards)
     summary = records | "Summarise" >> WriteSummary(
         job.writer,
         failures=written,

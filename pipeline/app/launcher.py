@@ -11,29 +11,24 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
 
 from pipeline.app.options import JobOptions, parse_options
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
+from pipeline.core.layout import FAILURES_FILE, SPOOL_FOLDER, SUMMARY_FILE
 from pipeline.core.process import library_builds, prepare_process
-from pipeline.core.settings import SegmentSettings
+from pipeline.core.recipe import Recipe
 from pipeline.core.wording import pictures_text, printable
 from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.model_folder import ModelFolder, open_model
-from pipeline.output.results import (
-    FAILURES_FILE,
-    STATUS_NO_TRUTH,
-    STATUS_TOO_MANY_FAILURES,
-    SUMMARY_FILE,
-    ResultsWriter,
-    RunInfo,
-)
+from pipeline.output.outputs import Destination
+from pipeline.output.registry import requested_outputs
+from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, ResultsWriter, RunInfo
 from pipeline.output.resume import check_output
 from pipeline.progress.tally import ProgressSender
-from pipeline.sources.archives.spool import SPOOL_FOLDER
 from pipeline.sources.checks import check_pictures, check_truths
 from pipeline.sources.pairing import Grouping
 from pipeline.sources.source import Source
@@ -48,6 +43,25 @@ _VERSIONED = ("maskbeam", "apache-beam", "ai-edge-litert", "numpy", "pillow", "o
 _EXPECTED = re.compile(r"^pipeline\.core\.errors\.(?:EngineError|StorageError|ModelError|OptionError): (.+)$", re.M)
 _LOST_WORKER = "Channel closed prematurely"
 _STEP = re.compile(r" \[while running '.*'\]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job whose options were checked.
+
+    Args:
+        model: the model.
+        recipe: what decides the results.
+        destination: where and what to write of each picture.
+        pictures: sources of pictures.
+        truths: sources of masks.
+    """
+
+    model: ModelFolder
+    recipe: Recipe
+    destination: Destination
+    pictures: list[Source]
+    truths: list[Source]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -84,8 +98,8 @@ def _main(arguments: Sequence[str]) -> int:
         return _ended(str(error), UNUSABLE)
     try:
         if options.plan:
-            return _plan(options, *prepared)
-        return _run(options, *prepared, beam_options, runner)
+            return _plan(options, prepared)
+        return _run(options, prepared, beam_options, runner)
     except (MaskbeamError, RuntimeError) as error:
         if _STEP.sub("", str(error)) == KeyboardInterrupt.__name__:
             raise KeyboardInterrupt from error
@@ -110,28 +124,29 @@ def _expected(error: Exception) -> str | None:
     return _STEP.sub("", messages[-1]) if messages else None
 
 
-def _plan(
-    options: JobOptions,
-    model: ModelFolder,
-    settings: SegmentSettings,
-    pictures: list[Source],
-    truths: list[Source],
-) -> int:
+def _plan(options: JobOptions, prepared: Prepared) -> int:
     from pipeline.app.plan import make_plan, plan_text
 
-    plan = make_plan(model, options.batch_size or backend_named(model.backend).batch_size, settings, pictures, truths)
+    plan = make_plan(
+        prepared.model,
+        options.batch_size or backend_named(prepared.model.backend).batch_size,
+        prepared.recipe,
+        prepared.destination,
+        prepared.pictures,
+        prepared.truths,
+    )
     print(plan_text(plan, options.plan_workers, options.plan_price_per_hour))
     return DONE
 
 
-def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Source], list[Source]]:
+def prepare(options: JobOptions) -> Prepared:
     """Proves that everything an option names is there and fits, before any work.
 
     Args:
         options: as parsed.
 
     Returns:
-        The model, the settings, and the sources of pictures and of masks.
+        The job.
 
     Raises:
         OptionError: something isn't.
@@ -159,23 +174,20 @@ def prepare(options: JobOptions) -> tuple[ModelFolder, SegmentSettings, list[Sou
             storage.check_writable(output)
         except StorageError as error:
             raise OptionError(f"--output: {error}") from error
-    settings = SegmentSettings(
+    recipe = Recipe(
         model.spec,
         model.digest,
         label_map,
         ignore_label,
-        output,
         options.max_pixels,
-        options.mask_format,
-        options.probabilities,
-        # Engines differ in the last bits of their logits, and so may their masks.
         model.backend,
     )
+    destination = Destination(output, requested_outputs(asdict(options), recipe), options.mask_format == "tar")
     spool = storage.join(output, SPOOL_FOLDER)
     pictures, truths = (
         [replace(source, spool=spool) for source in itertools.chain(*parsed)] for parsed in (groups, truth_groups)
     )
-    return model, settings, pictures, truths
+    return Prepared(model, recipe, destination, pictures, truths)
 
 
 def _label_map(options: JobOptions, model: ModelFolder) -> LabelMap:
@@ -200,15 +212,7 @@ def _choose_runner(options: JobOptions) -> tuple[Any, Any]:
     return beam_options, runner
 
 
-def _run(
-    options: JobOptions,
-    model: ModelFolder,
-    settings: SegmentSettings,
-    pictures: list[Source],
-    truths: list[Source],
-    beam_options: Any,
-    runner: Any,
-) -> int:
+def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any) -> int:
     import apache_beam as beam
 
     from pipeline.app.graph import Job, build
@@ -216,17 +220,19 @@ def _run(
     from pipeline.progress.display import ProgressDisplay
     from pipeline.transforms.segment_images import EngineSettings
 
+    model, output = prepared.model, prepared.destination.root
     threads = options.threads or runner.threads
     run = _run_info(options, runner.name)
-    writer = ResultsWriter(settings.output, model.spec, options.model, model.digest, run, options.mask_format)
+    writer = ResultsWriter(output, model.spec, options.model, model.digest, run, options.mask_format)
     grouping = (
         Grouping(options.group_by, options.group_by_regex) if options.group_by or options.group_by_regex else None
     )
     with ProgressDisplay() if runner.is_local else nullcontext() as display, _without_traces(runner.is_local):
         job = Job(
-            pictures=pictures,
-            truths=truths,
-            settings=settings,
+            pictures=prepared.pictures,
+            truths=prepared.truths,
+            recipe=prepared.recipe,
+            destination=prepared.destination,
             engine=EngineSettings(
                 model,
                 threads,
@@ -246,14 +252,14 @@ def _run(
         result: Any = root.run()
         if not runner.is_waited_for:
             job_id = result.job_id() if result.has_job else beam_options.get_all_options()["template_location"]
-            print(f"maskbeam: submitted {job_id}; its results will lie in {printable(settings.output)}")
+            print(f"maskbeam: submitted {job_id}; its results will be in {printable(output)}")
             return DONE
         result.wait_until_finish()
     try:
-        content = storage.read_bytes(storage.join(settings.output, SUMMARY_FILE))
+        content = storage.read_bytes(storage.join(output, SUMMARY_FILE))
     except FileNotFoundError as error:
         raise StorageError(
-            f"the job is done, but {settings.output} holds no summary here: do the workers share this folder?"
+            f"the job is done, but {output} holds no summary here: do the workers share this folder?"
         ) from error
     summary: dict[str, Any] = json.loads(content)
     print_summary(summary, options.output, error_types=summary["run"]["failures_by_type"])

@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 from pipeline.core.decode import DEFAULT_MAX_PIXELS
 from pipeline.core.errors import OptionError
 from pipeline.engines.backends import BACKEND_NAMES, FLOAT32, PRECISIONS
+from pipeline.output.mask_output import MASK_FORMATS
 from pipeline.output.resume import EXISTING, RESUME
 
-MASK_FORMATS = ("png", "tar", "none")
 LATER_MODES = ("tile",)
 
 

@@ -7,14 +7,15 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pipeline.core.layout import SPOOL_FOLDER
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, FileRef, Located
-from pipeline.core.settings import SegmentSettings
 from pipeline.core.wording import bytes_text, duration_text, rate_text
 from pipeline.engines.load import load_engine, usable_cores
 from pipeline.engines.model_folder import ModelFolder
+from pipeline.output.outputs import Destination
 from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Segmenter
-from pipeline.sources.archives.spool import SPOOL_FOLDER
 from pipeline.sources.source import Ignored, Listed, Source
 from pipeline.storage.storage import join, list_files
 
@@ -70,7 +71,8 @@ class Plan:
 def make_plan(
     model: ModelFolder,
     batch_size: int,
-    settings: SegmentSettings,
+    recipe: Recipe,
+    destination: Destination,
     pictures: Sequence[Source],
     truths: Sequence[Source],
 ) -> Plan:
@@ -79,7 +81,8 @@ def make_plan(
     Args:
         model: the checked model.
         batch_size: pictures a batch, at least 1.
-        settings: the job's; its output is replaced by a temporary folder.
+        recipe: the job's.
+        destination: the job's; its folder is replaced by a temporary one.
         pictures: parsed sources of pictures.
         truths: parsed sources of masks.
 
@@ -94,13 +97,14 @@ def make_plan(
         pictures, truths = (
             [replace(source, spool=join(folder, SPOOL_FOLDER)) for source in sources] for sources in (pictures, truths)
         )
-        return _make_plan(model, batch_size, replace(settings, output=folder), pictures, truths)
+        return _make_plan(model, batch_size, recipe, replace(destination, root=folder), pictures, truths)
 
 
 def _make_plan(
     model: ModelFolder,
     batch_size: int,
-    settings: SegmentSettings,
+    recipe: Recipe,
+    destination: Destination,
     pictures: Sequence[Source],
     truths: Sequence[Source],
 ) -> Plan:
@@ -124,9 +128,9 @@ def _make_plan(
         Located(listed.image_id, listed.file, masks.get(listed.pairing_key, listed.truth)) for _, _, listed in sample
     ]
     cores = usable_cores()
-    crew = Crew(Segmenter(settings, load_engine(model, cores), engine_batch=batch_size), cores)
+    crew = Crew(Segmenter(recipe, destination, load_engine(model, cores), engine_batch=batch_size), cores)
     try:
-        sampled, failed, mask_bytes, sample_s = _segment(crew, located, batch_size, cores, settings.output)
+        sampled, failed, mask_bytes, sample_s = _segment(crew, located, batch_size, cores, destination.root)
     finally:
         crew.shutdown()
     return Plan(count, ignored, source_bytes, listing_s, sampled, failed, sample_s, cores, mask_bytes)

@@ -85,18 +85,22 @@ class ModelSpec:
         """The label map of the metadata, identity where it holds none."""
         return LabelMap.from_metadata(self.label_map) if self.label_map else LabelMap.identity(self.num_classes)
 
+    def input_document(self) -> dict[str, Any]:
+        """The section `input` of `metadata.json`."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "channels": self.channels,
+            "dtype": self.dtype,
+            "range": list(self.value_range),
+        }
+
     def to_json(self) -> str:
         """Writes `metadata.json`'s text; `from_json` reads it back to an equal spec."""
         document = {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
-            "input": {
-                "height": self.height,
-                "width": self.width,
-                "channels": self.channels,
-                "dtype": self.dtype,
-                "range": list(self.value_range),
-            },
+            "input": self.input_document(),
             "classes": [{"class_id": c.class_id, "name": c.name, "color": c.color} for c in self.classes],
             "label_map": self.label_map,
             "ignore_label": self.ignore_label,

@@ -21,10 +21,10 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from pipeline.core.errors import StorageError
+from pipeline.core.layout import JOURNAL_FOLDER
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.storage import storage
 
-JOURNAL_FOLDER = "_progress/journal"
 PART_ENDING = ".jsonl.gz"
 INTERVAL_S = 2.0
 MOST_PENDING = 256

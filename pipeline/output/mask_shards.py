@@ -15,18 +15,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pipeline.core.errors import StorageError
+from pipeline.core.layout import PACKED_FOLDER
 from pipeline.core.records import PictureRecord
+from pipeline.output.mask_output import MaskOutput
 from pipeline.sources.archives.members import Member
 from pipeline.sources.archives.parallel import walk_stored_tar
 from pipeline.sources.archives.tar import BLOCK_BYTES
 from pipeline.storage import storage
 
-MASK_FOLDER = "masks"
+MASK_FOLDER = MaskOutput.folder
 _TAR_NAME = re.compile(r"masks/part-\d{5,}-of-(\d{5,})-\d{5}\.tar")
 _TAR_BYTES = 64 << 20
 _END_MARK = bytes(2 * BLOCK_BYTES)
-_WAITING_FOLDER = "_progress/packed"
-_ENDING = ".png"
+_ENDING = MaskOutput.suffix
 
 
 class MaskPacker:
@@ -86,7 +87,7 @@ class MaskPacker:
                 parts += [header, data, bytes(-len(data) % BLOCK_BYTES)]
             # Later rows may still have to be read from the tar that bears this name now.
             self._waiting.append(tar)
-            storage.write_bytes(storage.join(self._output, _WAITING_FOLDER, tar), b"".join([*parts, _END_MARK]))
+            storage.write_bytes(storage.join(self._output, PACKED_FOLDER, tar), b"".join([*parts, _END_MARK]))
         for record, _, _ in self._rows:
             if packed_place(record.mask_uri) is None:
                 self._single.append(record.mask_uri)
@@ -95,7 +96,7 @@ class MaskPacker:
 
     def _put_in_place(self) -> None:
         for tar in self._waiting:
-            waiting = storage.join(self._output, _WAITING_FOLDER, tar)
+            waiting = storage.join(self._output, PACKED_FOLDER, tar)
             storage.write_bytes(storage.join(self._output, tar), storage.read_bytes(waiting))
             storage.delete(waiting)
         for stored in storage.list_glob(storage.join(self._output, f"{self._stem}*.tar")):

@@ -9,6 +9,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.core.errors import TRUTH_STAGE, StorageError
+from pipeline.core.layout import (
+    FAILURES_FILE,
+    JOURNAL_FOLDER,
+    REPORT_FILE,
+    SUMMARY_FILE,
+    SUMMARY_TABLE_FILE,
+    TABLES_FOLDER,
+    shard_name,
+)
 from pipeline.core.measures.confusion import CONFUSION
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.spec import ModelSpec
@@ -21,9 +30,6 @@ from pipeline.report.page import report_html
 from pipeline.storage import storage
 
 SUMMARY_SCHEMA_VERSION = 1
-SUMMARY_FILE = "summary.json"
-FAILURES_FILE = "failures.jsonl"
-REPORT_FILE = "report.html"
 STATUS_DONE = "done"
 STATUS_TOO_MANY_FAILURES = "too_many_failures"
 STATUS_NO_TRUTH = "no_ground_truth"
@@ -89,7 +95,7 @@ class ResultsWriter:
 
     def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
         """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
-        name = tables.shard_name(shard, shards)
+        name = shard_name(shard, shards)
         if self.mask_format == "tar":
             records = MaskPacker(self.output, shard, shards).pack(records)
         member = journal.Member()
@@ -159,7 +165,7 @@ class ResultsWriter:
         summary = self._summary(totals, failures, resumed, ignored, unpaired_truth, seconds, groups)
         for cost in precision_cost:
             summary["run"]["precision_cost"] = dict(cost)
-        self._write("summary.csv", summary_csv(summary).encode())
+        self._write(SUMMARY_TABLE_FILE, summary_csv(summary).encode())
         self._write(REPORT_FILE, report_html(summary, failures.first).encode())
         self._write(SUMMARY_FILE, (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
         return summary
@@ -217,8 +223,8 @@ class ResultsWriter:
         """Deletes the tables of other numbers of shards, and the parts of the journal that the new ones replace."""
         parts = {_journal_part(shard) for shard in shards} | {_FAILURES_PART}
         for folder, ending, written in (
-            ("images", ".parquet", {storage.base_name(shard) for shard in shards}),
-            (journal.JOURNAL_FOLDER, journal.PART_ENDING, parts),
+            (TABLES_FOLDER, ".parquet", {storage.base_name(shard) for shard in shards}),
+            (JOURNAL_FOLDER, journal.PART_ENDING, parts),
         ):
             for stored in storage.list_files(storage.join(self.output, folder)):
                 if stored.uri.endswith(ending) and storage.base_name(stored.uri) not in written:

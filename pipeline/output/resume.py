@@ -4,22 +4,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.core.errors import TRUTH_STAGE, OptionError, StorageError
+from pipeline.core.layout import (
+    JOURNAL_FOLDER,
+    MARKER_FILE,
+    PROGRESS_FOLDER,
+    SCRATCH_FOLDER,
+    SUMMARY_FILE,
+    TABLES_FOLDER,
+    picture_file,
+)
+from pipeline.core.recipe import fingerprint
 from pipeline.core.records import Failure, Located, PictureRecord
-from pipeline.core.settings import fingerprint, mask_name
 from pipeline.output import journal
 from pipeline.output.mask_shards import packed_masks
-from pipeline.output.results import SUMMARY_FILE
 from pipeline.storage import storage
 
 RESUME, OVERWRITE, ERROR = EXISTING = ("resume", "overwrite", "error")
 RETRIED_ERRORS = frozenset(("Missing", "Unreadable", "StoreFault", "OutOfMemory"))
 """Failures that say more of the store or the machine than of the picture: taken up again on every resume."""
 
-MARKER_FILE = "_progress/output.json"
 _MARKER = b'{"maskbeam_output": 1}\n'
 _MASKS, _OVERLAYS, _PROBABILITIES = _PICTURE_FOLDERS = ("masks", "overlays", "probabilities")
 """Where a file a picture lies; what of it nobody claims is deleted."""
-_OWN_FOLDERS = (*_PICTURE_FOLDERS, "instances", "images", "_progress")
+_OWN_FOLDERS = (*_PICTURE_FOLDERS, "instances", TABLES_FOLDER, PROGRESS_FOLDER)
 _ENDING = ".png"
 
 
@@ -152,11 +159,11 @@ def begin(output: str, existing: str) -> list[Remains]:
             return []
         storage.delete(storage.join(output, SUMMARY_FILE))
         storage.write_bytes(storage.join(output, MARKER_FILE), _MARKER)
-        scratch = storage.join(output, storage.SCRATCH_FOLDER)
+        scratch = storage.join(output, SCRATCH_FOLDER)
         if storage.is_folder(scratch):
             for left in storage.list_files(scratch):
                 storage.delete(left.uri)
-        parts = list(_files(storage.join(output, journal.JOURNAL_FOLDER)))
+        parts = list(_files(storage.join(output, JOURNAL_FOLDER)))
         if existing == OVERWRITE:
             for part in parts:
                 storage.delete(part.uri)
@@ -251,7 +258,7 @@ def sort_out(
         elif isinstance(outcome, PictureRecord):
             if outcome.mask_uri:
                 mask = found.pop(picture.image_id, None)
-                outcome = replace(outcome, mask_uri=(mask and mask.place) or mask_name(picture.image_id))
+                outcome = replace(outcome, mask_uri=(mask and mask.place) or _name_in(_MASKS, picture.image_id))
             result.records.append(outcome)
         else:
             result.failures.append(outcome)
@@ -261,12 +268,12 @@ def sort_out(
             beside.discard(_name_in(_OVERLAYS, picture.image_id))
         if probabilities:
             beside.discard(_name_in(_PROBABILITIES, picture.image_id))
-    result.stale = [*(mask_name(image_id) for image_id in sorted(found)), *sorted(beside)]
+    result.stale = [*(_name_in(_MASKS, image_id) for image_id in sorted(found)), *sorted(beside)]
     return result
 
 
 def _name_in(folder: str, image_id: str) -> str:
-    return f"{folder}/{image_id}{_ENDING}"
+    return picture_file(folder, image_id, _ENDING)
 
 
 def _still_holding(

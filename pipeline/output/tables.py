@@ -31,11 +31,6 @@ def shard_of(image_id: str, shards: int) -> int:
     return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big") % shards
 
 
-def shard_name(shard: int, shards: int) -> str:
-    """The name of a shard's file below the output."""
-    return f"images/part-{shard:05d}-of-{shards:05d}.parquet"
-
-
 def pictures_parquet(records: Iterable[PictureRecord], class_names: Sequence[str], model_digest: str) -> bytes:
     """Encodes pictures' rows, a few thousand at a time.
 

@@ -8,14 +8,15 @@ from typing import Any
 
 from pipeline.core.measures.confusion import CONFUSION
 from pipeline.core.measures.measure import WITHOUT_INTERVALS
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import Located, PictureRecord
-from pipeline.core.settings import SegmentSettings
 from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 from pipeline.engines.backends import FLOAT32, INT8, backend_named
 from pipeline.engines.base import Engine
 from pipeline.engines.load import load_engine
 from pipeline.engines.model_folder import ModelFolder, open_model
+from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.sources.reading import FileReader
 from pipeline.storage import storage
@@ -29,13 +30,14 @@ def draw_rank(picture: Located) -> int:
     return zlib.crc32(picture.image_id.encode("utf-8", "surrogateescape"))
 
 
-def precision_cost(pictures: Sequence[Located], model: ModelFolder, settings: SegmentSettings) -> dict[str, Any]:
+def precision_cost(pictures: Sequence[Located], model: ModelFolder, recipe: Recipe, output: str) -> dict[str, Any]:
     """Scores pictures in int8 and in float32.
 
     Args:
         pictures: some that have ground truth; those that fail are left out of both scores.
         model: the int8 model of the job.
-        settings: the job's.
+        recipe: the job's.
+        output: the job's absolute folder or bucket prefix, where members of compressed archives are.
 
     Returns:
         `pictures`, how many were scored, and the `global_mean_iou` of each precision; empty where none could be, or the
@@ -48,18 +50,17 @@ def precision_cost(pictures: Sequence[Located], model: ModelFolder, settings: Se
     means: dict[str, Any] = {}
     scored = 0
     for name, used in ((INT8, model), (FLOAT32, whole)):
-        records = list(_records(in_order, load_engine(used, 1), settings))
-        totals = Totals.of(records, settings.spec.num_classes, WITHOUT_INTERVALS)
+        records = list(_records(in_order, load_engine(used, 1), recipe, output))
+        totals = Totals.of(records, recipe.spec.num_classes, WITHOUT_INTERVALS)
         scored = totals.pictures_with(CONFUSION)
-        means[f"global_mean_iou_{name}"] = statistics(totals, settings.spec.classes)["metrics"]["global_mean_iou"]
+        means[f"global_mean_iou_{name}"] = statistics(totals, recipe.spec.classes)["metrics"]["global_mean_iou"]
     return {"pictures": scored, **means} if scored else {}
 
 
-def _records(pictures: Sequence[Located], engine: Engine, settings: SegmentSettings) -> Iterable[PictureRecord]:
+def _records(pictures: Sequence[Located], engine: Engine, recipe: Recipe, output: str) -> Iterable[PictureRecord]:
     """The records of pictures of which nothing is written, as a failure would delete in the job's own output."""
     with tempfile.TemporaryDirectory() as nowhere:
-        apart = replace(settings, output=nowhere, mask_format="none", probabilities=False)
-        segmenter = Segmenter(apart, engine, FileReader(settings.output))
+        segmenter = Segmenter(recipe, Destination(nowhere, ()), engine, FileReader(output))
         for picture in pictures:
             for outcome in segmenter.segment([replace(picture, overlay=False)])[0]:
                 if isinstance(outcome, PictureRecord):

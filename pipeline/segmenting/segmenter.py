@@ -1,6 +1,5 @@
 """The way of one picture: read, decoded, segmented, back at its own size, its mask written, its numbers recorded."""
 
-import errno
 import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,23 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.decode import DecodedImage, decode_image, decode_mask
-from pipeline.core.errors import EngineError, PictureError, StorageError
+from pipeline.core.errors import EngineError, PictureError
 from pipeline.core.labels import ClassIds
 from pipeline.core.measures.measures import measure_picture, measures_for
+from pipeline.core.recipe import Recipe, fingerprint
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits, resize_image
-from pipeline.core.settings import SegmentSettings, fingerprint, mask_name, names_beside
 from pipeline.core.strips import Strip
 from pipeline.engines.base import Engine, input_batch
-from pipeline.output.encode import encode_mask, encode_overlay, encode_probabilities, palette_of
+from pipeline.output.delivery import Delivery
+from pipeline.output.mask_output import MASK
+from pipeline.output.outputs import Destination, EncodedFile, PictureWriter
 from pipeline.segmenting.byte_budget import ByteBudget, Held
 from pipeline.segmenting.fetcher import Fetched, Fetcher, expected_bytes
 from pipeline.segmenting.stage_clock import Seconds, timed
 from pipeline.sources.reading import FileReader
-from pipeline.storage import storage
 
-# What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
-_NAME_FAULTS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST))
 _OUT_OF_MEMORY = re.compile(r"out of memory|memory exhausted|alloc|\bOOM\b", re.IGNORECASE)
 
 Outcome = PictureRecord | Failure
@@ -54,14 +52,14 @@ class _Ready:
 
 @dataclass(frozen=True, slots=True)
 class _Segmented:
-    """A picture that waits to be written: its record, and the files under their names below the output."""
+    """A picture that waits to be written: its record and its files."""
 
     record: PictureRecord
-    files: tuple[tuple[str, bytes], ...]
+    files: list[EncodedFile]
 
     @property
     def size_bytes(self) -> int:
-        return sum(len(data) for _, data in self.files)
+        return sum(len(file.data) for file in self.files)
 
 
 class Batch:
@@ -87,7 +85,8 @@ class Segmenter:
     `compute` needs a core.
 
     Args:
-        settings: what decides the outcomes.
+        recipe: what decides the results.
+        destination: where and what to write.
         engine: the loaded model.
         read: how a file's bytes are had.
         budget: bounds the bytes of all files that were read and not computed, or computed and not written.
@@ -96,21 +95,22 @@ class Segmenter:
 
     def __init__(
         self,
-        settings: SegmentSettings,
+        recipe: Recipe,
+        destination: Destination,
         engine: Engine,
         read: Callable[[FileRef], bytes] | None = None,
         budget: ByteBudget | None = None,
         engine_batch: int | None = None,
     ) -> None:
-        self._settings = settings
-        self._settings_digest = settings.digest()
+        self._recipe = recipe
+        self._destination = destination
+        self._digest = destination.digest(recipe)
         self._engine = engine
-        self._fetcher = Fetcher(read or FileReader(settings.output), settings.max_pixels)
+        self._fetcher = Fetcher(read or FileReader(destination.root), recipe.max_pixels)
+        self._delivery = Delivery(destination.root)
         self._budget = budget or ByteBudget()
         self._engine_batch = engine_batch
-        self._measures = measures_for(settings.spec.num_classes)
-        self._palette = palette_of([spec.color for spec in settings.spec.classes][:256])
-        self._scratch = storage.scratch_of(settings.output)
+        self._measures = measures_for(recipe.spec.num_classes)
 
     def segment(self, pictures: Sequence[Located]) -> tuple[list[Outcome], Seconds]:
         """Takes a batch the whole way, as `fetch`, `compute` and `deliver`."""
@@ -206,8 +206,7 @@ class Segmenter:
             if isinstance(segmented, PictureError):
                 raise segmented
             with timed("write", seconds):
-                for name, data in segmented.files:
-                    self._write(name, data)
+                self._delivery.write(segmented.files)
         except PictureError as error:
             return self._failure(picture, error)
         return segmented.record
@@ -215,9 +214,9 @@ class Segmenter:
     def _prepare(self, picture: Located, fetched: Fetched | PictureError, seconds: Seconds) -> _Ready:
         if isinstance(fetched, PictureError):
             raise fetched
-        settings = self._settings
+        spec = self._recipe.spec
         with timed("decode", seconds):
-            image = decode_image(fetched.image, channels=settings.spec.channels, max_pixels=settings.max_pixels)
+            image = decode_image(fetched.image, channels=spec.channels, max_pixels=self._recipe.max_pixels)
         truth: ClassIds | PictureError | None = None
         if isinstance(fetched.truth, PictureError):
             truth = fetched.truth
@@ -228,30 +227,29 @@ class Segmenter:
                 except PictureError as error:
                     truth = error
         with timed("resize", seconds):
-            pixels = resize_image(image.pixels, settings.spec.height, settings.spec.width)
+            pixels = resize_image(image.pixels, spec.height, spec.width)
         height, width = image.pixels.shape[:2]
-        kept = image.pixels if picture.overlay else None
+        needs_pixels = any(output.needs_pixels for output in self._destination.wanted(picture))
+        kept = image.pixels if needs_pixels else None
         return _Ready(picture, (width, height), truth, pixels, len(fetched.image), kept)
 
     def _truth(self, data: bytes, image: DecodedImage) -> ClassIds:
-        settings = self._settings
+        recipe = self._recipe
         height, width = image.pixels.shape[:2]
         raw = decode_mask(
             data,
-            max_pixels=settings.max_pixels,
+            max_pixels=recipe.max_pixels,
             picture_orientation=image.orientation,
             expected_size=(width, height),
         )
-        return settings.label_map.to_class_ids(raw, settings.spec.num_classes, settings.ignore_label)
+        return recipe.label_map.to_class_ids(raw, recipe.spec.num_classes, recipe.ignore_label)
 
     def _infer(self, ready: dict[int, _Ready], seconds: Seconds) -> dict[int, _Inferred]:
         """Runs the engine; a batch that breaks it is halved until the culprit stands alone."""
         indices = list(ready)
         try:
             with timed("infer", seconds):
-                logits = self._engine.logits(
-                    input_batch([ready[index].pixels for index in indices], self._settings.spec)
-                )
+                logits = self._engine.logits(input_batch([ready[index].pixels for index in indices], self._recipe.spec))
         except EngineError:
             raise
         except Exception as error:
@@ -269,7 +267,6 @@ class Segmenter:
         return dict(zip(indices, logits, strict=True))
 
     def _finish(self, ready: _Ready, logits: npt.NDArray[np.float32], seconds: Seconds) -> _Segmented:
-        settings = self._settings
         picture, (width, height) = ready.picture, ready.size
         truth, truth_error = (None, ready.truth) if isinstance(ready.truth, PictureError) else (ready.truth, None)
         if not np.isfinite(logits).all():
@@ -277,11 +274,13 @@ class Segmenter:
         with timed("mask", seconds):
             mask = mask_from_logits(logits, height, width)
         with timed("count", seconds):
-            strip = Strip(0, mask, None, truth, lambda: probabilities_from_logits(logits, height, width))
+            strip = Strip(0, mask, ready.image, truth, lambda: probabilities_from_logits(logits, height, width))
             values = measure_picture([strip], self._measures)
         with timed("encode", seconds):
-            files = self._encoded(ready, logits, mask)
-        mask_uri, mask_bytes = ("", 0) if settings.mask_format == "none" else (files[-1][0], len(files[-1][1]))
+            writer = PictureWriter(self._destination.wanted(picture), picture.image_id, height, width)
+            writer.add(strip)
+            files = writer.finish()
+        mask_uri, mask_bytes = next(((file.file, len(file.data)) for file in files if file.output == MASK), ("", 0))
         record = PictureRecord(
             image_id=picture.image_id,
             source_uri=picture.image.display_uri,
@@ -290,53 +289,24 @@ class Segmenter:
             height=height,
             mask_uri=mask_uri,
             source_bytes=ready.source_bytes,
-            fingerprint=fingerprint(picture, self._settings_digest),
+            fingerprint=fingerprint(picture, self._digest),
             values=values,
             mask_bytes=mask_bytes,
             truth_error_type=truth_error.error_type if truth_error else "",
             truth_message=truth_error.message if truth_error else "",
         )
-        return _Segmented(record, tuple(files))
-
-    def _encoded(self, ready: _Ready, logits: npt.NDArray[np.float32], mask: ClassIds) -> list[tuple[str, bytes]]:
-        """All that is to be written of a picture, the mask last."""
-        settings, image_id = self._settings, ready.picture.image_id
-        files: list[tuple[str, bytes]] = []
-        if settings.probabilities:
-            planes = probabilities_from_logits(logits, *mask.shape)
-            files.append((f"probabilities/{image_id}.png", encode_probabilities(planes)))
-        if ready.image is not None:
-            files.append((f"overlays/{image_id}.png", encode_overlay(ready.image, mask, settings.spec.classes)))
-        if settings.mask_format != "none":
-            files.append((mask_name(image_id), encode_mask(mask, self._palette)))
-        return files
-
-    def _write(self, name: str, data: bytes) -> None:
-        try:
-            storage.write_bytes(storage.join(self._settings.output, name), data, self._scratch)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            if error.errno in _NAME_FAULTS and not storage.is_remote(self._settings.output):
-                raise PictureError("write", "UnwritableName", f"no file can bear its name: {reason}") from error
-            raise StorageError(f"the output can't be written: {name}: {reason}") from error
+        return _Segmented(record, files)
 
     def _failure(self, picture: Located, error: PictureError) -> Failure:
-        """A failure has no mask: one that an earlier run or a first attempt left goes before the failure is told."""
-        mask = mask_name(picture.image_id)
-        try:
-            for name in (mask, *names_beside(mask)):
-                storage.delete(storage.join(self._settings.output, name))
-        except OSError as fault:
-            if fault.errno not in _NAME_FAULTS or storage.is_remote(self._settings.output):
-                reason = fault.strerror or str(fault)
-                raise StorageError(f"the output can't be written: {picture.image_id}: {reason}") from fault
+        """A failure has no files: those that an earlier run or a first attempt left go before it is recorded."""
+        self._delivery.remove(picture.image_id)
         return Failure(
             picture.image_id,
             picture.image.display_uri,
             error.stage,
             error.error_type,
             error.message,
-            fingerprint(picture, self._settings_digest),
+            fingerprint(picture, self._digest),
         )
 
 

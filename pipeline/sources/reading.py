@@ -2,8 +2,9 @@
 
 import zlib
 
+from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import FileRef
-from pipeline.sources.archives.spool import SPOOL_FOLDER, part_of
+from pipeline.sources.archives.spool import part_of
 from pipeline.sources.archives.zip import DEFLATED, LOCAL_HEADER, LOCAL_MARK
 from pipeline.storage import storage
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 
 from pipeline.core.errors import StorageError
+from pipeline.core.layout import SCRATCH_FOLDER
 from pipeline.storage import local_files as localfiles
 from pipeline.storage.buckets import StoredFile as StoredFile
 from pipeline.storage.clients import StoreFaultError as StoreFaultError
@@ -21,9 +22,6 @@ from pipeline.storage.clients import configure as configure
 from pipeline.storage.clients import list_objects, with_bucket
 
 REMOTE_SCHEMES = ("gs://", "s3://")
-SCRATCH_FOLDER = "_progress/tmp"
-"""Where below an output files lie until they are whole; what a killed run leaves there goes with the next."""
-
 _FIRST_PIECE_BYTES, _PIECE_BYTES = 64 << 10, 8 << 20
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 

@@ -8,8 +8,8 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Top
 
 from pipeline.core.process import prepare_process
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import Located
-from pipeline.core.settings import SegmentSettings
 from pipeline.engines.model_folder import ModelFolder
 from pipeline.segmenting.precision_cost import COMPARED_PICTURES, draw_rank, precision_cost
 
@@ -19,20 +19,22 @@ class ComparePrecisions(beam.PTransform[Any, Any]):
 
     Args:
         model: the job's int8 model.
-        settings: the job's.
+        recipe: the job's.
+        output: the job's absolute folder or bucket prefix.
     """
 
-    def __init__(self, model: ModelFolder, settings: SegmentSettings) -> None:
+    def __init__(self, model: ModelFolder, recipe: Recipe, output: str) -> None:
         super().__init__()
         self._model = model
-        self._settings = settings
+        self._recipe = recipe
+        self._output = output
 
     def expand(self, located: PCollection[Located]) -> PCollection[dict[str, Any]]:
-        model, settings = self._model, self._settings
+        model, recipe, output = self._model, self._recipe, self._output
 
         def compare(pictures: list[Located]) -> Iterable[dict[str, Any]]:
             prepare_process()
-            cost = precision_cost(pictures, model, settings) if pictures else {}
+            cost = precision_cost(pictures, model, recipe, output) if pictures else {}
             return [cost] if cost else []
 
         costs: PCollection[dict[str, Any]] = (

@@ -12,11 +12,12 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline.core.process import prepare_process
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, Located, PictureRecord
-from pipeline.core.settings import SegmentSettings
 from pipeline.engines.load import load_engine, usable_cores
 from pipeline.engines.model_folder import ModelFolder
 from pipeline.output.journal import Journal
+from pipeline.output.outputs import Destination
 from pipeline.progress.tally import ProgressSender
 from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Batch, Segmenter
@@ -59,12 +60,12 @@ class Segmented(NamedTuple):
 class _Loaded:
     """What all bundles of a process share: the engine and the threads that carry pictures to it."""
 
-    def __init__(self, engine: EngineSettings, settings: SegmentSettings) -> None:
+    def __init__(self, engine: EngineSettings, recipe: Recipe, destination: Destination) -> None:
         prepare_process()
         threads = engine.threads or max(1, usable_cores() // engine.processes)
         loaded = load_engine(engine.model, threads)
-        self._segmenter = Segmenter(settings, loaded, engine_batch=engine.batch_size)
-        self.journal = Journal(settings.output)
+        self._segmenter = Segmenter(recipe, destination, loaded, engine_batch=engine.batch_size)
+        self.journal = Journal(destination.root)
         self.crew = Crew(self._segmenter, threads, self._deliver)
 
     def _deliver(self, batch: Batch) -> Done:
@@ -78,15 +79,21 @@ class _SegmentDoFn(beam.DoFn):
     """Feeds a bundle's pictures through the process's pool."""
 
     def __init__(
-        self, engine: EngineSettings, settings: SegmentSettings, progress: ProgressSender, shared: Shared
+        self,
+        engine: EngineSettings,
+        recipe: Recipe,
+        destination: Destination,
+        progress: ProgressSender,
+        shared: Shared,
     ) -> None:
         self._engine = engine
-        self._settings = settings
+        self._recipe = recipe
+        self._destination = destination
         self._progress = progress
         self._shared = shared
 
     def setup(self) -> None:
-        self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._engine, self._settings))
+        self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._engine, self._recipe, self._destination))
 
     def start_bundle(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -131,20 +138,24 @@ class SegmentImages(beam.PTransform[Any, Any]):
 
     Args:
         engine: how a process runs the model.
-        settings: what decides a picture's outcome.
+        recipe: what decides the results.
+        destination: where and what to write.
         progress: where to tell what is done.
     """
 
-    def __init__(self, engine: EngineSettings, settings: SegmentSettings, progress: ProgressSender) -> None:
+    def __init__(
+        self, engine: EngineSettings, recipe: Recipe, destination: Destination, progress: ProgressSender
+    ) -> None:
         super().__init__()
         self._engine = engine
-        self._settings = settings
+        self._recipe = recipe
+        self._destination = destination
         self._progress = progress
 
     def expand(self, located: PCollection[Located]) -> Segmented:
-        segment = beam.ParDo(_SegmentDoFn(self._engine, self._settings, self._progress, Shared())).with_output_types(
-            PictureRecord, failures=Failure, seconds=tuple[str, float]
-        )
+        segment = beam.ParDo(
+            _SegmentDoFn(self._engine, self._recipe, self._destination, self._progress, Shared())
+        ).with_output_types(PictureRecord, failures=Failure, seconds=tuple[str, float])
         if self._engine.accelerator:
             # On this step alone: the others have no use for it.
             segment = segment.with_resource_hints(accelerator=self._engine.accelerator)

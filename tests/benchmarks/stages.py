@@ -24,12 +24,14 @@ from PIL import Image
 
 from pipeline.core.labels import LabelMap
 from pipeline.core.process import prepare_process
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import FileRef, Located, PictureRecord
-from pipeline.core.settings import SegmentSettings
 from pipeline.core.totals import Totals
 from pipeline.engines.base import Engine
 from pipeline.engines.load import load_engine, usable_cores
 from pipeline.engines.model_folder import open_model
+from pipeline.output.mask_output import MaskOutput
+from pipeline.output.outputs import Destination
 from pipeline.output.tables import pictures_parquet
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.sources.source import Listed
@@ -116,8 +118,8 @@ def main() -> None:
     time.perf_counter = time.thread_time  # type: ignore[assignment]
     pictures_parquet([], model.spec.class_names, model.digest)  # its libraries are imported
     with tempfile.TemporaryDirectory() as folder:
-        settings = SegmentSettings(model.spec, model.digest, label_map, model.spec.ignore_label, folder, 10**9)
-        segmenter = Segmenter(settings, engine)
+        recipe = Recipe(model.spec, model.digest, label_map, model.spec.ignore_label, 10**9)
+        segmenter = Segmenter(recipe, Destination(folder, (MaskOutput(recipe),)), engine)
         for picture in pictures:
             whole_ms, ((outcome,), seconds) = thread_ms(lambda p=picture: segmenter.segment([p]))
             for stage, value in seconds.items():

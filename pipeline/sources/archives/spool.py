@@ -10,9 +10,9 @@ another's. At most one part is held in memory. The job removes the spool when it
 import hashlib
 
 from pipeline.core.errors import StorageError
+from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.storage import storage
 
-SPOOL_FOLDER = "_progress/spool"
 _CODEC = "spool:"
 _PART_BYTES = 32 << 20
 

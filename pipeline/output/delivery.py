@@ -1,0 +1,58 @@
+"""Writing the files of pictures, and removing those of pictures that failed."""
+
+import errno
+from collections.abc import Sequence
+
+from pipeline.core.errors import PictureError, StorageError
+from pipeline.core.layout import picture_file
+from pipeline.output import registry
+from pipeline.output.outputs import EncodedFile
+from pipeline.storage import storage
+
+# What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
+_NAME_FAULTS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST))
+
+
+class Delivery:
+    """Writes the files of pictures; shared by all threads of a process.
+
+    Args:
+        root: the job's absolute folder or bucket prefix.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._scratch = storage.scratch_of(root)
+
+    def write(self, files: Sequence[EncodedFile]) -> None:
+        """Writes the files of a picture one after the other.
+
+        Raises:
+            PictureError: stage `write`; the file system takes no file of this name.
+            StorageError: the output can't be written.
+        """
+        for encoded in files:
+            try:
+                storage.write_bytes(storage.join(self._root, encoded.file), encoded.data, self._scratch)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                if self._is_of_the_name(error):
+                    raise PictureError("write", "UnwritableName", f"no file can have its name: {reason}") from error
+                raise StorageError(f"the output can't be written: {encoded.file}: {reason}") from error
+
+    def remove(self, image_id: str) -> None:
+        """Removes all files of a picture that an earlier run or a first attempt left.
+
+        Raises:
+            StorageError: they can't be removed.
+        """
+        try:
+            for output in registry.OUTPUTS:
+                storage.delete(storage.join(self._root, picture_file(output.folder, image_id, output.suffix)))
+        except OSError as error:
+            if not self._is_of_the_name(error):
+                reason = error.strerror or str(error)
+                raise StorageError(f"the output can't be written: {image_id}: {reason}") from error
+
+    def _is_of_the_name(self, error: OSError) -> bool:
+        return error.errno in _NAME_FAULTS and not storage.is_remote(self._root)

@@ -1,0 +1,57 @@
+"""The mask: an indexed PNG whose pixel values are class ids."""
+
+from typing import ClassVar
+
+from pipeline.core.recipe import Recipe, digest_of
+from pipeline.core.records import Located
+from pipeline.core.strips import Strip
+from pipeline.output.encode import encode_mask, palette_of
+from pipeline.output.outputs import Rows
+
+MASK = "mask"
+MASK_FORMATS = ("png", "tar", "none")
+"""A file a mask, masks in tar files, no masks."""
+_MAX_PALETTE = 256
+
+
+class MaskOutput:
+    """As `Output`."""
+
+    name: ClassVar[str] = MASK
+    folder: ClassVar[str] = "masks"
+    suffix: ClassVar[str] = ".png"
+    option: ClassVar[str] = "mask_format"
+    needs_pixels: ClassVar[bool] = False
+    needs_inference: ClassVar[bool] = True
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._palette = palette_of([one.color for one in recipe.spec.classes][:_MAX_PALETTE])
+
+    @staticmethod
+    def is_requested(value: object) -> bool:
+        """As `Output.is_requested`."""
+        return value in MASK_FORMATS[:2]
+
+    def digest(self) -> str:
+        """As `Output.digest`: of the palette."""
+        return digest_of(self._palette)
+
+    def wants(self, picture: Located) -> bool:
+        """As `Output.wants`: of every picture."""
+        return True
+
+    def begin(self, height: int, width: int) -> "_MaskWriter":
+        """As `Output.begin`."""
+        return _MaskWriter(height, self._palette)
+
+
+class _MaskWriter:
+    def __init__(self, height: int, palette: bytes) -> None:
+        self._rows = Rows(height)
+        self._palette = palette
+
+    def add(self, strip: Strip) -> None:
+        self._rows.put(strip.top, strip.mask)
+
+    def finish(self) -> bytes:
+        return encode_mask(self._rows.whole(), self._palette)

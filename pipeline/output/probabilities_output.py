@@ -1,0 +1,51 @@
+"""The classes' probabilities: an 8-bit plane a class, below one another in one grey PNG."""
+
+from typing import ClassVar
+
+from pipeline.core.recipe import Recipe, digest_of
+from pipeline.core.records import Located
+from pipeline.core.strips import Strip
+from pipeline.output.encode import encode_probabilities
+from pipeline.output.outputs import Rows
+
+
+class ProbabilitiesOutput:
+    """As `Output`."""
+
+    name: ClassVar[str] = "probabilities"
+    folder: ClassVar[str] = "probabilities"
+    suffix: ClassVar[str] = ".png"
+    option: ClassVar[str] = "probabilities"
+    needs_pixels: ClassVar[bool] = False
+    needs_inference: ClassVar[bool] = True
+
+    def __init__(self, recipe: Recipe) -> None:
+        pass
+
+    @staticmethod
+    def is_requested(value: object) -> bool:
+        """As `Output.is_requested`."""
+        return bool(value)
+
+    def digest(self) -> str:
+        """As `Output.digest`: they follow from the inference alone."""
+        return digest_of()
+
+    def wants(self, picture: Located) -> bool:
+        """As `Output.wants`: of every picture."""
+        return True
+
+    def begin(self, height: int, width: int) -> "_ProbabilitiesWriter":
+        """As `Output.begin`."""
+        return _ProbabilitiesWriter(height)
+
+
+class _ProbabilitiesWriter:
+    def __init__(self, height: int) -> None:
+        self._planes = Rows(height, axis=1)
+
+    def add(self, strip: Strip) -> None:
+        self._planes.put(strip.top, strip.probabilities())
+
+    def finish(self) -> bytes:
+        return encode_probabilities(self._planes.whole())

@@ -1,0 +1,25 @@
+"""The outputs that there are."""
+
+from collections.abc import Mapping
+
+from pipeline.core.recipe import Recipe
+from pipeline.output.mask_output import MaskOutput
+from pipeline.output.outputs import Output
+from pipeline.output.overlay_output import OverlayOutput
+from pipeline.output.probabilities_output import ProbabilitiesOutput
+
+OUTPUTS: tuple[type[Output], ...] = (ProbabilitiesOutput, OverlayOutput, MaskOutput)
+"""In the order of writing. The mask is the last: where there is one, all else is there, too."""
+
+
+def requested_outputs(options: Mapping[str, object], recipe: Recipe) -> tuple[Output, ...]:
+    """The outputs that a job's options ask for.
+
+    Args:
+        options: the value of each option by its name; those of other things are not looked at.
+        recipe: decides what the outputs show.
+
+    Returns:
+        The outputs in the order of writing.
+    """
+    return tuple(output(recipe) for output in OUTPUTS if output.is_requested(options.get(output.option)))
