@@ -27,7 +27,8 @@ from pipeline.sources.archives.listing import Entry, Refused, list_archive
 from pipeline.sources.archives.members import Member
 from pipeline.sources.archives.tar import walk_tar
 from pipeline.sources.reading import FileReader
-from pipeline.sources.sources import Listed, list_source, parse_sources
+from pipeline.sources.source import Listed
+from pipeline.sources.sources import parse_sources
 
 GOOD = {"a.png": b"first" * 300, "b.png": b"second" * 200}
 TAR_FAULTS = {
@@ -64,7 +65,7 @@ def _listed(path: Path) -> tuple[dict[str, bytes], list[tuple[str, str]]]:
     """The bytes of the pictures that a source lists, by id, and its failures: id and error type."""
     [[source]] = parse_sources([str(path)], "--input")
     read = FileReader(str(path.parent))
-    items = list(list_source(replace(source, spool=str(path.parent / SPOOL_FOLDER))))
+    items = list(replace(source, spool=str(path.parent / SPOOL_FOLDER)).items())
     pictures = {item.image_id: read(item.file) for item in items if isinstance(item, Listed)}
     return pictures, [(item.image_id, item.error_type) for item in items if isinstance(item, Failure)]
 

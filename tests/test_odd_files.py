@@ -1,16 +1,14 @@
 """Hostile input: every odd file comes to its verdict, in bounded memory and time, and no byte brings anything down."""
 
-import gc
 import io
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from memory_growth import growth
 from odd_files import OK, OddFile, encoded, mutations, odd_files, png
 from PIL import Image
 from small_archive import run_job
@@ -34,25 +32,6 @@ def verdict_of(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
     assert fault.stage == "decode"
     assert 0 < len(fault.message) < 500
     return fault.error_type
-
-
-def peak_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) << 10
-
-
-@contextmanager
-def growth() -> Iterator[list[int]]:
-    """How far the process' memory rises above what it holds on entry."""
-    grown: list[int] = []
-    try:
-        gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pytest.skip("the kernel doesn't tell the peak of a process' memory")
-    before = peak_bytes()
-    yield grown
-    grown.append(peak_bytes() - before)
 
 
 def test_there_are_eighty_kinds_and_more() -> None:

@@ -19,6 +19,7 @@ from pipeline.sources.archives.members import ByteSource, Fault, bounded
 
 RECORD_HEADER_BYTES = 12
 _LONGEST_NAME_BYTES = 4_096
+_MAX_VARINT_BYTES = 10
 _WINDOW_BYTES = 1_024
 _Taken = TypeVar("_Taken")
 
@@ -175,30 +176,33 @@ def _fields(source: ByteSource, begin: int, end: int) -> Iterator[tuple[int, int
     """Number, begin and end of each length-delimited field of a message."""
     at = begin
     while at < end:
-        key, at = _varint(source, at)
-        kind = key & 7
+        key, at = _varint(source, at, end)
+        kind, length = key & 7, 0
         if kind == 2:
-            length, at = _varint(source, at)
-            if at + length > end:
-                raise ValueError("a field is longer than what holds it")
-            yield key >> 3, at, at + length
-            at += length
+            length, at = _varint(source, at, end)
         elif kind == 0:
-            _, at = _varint(source, at)
+            _, at = _varint(source, at, end)
         elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
+            length = 8 if kind == 1 else 4
         else:
             raise ValueError("a field is of no known kind")
+        if length > end - at:
+            raise ValueError("a field is longer than the message that holds it")
+        if kind == 2:
+            yield key >> 3, at, at + length
+        at += length
 
 
-def _varint(source: ByteSource, at: int) -> tuple[int, int]:
-    data = source.read_at(at, 10)
+def _varint(source: ByteSource, at: int, end: int) -> tuple[int, int]:
+    """A number and where it ends, before `end`: a stream that was read any further could not be read on from there."""
+    length = min(_MAX_VARINT_BYTES, end - at)
+    data = source.read_at(at, length)
     value = 0
     for position, byte in enumerate(data):
         value |= (byte & 0x7F) << 7 * position
         if byte < 0x80:
             return value, at + position + 1
-    if len(data) < 10:
+    if len(data) < length:
         raise EOFError
     raise ValueError("a number has no end")
 

@@ -100,7 +100,7 @@ def _find_directory(source: ByteSource, size: int) -> _Directory | None:
                 break
     shift = end_of_directory - length - offset
     begin = offset + shift
-    if shift < 0 or begin < 0 or (entries and source.read_at(begin, 4) != _CENTRAL_MARK):
+    if shift < 0 or (entries and source.read_at(begin, 4) != _CENTRAL_MARK):
         return None
     return _Directory(begin, length, entries, shift)
 
