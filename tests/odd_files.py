@@ -154,18 +154,20 @@ def odd_files() -> Iterator[OddFile]:
     yield kind("text", b"no picture, just words\n" * 40, "NotAPicture")
     yield kind("html error page", b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "NotAPicture")
     yield kind("xml of a store's error", b'<?xml version="1.0"?><Error><Code>SlowDown</Code></Error>', "NotAPicture")
-    yield kind("svg", b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "NotAPicture")
+    yield kind("svg", b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "UnsupportedFormat")
     yield kind("pdf", b"%PDF-1.7\n1 0 obj <<>> endobj\n%%EOF", "NotAPicture")
     yield kind("postscript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "NotAPicture")
     yield kind("zip", b"PK\x05\x06" + bytes(18), "NotAPicture")
     yield kind("elf program", b"\x7fELF\x02\x01\x01" + bytes(200), "NotAPicture")
     yield kind("pickle", b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x8c\x07picture\x94.", "NotAPicture")
     yield kind("git-lfs pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "NotAPicture")
-    yield kind("photoshop", b"8BPS\0\x01" + bytes(6) + struct.pack(">HIIHH", 3, 9, 9, 8, 3) + bytes(40), "NotAPicture")
-    yield kind("fits", b"SIMPLE  =                    T" + b" " * 2850, "NotAPicture")
+    yield kind(
+        "photoshop", b"8BPS\0\x01" + bytes(6) + struct.pack(">HIIHH", 3, 9, 9, 8, 3) + bytes(40), "UnsupportedFormat"
+    )
+    yield kind("fits", b"SIMPLE  =                    T" + b" " * 2850, "UnsupportedFormat")
     yield kind("mpeg", b"\0\0\x01\xb3" + bytes(100), "NotAPicture")
-    yield kind("grib", b"GRIB\0\0\0\x01" + bytes(100), "NotAPicture")
-    yield kind("hdf5", b"\x89HDF\r\n\x1a\n" + bytes(100), "NotAPicture")
+    yield kind("grib", b"GRIB\0\0\0\x01" + bytes(100), "UnsupportedFormat")
+    yield kind("hdf5", b"\x89HDF\r\n\x1a\n" + bytes(100), "UnsupportedFormat")
     # Cut off.
     for name, whole in (("jpeg", jpeg), ("png", plain_png), ("webp", webp), ("bmp", encoded("BMP"))):
         yield kind(f"{name} cut in the pixels", whole[: len(whole) * 2 // 3], "Truncated", "Broken")

@@ -2,11 +2,13 @@
 
 Rules, the same for every format that Pillow reads:
 - the content decides the format, never the name;
-- several frames or pages: the first;
-- alpha is dropped: what lies under it is the picture;
+- of several frames or pages the first is used;
+- alpha is ignored: the colours under it are the picture;
 - 16-bit grey becomes 8 bits by v / 257, rounded; float grey is taken as 0 to 1 and scaled to 255, clipped;
 - palette, CMYK, YCbCr, Lab and the like become RGB; one channel is made by ITU-R 601 luma;
-- the EXIF orientation is applied, so pixels stand as a person sees them.
+- the EXIF orientation is applied, so pixels are upright as a person sees them.
+
+What of a file is not used by these rules is reported with the pixels (`file_formats.Unused`).
 """
 
 import io
@@ -19,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from pipeline.core import limits
+from pipeline.core import file_formats, limits
 from pipeline.core.errors import PictureError
+from pipeline.core.file_formats import Unused
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -52,6 +55,8 @@ _TRANSPOSE_BY_ORIENTATION = {
 _EXIF_ORIENTATION = 0x0112
 _SIXTEEN_BIT_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I"))
 _FEW_BITS_OF_GREY = re.compile(r"L;([24])(?!\d)")
+# 4,095 of 65,535 in 8 bits, rounded.
+_HIGHEST_OF_TWELVE_BITS = 16
 _EIGHT_OF_SIXTEEN_BITS = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
 
 
@@ -62,10 +67,12 @@ class DecodedImage:
     Args:
         pixels: (height, width, channels) uint8, 0 to 255.
         orientation: the EXIF orientation that was applied, 1 to 8.
+        unused: what of the file is not used, sorted.
     """
 
     pixels: UInt8Array
     orientation: int
+    unused: tuple[Unused, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,7 @@ def decode_image(data: bytes, *, channels: int = 3, max_pixels: int | None = DEF
         max_pixels: larger pictures are refused before they are decoded; None for no limit.
 
     Returns:
-        The pixels, (height, width, channels) uint8, and the orientation that was applied.
+        The pixels, (height, width, channels) uint8, the orientation that was applied, and what was not used.
 
     Raises:
         PictureError: stage `decode`; the bytes are empty, no picture, cut off, broken or too large.
@@ -113,8 +120,11 @@ def decode_image(data: bytes, *, channels: int = 3, max_pixels: int | None = DEF
         raise ValueError(f"channels must be 1 or 3, not {channels}")
     picture = _open(data, max_pixels, "decode")
     try:
+        unused = file_formats.unused_before_loading(picture, data)
         orientation = _orientation(picture)
         picture.load()
+        if file_formats.has_transparency(picture):
+            unused.add(Unused.ALPHA)
         picture = _eight_bit(_upright(picture, _still_to_apply(picture, orientation)))
         if picture.mode == "LAB" and channels == 1:
             picture = picture.convert("RGB")
@@ -123,7 +133,9 @@ def decode_image(data: bytes, *, channels: int = 3, max_pixels: int | None = DEF
         pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
     except Exception as error:
         raise _picture_error(error, "decode") from error
-    return DecodedImage(pixels.reshape(*pixels.shape[:2], channels), orientation)
+    if Unused.DEPTH in unused and pixels.max() <= _HIGHEST_OF_TWELVE_BITS:
+        unused.add(Unused.LOW_VALUES)
+    return DecodedImage(pixels.reshape(*pixels.shape[:2], channels), orientation, tuple(sorted(unused)))
 
 
 def decode_mask(
@@ -181,8 +193,12 @@ def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
         for width, height in limits.sizes_before_opening(data):
             _check_size(width, height, max_pixels, stage)
         picture = Image.open(io.BytesIO(data), formats=limits.SERVED_FORMATS)
+    except UnidentifiedImageError as error:
+        raise _unidentified(data, stage) from error
     except Exception as error:
         raise _picture_error(error, stage) from error
+    if picture.format == "TIFF" and (name := file_formats.unsupported_format(data)):
+        raise _unsupported(name, stage)
     _check_size(*picture.size, max_pixels, stage)
     tile = limits.tile_size(picture)
     if tile is not None:
@@ -208,13 +224,23 @@ def _picture_error(error: Exception, stage: str) -> PictureError:
     text = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, limits.MetadataTooLargeError):
         return PictureError(stage, "MetadataTooLarge", text)
-    if isinstance(error, UnidentifiedImageError):
-        return PictureError(stage, "NotAPicture", "the content is no picture format that can be read")
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return PictureError(stage, "Truncated", f"the file is cut off: {text}")
     if isinstance(error, MemoryError):
         return PictureError(stage, "OutOfMemory", "decoding needs more memory than there is")
     return PictureError(stage, "Broken", f"the file can't be decoded: {text}")
+
+
+def _unidentified(data: bytes, stage: str) -> PictureError:
+    """Says what a file is that Pillow doesn't know."""
+    if name := file_formats.unsupported_format(data):
+        return _unsupported(name, stage)
+    name = file_formats.other_format(data)
+    return PictureError(stage, "NotAPicture", f"the content is {name or 'no picture format that can be read'}")
+
+
+def _unsupported(name: str, stage: str) -> PictureError:
+    return PictureError(stage, "UnsupportedFormat", f"{name} is not supported")
 
 
 def _orientation(picture: Image.Image) -> int:
