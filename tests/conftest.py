@@ -6,9 +6,17 @@ from pathlib import Path
 import pytest
 from small_archive import TINY_MODEL, Archive, Finished, make_archive, run_job
 
+from pipeline.core.process import prepare_process
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in a shell's background: the processes that tests interrupt would inherit the deaf ear.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _prepared_process() -> None:
+    """As every worker and command does before its first picture."""
+    prepare_process()
 
 
 @pytest.fixture(scope="session")

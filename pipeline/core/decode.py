@@ -13,26 +13,18 @@ What of a file is not used by these rules is reported with the pixels (`file_for
 
 import io
 import re
-import warnings
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.core import file_formats, limits
 from pipeline.core.errors import PictureError
 from pipeline.core.file_formats import Unused
 
 UInt8Array = npt.NDArray[np.uint8]
-
-# Pillow's own bomb check warns at one fixed size; ours is the option --max_pixels, checked before decoding.
-Image.MAX_IMAGE_PIXELS = None
-ImageFile.LOAD_TRUNCATED_IMAGES = False
-# Broken metadata makes Pillow warn once a file; what costs a picture is raised. Said once for the process, because
-# warnings.catch_warnings around every picture would race between threads.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 DEFAULT_MAX_PIXELS = 178_956_970
 """Pictures above this many pixels are refused by default: 0.5 GiB as RGB, Pillow's own limit for an attack."""
@@ -222,6 +214,8 @@ def _picture_error(error: Exception, stage: str) -> PictureError:
     if isinstance(error, PictureError):
         return error
     text = " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):  # in a process that is not prepared
+        return PictureError(stage, "TooLarge", text)
     if isinstance(error, limits.MetadataTooLargeError):
         return PictureError(stage, "MetadataTooLarge", text)
     if "truncated" in text.lower() or isinstance(error, EOFError):

@@ -51,8 +51,12 @@ def _load_honest_directory(directory: TiffImagePlugin.ImageFileDirectory_v2, fil
     _load_any_directory(directory, file)
 
 
-# There is one class for the directories of all formats, and Pillow loads some of them while it opens a file.
-TiffImagePlugin.ImageFileDirectory_v2.load = _load_honest_directory  # type: ignore[assignment, method-assign]
+def check_directories() -> None:
+    """Makes Pillow, in this whole process, add up what a directory claims before it loads it.
+
+    There is one class for the directories of all formats, and Pillow loads some of them while it opens a file.
+    """
+    TiffImagePlugin.ImageFileDirectory_v2.load = _load_honest_directory  # type: ignore[assignment, method-assign]
 
 
 def _claimed_bytes(file: Any, order: str, is_big: bool) -> int:

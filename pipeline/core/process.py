@@ -2,9 +2,13 @@
 
 import functools
 import platform
+import warnings
 
 import cv2
 import numpy as np
+from PIL import Image, ImageFile
+
+from pipeline.core import limits
 
 _LARGEST_HEAP_BLOCK_BYTES = 31 << 20
 
@@ -13,8 +17,16 @@ _LARGEST_HEAP_BLOCK_BYTES = 31 << 20
 def prepare_process() -> None:
     """Sets the libraries of this process up for work on pictures; further calls do nothing.
 
-    To be called by workers and commands before their first picture. It decides speed, never results.
+    To be called by workers and commands before their first picture. It decides speed and what hostile files may cost,
+    never results.
     """
+    limits.check_directories()
+    # Pillow's own bomb check has one fixed size; here it is the option --max_pixels, checked before decoding.
+    Image.MAX_IMAGE_PIXELS = None
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    # Broken metadata makes Pillow warn once a file; what costs a picture is raised. Said once for the process, because
+    # warnings.catch_warnings around every picture would race between threads.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     # One picture is one thread's work; OpenCV's own threads would take the cores of the other pictures.
     cv2.setNumThreads(1)
     # glibc returns blocks above a threshold to the kernel when they are freed, and raises the threshold to the largest
