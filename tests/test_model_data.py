@@ -212,18 +212,22 @@ def test_variations_keep_shape_dtype_and_class_ids(kind: str, channels: int) -> 
         assert np.array_equal(again[1], moved)
 
 
-def test_picture_and_mask_move_together() -> None:
-    """A picture that shows its own mask still shows it behind every turn, zoom and shift."""
+@pytest.mark.parametrize("kind", ["flip", "light", "full"])
+def test_picture_and_mask_move_together(kind: str) -> None:
+    """A picture that shows its own mask still shows it after every flip, turn, zoom and shift."""
     mask = np.zeros((64, 64), np.uint8)
     mask[12:40, 20:50] = 1
     image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+    flips = 0
     for number in range(30):
-        varied, moved = augment(image, mask, "full", np.random.default_rng(number))
+        varied, moved = augment(image, mask, kind, np.random.default_rng(number))
+        flips += not np.array_equal(moved, mask)
         grey = varied.mean(axis=2)
         if moved.min() == moved.max():
             continue
         threshold = (grey[moved == 1].mean() + grey[moved == 0].mean()) / 2
-        assert ((grey > threshold) == (moved == 1)).mean() > 0.96
+        assert ((grey > threshold) == (moved == 1)).mean() > (0.9999 if kind == "flip" else 0.96)
+    assert flips > 5
 
 
 def test_a_warp_by_whole_pixels_is_exact() -> None:

@@ -100,8 +100,9 @@ def test_the_metadata_tells_how_the_model_was_made(trained: tuple[Path, list[str
     assert spec.agreement["model.tflite"]["equal_pixels"] > 0.999
     assert abs(spec.agreement["model.tflite"]["global_mean_iou_difference"]) < 1e-3
     assert spec.agreement["model_int8.tflite"]["equal_pixels"] > 0.9
-    assert 0.0 < spec.scores["global_mean_iou"] < 1.0
-    assert spec.scores["pictures"] > 0
+    # What the scores mean and how good they must be: tests/test_model_choice.py.
+    assert set(spec.scores["classes"]) == {"background", "object", "border"}
+    assert spec.scores["left_out"] == 0
     assert {"keras", "tensorflow", "numpy"} <= set(spec.versions)
 
 
