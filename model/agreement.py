@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline.core.labels import ClassIds
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
-from pipeline.engines.base import Batch, Engine, Logits
+from pipeline.engines.base import Batch, Engine, Logits, input_batch
 
 UInt8Array = npt.NDArray[np.uint8]
 Probe = tuple[UInt8Array, ClassIds | None]
@@ -60,7 +60,7 @@ def compare(reference: Engine, export: Engine, probes: Sequence[Probe], num_clas
     equal_px = total_px = 0
     matrices = np.zeros((2, num_classes, num_classes), np.int64)
     for image, truth in probes:
-        before, after = (engine.logits(image[None])[0].argmax(axis=-1) for engine in (reference, export))
+        before, after = (engine.logits(input_batch([image]))[0].argmax(axis=-1) for engine in (reference, export))
         equal_px += int((before == after).sum())
         total_px += before.size
         if truth is not None:

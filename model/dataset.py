@@ -21,7 +21,9 @@ from model.source import EncodedPair
 from pipeline.core.decode import decode_image, decode_mask
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.labels import ClassIds, LabelMap
-from pipeline.core.resize import resize_image, resize_mask_nearest
+from pipeline.core.model_input import model_input
+from pipeline.core.resize import resize_mask_nearest
+from pipeline.core.spec import InputSpec
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -151,12 +153,14 @@ def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: in
         OptionError: no picture can be read.
     """
 
+    taken = InputSpec(height, width, channels)
+
     def work(pair: EncodedPair) -> tuple[UInt8Array, ClassIds] | PictureError | TruthFault:
         loaded = load_or_fault(pair, labels, channels)
         if isinstance(loaded, PictureError | TruthFault):
             return loaded
         image, mask = loaded
-        return resize_image(image, height, width), resize_mask_nearest(mask, height, width)
+        return np.asarray(model_input(image, taken), np.uint8), resize_mask_nearest(mask, height, width)
 
     found = PreparedData(PairStore(height, width, channels), [], [])
     for pair, result in map_in_order(pairs, work):

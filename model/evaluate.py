@@ -12,11 +12,10 @@ from model.quiet import quiet
 from model.source import EncodedPair
 from pipeline.core import scores
 from pipeline.core.errors import PictureError
-from pipeline.core.labels import ClassIds
-from pipeline.core.resize import mask_from_logits, resize_image
 from pipeline.core.spec import ModelSpec
-from pipeline.engines.base import Engine, input_batch
+from pipeline.engines.base import Engine
 from pipeline.engines.litert import LiteRTEngine
+from pipeline.segmenting.whole import segment_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +51,6 @@ def load_engine(tflite: bytes, height: int, width: int, channels: int) -> Engine
     return engine
 
 
-def segment(image: npt.NDArray[np.uint8], engine: Engine, spec: ModelSpec) -> ClassIds:
-    """The mask of one picture at its own size, as the job makes it.
-
-    Args:
-        image: (H, W, C) uint8 upright.
-        engine: the loaded model.
-        spec: the model's.
-
-    Returns:
-        (H, W) class ids.
-    """
-    small = resize_image(image, spec.height, spec.width)
-    logits = engine.logits(input_batch([small], spec))[0]
-    return mask_from_logits(logits, image.shape[0], image.shape[1])
-
-
 def score_pictures(
     pairs: Iterator[EncodedPair], labels: Labels, engine: Engine, spec: ModelSpec, left_out: dict[str, str]
 ) -> Iterator[PictureScore]:
@@ -89,7 +72,7 @@ def score_pictures(
         except PictureError as error:
             left_out[pair.pair_id] = error.message
             continue
-        matrix = scores.confusion_matrix(truth, segment(image, engine, spec), spec.num_classes)
+        matrix = scores.confusion_matrix(truth, segment_pixels(image, engine, spec), spec.num_classes)
         yield PictureScore(pair.pair_id, scores.mean_of_present(scores.iou_per_class(matrix)), matrix)
 
 

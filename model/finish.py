@@ -14,7 +14,7 @@ import numpy as np
 from model.agreement import KerasEngine
 from model.classes import known_dataset
 from model.dataset import load_or_fault
-from model.evaluate import PictureScore, load_engine, score_pictures, segment, summarise
+from model.evaluate import PictureScore, load_engine, score_pictures, summarise
 from model.export import Exported, export_network, keras_file
 from model.figures import Example, draw_curves, draw_examples
 from model.fit import Progress
@@ -26,6 +26,7 @@ from pipeline.core.overlay import background_id
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
 from pipeline.engines.base import Engine
+from pipeline.segmenting.whole import segment_pixels
 from pipeline.storage import storage
 
 CURVES_FILE, EXAMPLES_FILE = "curves.png", "examples.png"
@@ -115,7 +116,7 @@ def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: Mode
         # A picture that was scored may have been removed since.
         if pair.pair_id in title_of and isinstance(loaded := load_or_fault(pair, job.labels, spec.channels), tuple):
             image, truth = loaded
-            found[pair.pair_id] = Example(title_of[pair.pair_id], image, truth, segment(image, engine, spec))
+            found[pair.pair_id] = Example(title_of[pair.pair_id], image, truth, segment_pixels(image, engine, spec))
     return [found[pair_id] for pair_id in title_of if pair_id in found]
 
 

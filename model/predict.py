@@ -5,12 +5,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from model.evaluate import load_engine, segment
+from model.evaluate import load_engine
 from pipeline.core.decode import decode_image, has_picture_ending
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.overlay import overlay
 from pipeline.engines.model_folder import open_model
 from pipeline.output.encode import encode_mask, palette_of
+from pipeline.segmenting.whole import segment_pixels
 from pipeline.storage import storage
 
 
@@ -44,7 +45,7 @@ def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -
         except OSError as error:
             failures.append(f"{path}: {error.strerror or error}")
             continue
-        mask = segment(image, engine, spec)
+        mask = segment_pixels(image, engine, spec)
         try:
             storage.write_bytes(str(output / "masks" / f"{name}.png"), encode_mask(mask, palette))
             (output / "overlays").mkdir(exist_ok=True)

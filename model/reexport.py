@@ -17,7 +17,8 @@ from model.sample import draw_samples
 from model.source import open_source
 from model.versions import library_versions
 from pipeline.core.errors import ModelError, OptionError, PictureError
-from pipeline.core.resize import resize_image, resize_mask_nearest
+from pipeline.core.model_input import model_input
+from pipeline.core.resize import resize_mask_nearest
 from pipeline.core.spec import KERAS_MODEL_FILE, METADATA_FILE, ModelSpec
 from pipeline.engines.model_folder import read_spec
 from pipeline.storage import storage
@@ -96,18 +97,19 @@ def _dataset_probes(dataset: str, ground_truth: str | None, spec: ModelSpec) -> 
             if error.stage == "truth":
                 raise OptionError(f"{pair.pair_id}: {error.message}") from error
             continue
-        probes.append(
-            (resize_image(image, spec.height, spec.width), resize_mask_nearest(mask, spec.height, spec.width))
-        )
+        probes.append((_small(image, spec), resize_mask_nearest(mask, spec.height, spec.width)))
     if not probes:
         raise OptionError(f"--dataset {dataset}: not one picture can be used")
     return probes
 
 
 def _sample_probes(spec: ModelSpec) -> list[Probe]:
-    return [(_small(picture.image, spec), None) for picture in draw_samples(_PICTURES, _SAMPLE_SEED)]
+    images = (picture.image for picture in draw_samples(_PICTURES, _SAMPLE_SEED))
+    if spec.channels == 1:
+        images = (image.mean(axis=2, keepdims=True).astype(np.uint8) for image in images)
+    return [(_small(image, spec), None) for image in images]
 
 
 def _small(image: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    grey_or_rgb = image if spec.channels == 3 else image.mean(axis=2, keepdims=True).astype(np.uint8)
-    return resize_image(grey_or_rgb, spec.height, spec.width)
+    """A picture at the model's size, (height, width, channels) uint8, for networks that maskbeam made take no other."""
+    return np.asarray(model_input(image, spec.input), np.uint8)

@@ -7,6 +7,8 @@ import pytest
 from small_archive import TINY_MODEL, Archive, Finished, make_archive, run_job
 
 from pipeline.core.process import prepare_process
+from pipeline.core.spec import ModelSpec
+from pipeline.engines.model_folder import open_model
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in a shell's background: the processes that tests interrupt would inherit the deaf ear.
@@ -23,6 +25,12 @@ def _prepared_process() -> None:
 def tiny_model() -> Path:
     """A real model folder of 1.4 kB: 32×32 px, three classes, the brightest channel wins."""
     return TINY_MODEL
+
+
+@pytest.fixture(scope="session")
+def tiny_model_spec() -> ModelSpec:
+    """What the tiny model says of itself."""
+    return open_model(str(TINY_MODEL)).spec
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import pytest
 from small_archive import Archive, expected_mask, run_job
 
 from pipeline.core.errors import EngineError, ModelError, OptionError
+from pipeline.core.model_input import model_input
 from pipeline.core.spec import ModelSpec
 from pipeline.engines import backends
 from pipeline.engines.backends import Backend, check_backend
@@ -126,8 +127,9 @@ def test_a_file_that_is_no_model_is_an_engine_fault(tiny_model: Path, content: b
 def test_float_models_get_the_range_of_their_metadata(tiny_model: Path) -> None:
     spec = open_model(str(tiny_model)).spec
     pictures = [np.full((2, 2, 3), value, np.uint8) for value in (0, 51, 255)]
-    assert input_batch(pictures, spec).dtype == np.uint8
-    batch = input_batch(pictures, replace(spec, dtype="float32", value_range=(-1.0, 1.0)))
+    assert input_batch([model_input(each, spec.input) for each in pictures]).dtype == np.uint8
+    floats = replace(spec, dtype="float32", value_range=(-1.0, 1.0)).input
+    batch = input_batch([model_input(each, floats) for each in pictures])
     assert batch.dtype == np.float32
     assert np.allclose(batch[:, 0, 0, 0], [-1.0, -0.6, 1.0])
 

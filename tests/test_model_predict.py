@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.cli import main
 from model.dataset import Labels
-from model.evaluate import PictureScore, load_engine, score_pictures, segment, summarise
+from model.evaluate import PictureScore, load_engine, score_pictures, summarise
 from model.figures import Example, draw_curves, draw_examples
 from model.predict import predict
 from model.sample import draw_sample, write_sample
@@ -23,6 +23,7 @@ from pipeline.core.overlay import overlay
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import ClassSpec, ModelSpec
 from pipeline.engines.model_folder import open_model
+from pipeline.segmenting.whole import segment_pixels
 
 ROOT = Path(__file__).parent.parent
 
@@ -136,7 +137,7 @@ def test_the_figures_can_be_drawn(sample: Path) -> None:
     spec = open_model("shapes").spec
     picture = draw_sample(7, 0)
     engine = load_engine(open_model("shapes").read(), spec.height, spec.width, spec.channels)
-    prediction = segment(picture.image, engine, spec)
+    prediction = segment_pixels(picture.image, engine, spec)
     truth = picture.mask.copy()
     truth[:5] = spec.num_classes
     sheet = Image.open(io.BytesIO(draw_examples([Example("best", picture.image, truth, prediction)] * 2, spec)))
@@ -168,7 +169,7 @@ def test_export_writes_the_same_lite_model_again(sample: Path, tmp_path: Path) -
     for folder in (carried, tmp_path / "copy"):
         model = open_model(str(folder))
         engine = load_engine(model.read(), spec.height, spec.width, spec.channels)
-        masks.append(segment(picture.image, engine, spec))
+        masks.append(segment_pixels(picture.image, engine, spec))
     assert (masks[0] == masks[1]).mean() > 0.9999
 
 

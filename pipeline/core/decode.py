@@ -49,6 +49,7 @@ _SIXTEEN_BIT_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I"))
 _FEW_BITS_OF_GREY = re.compile(r"L;([24])(?!\d)")
 # 4,095 of 65,535 in 8 bits, rounded.
 _HIGHEST_OF_TWELVE_BITS = 16
+_PILLOW_BYTES_A_PIXEL = 4
 _EIGHT_OF_SIXTEEN_BITS = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
 
 
@@ -108,26 +109,60 @@ def decode_image(data: bytes, *, channels: int = 3, max_pixels: int | None = DEF
     Raises:
         PictureError: stage `decode`; the bytes are empty, no picture, cut off, broken or too large.
     """
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3, not {channels}")
-    picture = _open(data, max_pixels, "decode")
-    try:
-        unused = file_formats.unused_before_loading(picture, data)
-        orientation = _orientation(picture)
-        picture.load()
-        if file_formats.has_transparency(picture):
-            unused.add(Unused.ALPHA)
-        picture = _eight_bit(_upright(picture, _still_to_apply(picture, orientation)))
-        if picture.mode == "LAB" and channels == 1:
-            picture = picture.convert("RGB")
-        mode = "L" if channels == 1 else "RGB"
-        # Converting to its own mode would copy the picture.
-        pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
-    except Exception as error:
-        raise _picture_error(error, "decode") from error
-    if Unused.DEPTH in unused and pixels.max() <= _HIGHEST_OF_TWELVE_BITS:
-        unused.add(Unused.LOW_VALUES)
-    return DecodedImage(pixels.reshape(*pixels.shape[:2], channels), orientation, tuple(sorted(unused)))
+    return OpenedImage(data, channels=channels, max_pixels=max_pixels).decode()
+
+
+class OpenedImage:
+    """A picture whose header is read and checked, and whose pixels are not decoded yet.
+
+    Args:
+        data: the whole file.
+        channels: 1 (luma) or 3 (RGB).
+        max_pixels: larger pictures are refused; None for no limit.
+
+    Raises:
+        PictureError: stage `decode`; the bytes are empty, no picture, broken or too large.
+    """
+
+    def __init__(self, data: bytes, *, channels: int = 3, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> None:
+        if channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3, not {channels}")
+        self._channels = channels
+        self._data = data
+        self._picture = _open(data, max_pixels, "decode")
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What decoding takes of most pictures, from the header alone: Pillow's copy of the pixels and the array."""
+        return self._picture.width * self._picture.height * (_PILLOW_BYTES_A_PIXEL + self._channels)
+
+    def decode(self) -> DecodedImage:
+        """Decodes the pixels; to be called once.
+
+        Returns:
+            The pixels, (height, width, channels) uint8, the orientation that was applied, and what was not used.
+
+        Raises:
+            PictureError: stage `decode`; the file is cut off or broken.
+        """
+        picture, channels = self._picture, self._channels
+        try:
+            unused = file_formats.unused_before_loading(picture, self._data)
+            orientation = _orientation(picture)
+            picture.load()
+            if file_formats.has_transparency(picture):
+                unused.add(Unused.ALPHA)
+            picture = _eight_bit(_upright(picture, _still_to_apply(picture, orientation)))
+            if picture.mode == "LAB" and channels == 1:
+                picture = picture.convert("RGB")
+            mode = "L" if channels == 1 else "RGB"
+            # Converting to its own mode would copy the picture.
+            pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
+        except Exception as error:
+            raise _picture_error(error, "decode") from error
+        if Unused.DEPTH in unused and pixels.max() <= _HIGHEST_OF_TWELVE_BITS:
+            unused.add(Unused.LOW_VALUES)
+        return DecodedImage(pixels.reshape(*pixels.shape[:2], channels), orientation, tuple(sorted(unused)))
 
 
 def decode_mask(

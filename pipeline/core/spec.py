@@ -36,6 +36,25 @@ class ClassSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a model takes; `pipeline.core.model_input.model_input` makes it from pixels.
+
+    Args:
+        height: px.
+        width: px.
+        channels: 1 (luma) or 3 (RGB).
+        dtype: `uint8` or `float32`.
+        value_range: what 0 and 255 of a picture become; (0, 255) unless the dtype is float32.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: str = "uint8"
+    value_range: tuple[float, float] = (0.0, 255.0)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What a model takes and gives, and where it came from.
 
@@ -70,6 +89,11 @@ class ModelSpec:
     scores: dict[str, Any] = field(default_factory=dict)
     agreement: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def input(self) -> InputSpec:
+        """What the model takes."""
+        return InputSpec(self.height, self.width, self.channels, self.dtype, self.value_range)
 
     @property
     def num_classes(self) -> int:

@@ -1,14 +1,16 @@
 """What an engine is: batches of pictures in, logits out, from any number of threads."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import EngineError
+from pipeline.core.model_input import ModelInput, model_input
 from pipeline.core.spec import ModelSpec
 
-Batch = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+Batch = ModelInput
 Logits = npt.NDArray[np.float32]
 
 
@@ -30,21 +32,17 @@ class Engine(Protocol):
         ...
 
 
-def input_batch(pictures: list[npt.NDArray[np.uint8]], spec: ModelSpec) -> Batch:
-    """Stacks resized pictures and brings them to the model's dtype and range.
+def input_batch(inputs: Sequence[ModelInput]) -> Batch:
+    """Stacks what `pipeline.core.model_input.model_input` gives.
 
     Args:
-        pictures: (height, width, channels) uint8 each.
-        spec: the model's.
+        inputs: (height, width, channels) each, of one dtype.
 
     Returns:
         (N, height, width, channels).
     """
-    batch = np.stack(pictures)
-    if spec.dtype == "uint8":
-        return batch
-    low, high = spec.value_range
-    return (batch * np.float32((high - low) / 255.0) + np.float32(low)).astype(np.float32)
+    arrays: Sequence[npt.NDArray[Any]] = inputs
+    return np.stack(arrays)
 
 
 def self_test(engine: Engine, spec: ModelSpec) -> None:
@@ -60,7 +58,7 @@ def self_test(engine: Engine, spec: ModelSpec) -> None:
     shape = (spec.height, spec.width, spec.channels)
     for level in (0, 255):
         try:
-            logits = engine.logits(input_batch([np.full(shape, level, np.uint8)], spec))
+            logits = engine.logits(input_batch([model_input(np.full(shape, level, np.uint8), spec.input)]))
         except Exception as error:
             raise EngineError(f"the engine fails on a plain picture: {error}") from error
         if logits.ndim != 4 or logits.shape[0] != 1 or logits.shape[3] != spec.num_classes:

@@ -13,9 +13,10 @@ from pipeline.core.decode import DecodedImage, decode_image, decode_mask
 from pipeline.core.errors import EngineError, PictureError
 from pipeline.core.labels import ClassIds
 from pipeline.core.measures.measures import measure_picture, measures_for
+from pipeline.core.model_input import ModelInput, model_input
 from pipeline.core.recipe import Recipe, fingerprint
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.core.resize import mask_from_logits, probabilities_from_logits, resize_image
+from pipeline.core.resize import mask_from_logits, probabilities_from_logits
 from pipeline.core.strips import Strip
 from pipeline.engines.base import Engine, input_batch
 from pipeline.output.delivery import Delivery
@@ -45,7 +46,7 @@ class _Ready:
     picture: Located
     size: tuple[int, int]
     truth: ClassIds | PictureError | None
-    pixels: npt.NDArray[np.uint8]
+    pixels: ModelInput
     source_bytes: int
     image: npt.NDArray[np.uint8] | None
 
@@ -227,7 +228,7 @@ class Segmenter:
                 except PictureError as error:
                     truth = error
         with timed("resize", seconds):
-            pixels = resize_image(image.pixels, spec.height, spec.width)
+            pixels = model_input(image.pixels, spec.input)
         height, width = image.pixels.shape[:2]
         needs_pixels = any(output.needs_pixels for output in self._destination.wanted(picture))
         kept = image.pixels if needs_pixels else None
@@ -249,7 +250,7 @@ class Segmenter:
         indices = list(ready)
         try:
             with timed("infer", seconds):
-                logits = self._engine.logits(input_batch([ready[index].pixels for index in indices], self._recipe.spec))
+                logits = self._engine.logits(input_batch([ready[index].pixels for index in indices]))
         except EngineError:
             raise
         except Exception as error:

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from shuffled import Shuffle, measured_shuffles
 
 from pipeline.app.launcher import main as run_job
+from pipeline.core.model_input import model_input
 from pipeline.engines.base import input_batch
 from pipeline.engines.load import load_engine
 from pipeline.engines.model_folder import open_model
@@ -237,7 +238,7 @@ def _engine_ms(model: str) -> float:
     taken = []
     for _ in range(40):
         pixels = random.integers(0, 256, (spec.height, spec.width, spec.channels), dtype=np.uint8)
-        batch = input_batch([pixels], spec)
+        batch = input_batch([model_input(pixels, spec.input)])
         begin = time.thread_time()
         engine.logits(batch)
         taken.append((time.thread_time() - begin) * 1e3)

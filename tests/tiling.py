@@ -1,0 +1,40 @@
+"""A tiling mode of plain tiles, to prove that a mode is one class: the seam between pictures and engine batches."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.core.raster import RasterInfo
+from pipeline.core.resize import ResizedLogits
+from pipeline.core.spec import ModelSpec
+from pipeline.core.strips import Window
+from pipeline.engines.base import Logits
+from pipeline.segmenting.modes import Assembler, FinishedRows
+
+
+class PlainTiles:
+    """Tiles of the model's size side by side, row by row; those along the right and lower edge are smaller."""
+
+    def windows(self, info: RasterInfo, spec: ModelSpec) -> Iterator[Window]:
+        for top in range(0, info.height, spec.height):
+            for left in range(0, info.width, spec.width):
+                height, width = min(spec.height, info.height - top), min(spec.width, info.width - left)
+                yield Window(top, left, height, width)
+
+    def assembler(self, info: RasterInfo, spec: ModelSpec) -> Assembler:
+        return _RowsOfTiles(info.width)
+
+
+class _RowsOfTiles:
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._row: list[ResizedLogits] = []
+
+    def add(self, window: Window, logits: Logits) -> Iterator[FinishedRows]:
+        self._row.append(ResizedLogits(logits, window.height, window.width))
+        if window.left + window.width == self._width:
+            tiles, self._row, height = self._row, [], window.height
+            mask = np.concatenate([tile.mask(0, height) for tile in tiles], axis=1)
+            yield FinishedRows(
+                window.top, mask, lambda: np.concatenate([tile.probabilities(0, height) for tile in tiles], axis=2)
+            )
