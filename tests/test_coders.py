@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records_of import record_of
 
-from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Spooled, ZipMember
 from pipeline.transforms import coders
 
 texts = st.text(max_size=40)
 integers = st.integers(-1, 2**62)
-files = st.builds(FileRef, texts, integers, texts, integers, texts, texts)
+packings = st.none() | st.builds(ZipMember, integers, integers, integers) | st.builds(Spooled, texts, integers)
+files = st.builds(FileRef, texts, integers, texts, integers, texts, packings)
 located = st.builds(Located, texts, files, st.none() | files, texts)
 counts = st.lists(st.integers(0, 2**50), max_size=8).map(tuple)
 records = st.builds(
@@ -81,8 +82,9 @@ def test_a_record_of_another_type_is_no_match() -> None:
 
 
 def test_a_location_takes_less_than_a_kilobyte() -> None:
+    packing = ZipMember(8, 2**40, 2**32 - 1)
     path = "s3://a-bucket-with-a-long-name/archives/2024/" + "/".join(["folder_with_a_long_name"] * 6)
-    image = FileRef(f"{path}.tar", 2**40, "0123456789abcdef" * 2, 2**45, "deep/" * 20 + "picture.jpg", "deflate")
+    image = FileRef(f"{path}.tar", 2**40, "0123456789abcdef" * 2, 2**45, "deep/" * 20 + "picture.jpg", packing)
     element = Located("deep/" * 20 + "picture.jpg", image, image, "a group with a name")
     assert len(coder_of(Located).encode(element)) < 1_000
     plain = FileRef("/data/archive/pets/images/abyssinian_100.jpg", 120_000, "1795345799841388581")

@@ -9,16 +9,48 @@ Value = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class ZipMember:
+    """How a zip stores a member; its local header need not know.
+
+    Args:
+        method: the compression method's number: 0 stored, 8 deflate.
+        packed_bytes: length of the compressed data.
+        crc32: checksum of the uncompressed data.
+    """
+
+    method: int
+    packed_bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """Where the job's spool keeps a copy of bytes that can't be read from their archive by range.
+
+    Args:
+        stream: which spool, by its name below the spool's folder.
+        offset_bytes: where the bytes begin in its parts put together.
+    """
+
+    stream: str
+    offset_bytes: int
+
+
+Packing = ZipMember | Spooled
+
+
+@dataclass(frozen=True, slots=True)
 class FileRef:
-    """Where one file's bytes lie, and which version of them was listed.
+    """Where one file's bytes are, and which version of them was listed.
 
     Args:
         uri: path or URI of the file (of the archive, for a member).
         size_bytes: length of the picture file's own bytes; -1 where the source doesn't tell.
         version: what changes when the content changes (modification time in ns, generation, etag); may be "".
-        offset_bytes: where the bytes begin within `uri`; -1 when the whole file is meant.
+        offset_bytes: where the bytes begin within `uri`, unpacked where that is compressed as a whole; -1 when the
+            whole file is meant.
         member: name within an archive, "" for a plain file.
-        codec: how an archive stores the bytes: "" as they are, "deflate" for a compressed zip member.
+        packing: how the bytes are had where a range of `uri` doesn't give them; None where it does.
     """
 
     uri: str
@@ -26,7 +58,7 @@ class FileRef:
     version: str = ""
     offset_bytes: int = -1
     member: str = ""
-    codec: str = ""
+    packing: Packing | None = None
 
     @property
     def display_uri(self) -> str:

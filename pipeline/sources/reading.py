@@ -3,8 +3,8 @@
 import zlib
 
 from pipeline.core.layout import SPOOL_FOLDER
-from pipeline.core.records import FileRef
-from pipeline.sources.archives.spool import part_of
+from pipeline.core.records import FileRef, Spooled, ZipMember
+from pipeline.sources.archives.spool import parts_of
 from pipeline.sources.archives.zip import DEFLATED, LOCAL_HEADER, LOCAL_MARK
 from pipeline.storage import storage
 
@@ -36,13 +36,20 @@ class FileReader:
             OSError: they can't be read.
             ValueError: what lies there is not what was listed.
         """
-        if file.codec.startswith("zip:"):
-            return _zip_member(file)
-        if file.offset_bytes < 0:
-            return storage.read_bytes(file.uri)
-        part = part_of(file.codec)
-        uri = file.uri if part is None else storage.join(self._spool, part)
-        return _exactly(uri, file.offset_bytes, file.size_bytes)
+        match file.packing:
+            case ZipMember() as packing:
+                return _zip_member(file, packing)
+            case Spooled() as place:
+                return self._spooled(place, file.size_bytes)
+            case None if file.offset_bytes < 0:
+                return storage.read_bytes(file.uri)
+            case None:
+                return _exactly(file.uri, file.offset_bytes, file.size_bytes)
+
+    def _spooled(self, place: Spooled, length: int) -> bytes:
+        return b"".join(
+            _exactly(storage.join(self._spool, part), offset, taken) for part, offset, taken in parts_of(place, length)
+        )
 
 
 def _exactly(uri: str, offset: int, length: int) -> bytes:
@@ -52,8 +59,8 @@ def _exactly(uri: str, offset: int, length: int) -> bytes:
     return data
 
 
-def _zip_member(file: FileRef) -> bytes:
-    method, packed_bytes, crc32 = (int(part) for part in file.codec.split(":")[1:])
+def _zip_member(file: FileRef, packing: ZipMember) -> bytes:
+    packed_bytes = packing.packed_bytes
     name_bytes = len(file.member.encode("utf-8", "surrogateescape"))
     first = storage.read_range(
         file.uri, file.offset_bytes, LOCAL_HEADER.size + name_bytes + _USUAL_EXTRA_BYTES + packed_bytes
@@ -65,8 +72,8 @@ def _zip_member(file: FileRef) -> bytes:
     packed = first[begin : begin + packed_bytes]
     if len(packed) < packed_bytes:
         packed += _exactly(file.uri, file.offset_bytes + begin + len(packed), packed_bytes - len(packed))
-    data = _inflated(packed, file.size_bytes) if method == DEFLATED else packed
-    if len(data) != file.size_bytes or zlib.crc32(data) != crc32:
+    data = _inflated(packed, file.size_bytes) if packing.method == DEFLATED else packed
+    if len(data) != file.size_bytes or zlib.crc32(data) != packing.crc32:
         raise ValueError("the archive's member is not what its directory says: its size or checksum differs")
     return data
 

@@ -7,13 +7,17 @@ from typing import Any, TypeVar
 from apache_beam.coders import Coder, FastPrimitivesCoder
 from apache_beam.coders.typecoders import registry
 
-from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Spooled, ZipMember
 
+_TYPES: tuple[type[Any], ...] = (FileRef, Located, PictureRecord, Failure, ZipMember, Spooled)
 _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
-    record_type: attrgetter(*record_type.__dataclass_fields__)
-    for record_type in (FileRef, Located, PictureRecord, Failure)
+    record_type: attrgetter(*record_type.__dataclass_fields__) for record_type in _TYPES
 }
-_TYPES: tuple[type, ...] = tuple(_FIELDS)
+# Which fields of a record are records themselves, or None.
+_NESTED: dict[type, tuple[int, ...]] = {
+    record_type: tuple(position for position, name in enumerate(record_type.__dataclass_fields__) if name in names)
+    for record_type, names in ((Located, ("image", "truth")), (FileRef, ("packing",)))
+}
 _Record = TypeVar("_Record", FileRef, Located, PictureRecord, Failure)
 
 
@@ -29,10 +33,14 @@ def unpack(packed: Any, record_type: type[_Record]) -> _Record:
     """The inverse of `pack` for a record of a known type."""
     if packed[0] != _TYPES.index(record_type):
         raise ValueError(f"not a {record_type.__name__}: {packed!r:.80}")
-    values = list(packed[1:])
-    if record_type is Located:
-        values[1] = unpack(values[1], FileRef)
-        values[2] = values[2] and unpack(values[2], FileRef)
+    record: _Record = _unpack(packed)
+    return record
+
+
+def _unpack(packed: Any) -> Any:
+    record_type, values = _TYPES[packed[0]], list(packed[1:])
+    for position in _NESTED.get(record_type, ()):
+        values[position] = values[position] and _unpack(values[position])
     return record_type(*values)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.core.decode import has_picture_ending
-from pipeline.core.records import FileRef
+from pipeline.core.records import FileRef, Packing
 from pipeline.sources.archives.members import Fault, Member
 from pipeline.sources.archives.parallel import walk_stored_tar
 from pipeline.sources.archives.spool import Spool
@@ -92,7 +92,7 @@ def list_archive(uri: str, spool_root: str | None) -> Iterator[Entry | Refused |
     def by_range(member: Member, name: str) -> FileRef | None:
         if member.offset_bytes + member.packed_bytes > archive.size_bytes:
             return None
-        return _reference(archive, member.size_bytes, member.offset_bytes, name, member.codec)
+        return _reference(archive, member, name, member.packing)
 
     return _list(members, by_range)
 
@@ -115,11 +115,10 @@ def _list_compressed_tar(archive: storage.StoredFile, spool_root: str | None) ->
             return _bomb(name, member.size_bytes)
         if len(data) < member.size_bytes:
             return None
-        offset, codec = spool.add(data)
-        return _reference(archive, member.size_bytes, offset, name, codec)
+        return _reference(archive, member, name, spool.add([data]))
 
     yield from _list(told(), lay_down)
-    spool.flush()
+    spool.finish()
 
 
 def _list(
@@ -192,8 +191,8 @@ def _bomb(name: str, size_bytes: int) -> Refused:
     )
 
 
-def _reference(archive: storage.StoredFile, size_bytes: int, offset_bytes: int, name: str, codec: str) -> FileRef:
-    return FileRef(archive.uri, size_bytes, archive.version, offset_bytes, name, codec)
+def _reference(archive: storage.StoredFile, member: Member, name: str, packing: Packing | None) -> FileRef:
+    return FileRef(archive.uri, member.size_bytes, archive.version, member.offset_bytes, name, packing)
 
 
 def _clean(name: str) -> str:

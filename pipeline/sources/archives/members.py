@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.core.records import ZipMember
+
 MAX_BYTES = 1 << 60
 """The largest size or offset that a walk accepts; an exbibyte is more than any store keeps in one file."""
 
@@ -45,7 +47,7 @@ class Member:
         offset_bytes: where its data begins; for a zip member its local header.
         size_bytes: length of the data once unpacked.
         odd_kind: why it is no plain file (`a symbolic link`, …), "" for a plain file.
-        codec: as in `FileRef`.
+        packing: how a zip stores the data; None where a range of the archive is the data.
         packed_bytes: length of the data within the archive.
     """
 
@@ -53,7 +55,7 @@ class Member:
     offset_bytes: int
     size_bytes: int
     odd_kind: str = ""
-    codec: str = ""
+    packing: ZipMember | None = None
     packed_bytes: int = 0
 
 

@@ -1,7 +1,7 @@
 """Listing the pictures of a TFRecord file."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.core.records import FileRef
 from pipeline.sources.archives.listing import LARGEST_MEMBER_BYTES, Entry, Refused
@@ -58,11 +58,11 @@ def list_records(file: RecordFile, spool_root: str | None) -> Iterator[Entry | R
         def lay_down(source: ByteSource, offset: int, length: int) -> FileRef:
             if length > LARGEST_MEMBER_BYTES:
                 return FileRef(stored.uri, length, stored.version, offset)
-            place, codec = spool.add(source.read_at(offset, length))
-            return FileRef(stored.uri, length, stored.version, place, "", codec)
+            place = spool.add([source.read_at(offset, length)])
+            return FileRef(stored.uri, length, stored.version, offset, packing=place)
 
         yield from _list(file, stream, lay_down)
-        spool.flush()
+        spool.finish()
         return
 
     def by_range(_: ByteSource, offset: int, length: int) -> FileRef:
@@ -87,8 +87,5 @@ def _list(file: RecordFile, source: ByteSource, take: _Take) -> Iterator[Entry |
         elif max(record.image.size_bytes, record.mask.size_bytes if record.mask else 0) > LARGEST_MEMBER_BYTES:
             yield Refused(name, "TooLarge", f"the Example's picture or mask has over {LARGEST_MEMBER_BYTES:,} bytes")
         else:
-            yield Entry(name, _named(record.image, name), record.mask and _named(record.mask, name))
-
-
-def _named(file: FileRef, name: str) -> FileRef:
-    return FileRef(file.uri, file.size_bytes, file.version, file.offset_bytes, name, file.codec)
+            mask = record.mask and replace(record.mask, member=name)
+            yield Entry(name, replace(record.image, member=name), mask)

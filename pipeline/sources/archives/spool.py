@@ -1,24 +1,26 @@
 """Where pictures wait that can't be read by range: members of compressed streams, unpacked once.
 
 A compressed tar has no random access, yet its members must be joined to their masks by key and spread over all
-workers, and pixels never cross a shuffle. So the worker that lists the stream also lays its pictures down in parts
-below the output, `_progress/spool/ARCHIVE/PART`, and emits their places. The names, the parts and the places in them
-follow from the archive alone: a retried or resumed listing writes the same again, and one writer's part is as good as
-another's. At most one part is held in memory. The job removes the spool when its results stand.
+workers, and pixels never cross a shuffle. So the worker that lists the stream also copies its pictures, one behind the
+other, into parts of one size below the output, `_progress/spool/ARCHIVE/PART`, and emits their places. The names, the
+parts and the places follow from the archive alone: a retried or resumed listing writes the same again, and one
+writer's part is as good as another's. At most one part is held in memory, however large a picture is. The job removes
+the spool when its results are complete.
 """
 
 import hashlib
+from collections.abc import Iterable, Iterator
 
 from pipeline.core.errors import StorageError
 from pipeline.core.layout import SPOOL_FOLDER
+from pipeline.core.records import Spooled
 from pipeline.storage import storage
 
-_CODEC = "spool:"
-_PART_BYTES = 32 << 20
+PART_BYTES = 16 << 20
 
 
 class Spool:
-    """Lays the pictures of one stream down.
+    """Copies the pictures of one stream.
 
     Args:
         root: the output's spool folder; None to find out places without writing anything.
@@ -28,46 +30,77 @@ class Spool:
     def __init__(self, root: str | None, stream: tuple[object, ...]) -> None:
         self._root = root
         self._name = hashlib.blake2b(repr(stream).encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
-        self._part = 0
-        self._pieces: list[bytes] = []
-        self._held_bytes = 0
+        self._offset = 0
+        self._held: list[bytes] = []
 
-    def add(self, data: bytes) -> tuple[int, str]:
-        """Takes a picture's bytes in.
+    def add(self, pieces: Iterable[bytes]) -> Spooled:
+        """Copies a picture's bytes.
+
+        Args:
+            pieces: its bytes in their order. What was copied when they raise stays, and belongs to no picture.
 
         Returns:
-            Their place within the part, and the codec that says which part.
+            Their place.
 
         Raises:
-            StorageError: the part before can't be written.
+            StorageError: a part can't be written.
         """
-        if self._held_bytes >= _PART_BYTES:
-            self.flush()
-        offset = self._held_bytes
-        self._pieces.append(data)
-        self._held_bytes += len(data)
-        return offset, f"{_CODEC}{self._name}/{self._part:06d}"
+        begin = self._offset
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                room = PART_BYTES - self._offset % PART_BYTES
+                self._held.append(bytes(rest[:room]))
+                self._offset += len(self._held[-1])
+                rest = rest[room:]
+                if self._offset % PART_BYTES == 0:
+                    self._write((self._offset - 1) // PART_BYTES)
+        return Spooled(self._name, begin)
 
-    def flush(self) -> None:
-        """Writes what is held, as a part of its own."""
-        if self._pieces and self._root is not None:
-            uri = storage.join(self._root, self._name, f"{self._part:06d}")
-            try:
-                storage.write_bytes(uri, b"".join(self._pieces))
-            except OSError as error:
-                raise StorageError(f"the output can't be written: {uri}: {error.strerror or error}") from error
-        if self._pieces:
-            self._part += 1
-        self._pieces, self._held_bytes = [], 0
+    def finish(self) -> None:
+        """Writes the last part.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        if self._held:
+            self._write(self._offset // PART_BYTES)
+
+    def _write(self, part: int) -> None:
+        data, self._held = b"".join(self._held), []
+        if self._root is None:
+            return
+        uri = storage.join(self._root, _part_name(self._name, part))
+        try:
+            storage.write_bytes(uri, data)
+        except OSError as error:
+            raise StorageError(f"the output can't be written: {uri}: {error.strerror or error}") from error
 
 
-def part_of(codec: str) -> str | None:
-    """The part, below the spool's folder, that a codec of `Spool.add` names; None for other codecs."""
-    return codec.removeprefix(_CODEC) if codec.startswith(_CODEC) else None
+def parts_of(place: Spooled, length: int) -> Iterator[tuple[str, int, int]]:
+    """The parts that hold some bytes of a spool.
+
+    Args:
+        place: where they begin.
+        length: how many they are.
+
+    Yields:
+        A part's name below the spool's folder, and where in it how many of the bytes are.
+    """
+    begin, end = place.offset_bytes, place.offset_bytes + length
+    while begin < end:
+        part, within = divmod(begin, PART_BYTES)
+        taken = min(end - begin, PART_BYTES - within)
+        yield _part_name(place.stream, part), within, taken
+        begin += taken
+
+
+def _part_name(stream: str, part: int) -> str:
+    return f"{stream}/{part:06d}"
 
 
 def remove_spool(output: str) -> None:
-    """Removes all that the job laid down below an output.
+    """Removes all that the job copied below an output.
 
     Raises:
         StorageError: it can't be removed.

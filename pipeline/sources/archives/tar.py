@@ -126,7 +126,7 @@ class TarWalk:
         if kind == _FOLDER or name.endswith("/"):
             return None
         odd_kind = "a sparse file" if _SPARSE in records else _ODD_KINDS.get(kind, "")
-        return Member(name, begin, size, odd_kind, "", size)
+        return Member(name, begin, size, odd_kind, packed_bytes=size)
 
     def _extension(self, size: int) -> bytes:
         """An extended header's data, and with it in one read the header that it extends."""

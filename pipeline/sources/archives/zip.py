@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.core.records import ZipMember
 from pipeline.sources.archives.members import ByteSource, Fault, Member
 
 STORED, DEFLATED = 0, 8
@@ -45,11 +46,6 @@ class _Directory:
     size: int
     entries: int
     shift: int
-
-
-def zip_codec(method: int, packed_bytes: int, crc32: int) -> str:
-    """What `FileRef.codec` says of a zip member: all that its local header might not know."""
-    return f"zip:{method}:{packed_bytes}:{crc32}"
 
 
 def walk_zip(source: ByteSource, size: int) -> Iterator[Member | Fault]:
@@ -154,7 +150,7 @@ def _member(
         odd_kind = "encrypted"
     if not odd_kind and method not in (STORED, DEFLATED):
         odd_kind = f"compressed by {_METHODS.get(method, f'method {method}')}, which is not read; deflate is"
-    return Member(name, offset, unpacked, odd_kind, zip_codec(method, packed, crc32), packed)
+    return Member(name, offset, unpacked, odd_kind, ZipMember(method, packed, crc32), packed)
 
 
 def _walk_local_headers(source: ByteSource, size: int) -> Iterator[Member]:
