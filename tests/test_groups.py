@@ -2,12 +2,19 @@
 
 import csv
 import json
+import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from records_of import random_records, record_of
 from small_archive import Archive, Finished, run_job
+
+from pipeline.core import groups as core_groups
+from pipeline.core.groups import FEW_GROUPS, MANY_GROUPS, group_detail, groups_note
+from pipeline.core.totals import Totals
 
 
 def _manifest(archive: Archive, path: Path) -> Path:
@@ -65,6 +72,9 @@ def test_a_regular_expression_groups_pictures_by_their_ids(archive: Archive, tmp
     ("options", "message"),
     [
         (["--group_by", "camera"], "no manifest of --input has such a column"),
+        (["--group_by", "image"], "each picture would be a group"),
+        (["--group_by", "image_id"], "each picture would be a group"),
+        (["--group_by", "mask"], "each picture would be a group"),
         (["--group_by_regex", "no group"], "has no group"),
         (["--group_by_regex", "(open"], "no regular expression"),
         (["--group_by_regex", "(a)", "--group_by", "b"], "not allowed with"),
@@ -93,3 +103,79 @@ def test_colour_masks_are_scored_by_their_colours(archive: Archive, scored_job: 
     assert unnamed.status == 3
     assert {failure["error_type"] for failure in unnamed.failures} == {"UnknownLabels"}
     assert all("#0000fe" in failure["message"] for failure in unnamed.failures)
+
+
+def test_the_detail_of_groups_follows_from_their_number() -> None:
+    few, many = 1_000 // 3, 10_000
+    for groups, num_classes, expected in (
+        (1, 3, FEW_GROUPS),
+        (few, 3, FEW_GROUPS),
+        (few + 1, 3, MANY_GROUPS),
+        (many, 3, MANY_GROUPS),
+        (many + 1, 3, None),
+        (1, 1_000, FEW_GROUPS),
+        (2, 1_000, MANY_GROUPS),
+        (10, 1_000, MANY_GROUPS),
+        (11, 1_000, None),
+    ):
+        assert group_detail(groups, num_classes) == expected, (groups, num_classes)
+        assert (groups_note(groups, num_classes) is None) == (expected is not None)
+    assert groups_note(0, 3) is None
+    assert groups_note(12_345, 3) == (
+        "12,345 groups are too many to sum; at most 10,000 are; the column group of the tables names each"
+    )
+    assert "at most 10 are" in str(groups_note(11, 1_000))
+
+
+@pytest.mark.parametrize("kept", [1, 20, 400])
+def test_a_group_of_three_classes_takes_less_than_5_kb(kept: int) -> None:
+    """As Python allocates it and as it crosses a shuffle, of small groups and of groups that use every bin."""
+    groups, records = 4_000 // kept, random_records(3, kept, 3)
+    # As many different fractions as a group may hold: 46 bins of each class, and 0 and 1.
+    records += [
+        record_of(f"{n}", np.diag([2**30 * n, 2**30 * (47 - n), 2**31]) + 1, pixel_area_m2=0.1) for n in range(1, 47)
+    ][: kept - 1]
+    Totals.of(records, 3, MANY_GROUPS)  # what is allocated once
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        totals = [Totals.of(records, 3, MANY_GROUPS) for _ in range(groups)]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / groups < 5_000
+    assert len(pickle.dumps(totals[0])) < 5_000
+
+
+def test_many_groups_have_no_intervals_and_too_many_are_not_summed(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--input", archive.images, "--ground_truth", archive.masks, "--group_by_regex", "(picture_[0-9]+)"]
+    few = run_job(tmp_path / "few", *options).summary
+    assert len(few["groups"]) == 16  # fifteen, and one without a name of the five other pictures
+    assert few["groups"][""]["metrics"]["global_mean_iou_ci95"] is not None
+    monkeypatch.setattr(core_groups, "MAX_GROUP_CLASSES_WITH_INTERVALS", 47)
+    many = run_job(tmp_path / "many", *options).summary
+    assert list(many["groups"]) == list(few["groups"])
+    for name, group in many["groups"].items():
+        expected = few["groups"][name]
+        for row, expected_row in zip(group["classes"], expected["classes"], strict=True):
+            assert row["area"] == expected_row["area"]
+            assert {**row, "iou_ci95": 0, "iou_ci95_note": 0, "dice_ci95": 0, "dice_ci95_note": 0} == {
+                **expected_row, "iou_ci95": 0, "iou_ci95_note": 0, "dice_ci95": 0, "dice_ci95_note": 0,
+            }  # fmt: skip
+            assert row["iou_ci95"] is None
+        assert group["metrics"]["pixel_accuracy"] == expected["metrics"]["pixel_accuracy"]
+        assert group["metrics"]["pixel_accuracy_ci95"] is None
+        assert group["metrics"]["pixel_accuracy_ci95_note"] == "not computed for so many groups"
+        assert group["confusion_matrix"] == expected["confusion_matrix"]
+    assert many["metrics"] == few["metrics"]
+    monkeypatch.setattr(core_groups, "MAX_GROUPS", 15)
+    none = run_job(tmp_path / "none", *options)
+    assert none.status == 0
+    assert none.summary["groups"] == {}
+    assert none.summary["groups_note"].startswith("16 groups are too many to sum; at most 15 are")
+    assert none.summary["groups_note"] in (none.output / "report.html").read_text("utf-8")
+    assert {"groups_note"} & (set(few) | set(many)) == set()
+    assert none.summary["metrics"] == few["metrics"]
+    assert len({row["group"] for row in none.rows}) == 16

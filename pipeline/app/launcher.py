@@ -30,6 +30,7 @@ from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, R
 from pipeline.output.resume import check_output
 from pipeline.progress.tally import ProgressSender
 from pipeline.sources.checks import check_pictures, check_truths
+from pipeline.sources.manifest import OWN_COLUMNS
 from pipeline.sources.pairing import Grouping
 from pipeline.sources.source import Source
 from pipeline.sources.sources import parse_sources, parse_truths
@@ -164,6 +165,8 @@ def prepare(options: JobOptions) -> Prepared:
     for truth_group, group, text in zip(truth_groups, groups, options.ground_truth, strict=False):
         check_truths(f"--ground_truth {text}", truth_group, group)
     column = options.group_by
+    if column in OWN_COLUMNS:
+        raise OptionError(f"--group_by {column}: each picture would be a group; the tables hold each picture's numbers")
     if column is not None and not any(source.has_column(column) for source in itertools.chain(*groups)):
         raise OptionError(f"--group_by {column}: no manifest of --input has such a column")
     output = storage.absolute(options.output)

@@ -1,5 +1,6 @@
 """What a job leaves besides masks: tables, failures, the report and, last of all, the summary."""
 
+import io
 import json
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.core.errors import TRUTH_STAGE, StorageError
+from pipeline.core.groups import groups_note
 from pipeline.core.layout import (
     FAILURES_FILE,
     JOURNAL_FOLDER,
@@ -137,6 +139,7 @@ class ResultsWriter:
         unpaired_truth: int,
         seconds: Mapping[str, float],
         groups: Mapping[str, Totals],
+        group_count: int = 0,
         precision_cost: Iterable[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
         """Writes `summary.csv`, `report.html` and last `summary.json`, which marks the end of a job.
@@ -150,7 +153,8 @@ class ResultsWriter:
             ignored: files of the sources that are no pictures.
             unpaired_truth: masks that no picture claims.
             seconds: seconds a stage, summed over workers.
-            groups: the sums a group, empty without `--group_by`.
+            groups: the sums a group; empty where groups were not asked for, or are too many.
+            group_count: how many groups there are.
             precision_cost: what int8 costs, where that was measured; one or none.
 
         Returns:
@@ -163,11 +167,14 @@ class ResultsWriter:
         self._delete_stale_parts(names)
         delete_stale_tars(self.output, len(names) if self.mask_format == "tar" else None)
         summary = self._summary(totals, failures, resumed, ignored, unpaired_truth, seconds, groups)
+        note = groups_note(group_count, self.spec.num_classes)
+        if note:
+            summary["groups_note"] = note
         for cost in precision_cost:
             summary["run"]["precision_cost"] = dict(cost)
         self._write(SUMMARY_TABLE_FILE, summary_csv(summary).encode())
         self._write(REPORT_FILE, report_html(summary, failures.first).encode())
-        self._write(SUMMARY_FILE, (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+        self._write(SUMMARY_FILE, _json_bytes(summary))
         return summary
 
     def _summary(
@@ -235,6 +242,15 @@ class ResultsWriter:
             storage.write_bytes(storage.join(self.output, name), data, storage.scratch_of(self.output))
         except OSError as error:
             raise StorageError(f"the output can't be written: {name}: {error.strerror or error}") from error
+
+
+def _json_bytes(content: dict[str, Any]) -> bytes:
+    """JSON with a line a value. With many groups it has millions of lines, so their texts are not kept side by side."""
+    text = io.BytesIO()
+    for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(content):
+        text.write(part.encode())
+    text.write(b"\n")
+    return text.getvalue()
 
 
 def _journal_part(shard: str) -> str:

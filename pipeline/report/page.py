@@ -89,7 +89,7 @@ def report_html(summary: dict[str, Any], failures: Sequence[Failure], pictures: 
         _classes_section(summary["classes"], scored=scored),
         _distribution_section(summary["classes"]),
         confusion_section(summary["classes"], summary["confusion_matrix"]["counts"]),
-        groups_section(summary.get("groups") or {}, summary["classes"], scored=scored),
+        groups_section(summary.get("groups") or {}, summary["classes"], scored=scored, note=summary.get("groups_note")),
         failures_section(failures, _all_failures(summary["images"]), summary["run"].get("failures_by_type")),
         run_section(summary["run"]),
     ]

@@ -95,14 +95,19 @@ def _largest_confusions(classes: list[dict[str, Any]], counts: Counts) -> str:
     )
 
 
-def groups_section(groups: dict[str, Any], classes: list[dict[str, Any]], *, scored: bool) -> str:
-    """A row a group with its pictures, scores and areas; empty where there are no groups.
+def groups_section(
+    groups: dict[str, Any], classes: list[dict[str, Any]], *, scored: bool, note: str | None = None
+) -> str:
+    """A row a group with its pictures, scores and areas; empty where groups were not asked for.
 
     Args:
         groups: `groups` of `summary.json`.
         classes: `classes` of the whole job.
         scored: whether any picture has ground truth.
+        note: `groups_note` of `summary.json`: why there are no groups.
     """
+    if note:
+        return f'<section><h2>Groups</h2><p class="note">{escaped(note)}.</p></section>'
     if not groups:
         return ""
     by_size = sorted(groups.items(), key=lambda item: (-item[1]["images"]["segmented"], item[0]))
@@ -115,12 +120,12 @@ def groups_section(groups: dict[str, Any], classes: list[dict[str, Any]], *, sco
     else:
         head += f"<th>{axis('Areas')}</th>"
     rows = "".join(_group_row(name, group, scored=scored, columns=columns) for name, group in by_size[:_MOST_GROUPS])
-    note = "The largest groups first. " if len(groups) > 1 else ""
+    order = "The largest groups first. " if len(groups) > 1 else ""
     if len(groups) > _MOST_GROUPS:
-        note = f"The {_MOST_GROUPS} largest of {len(groups):,} groups; all are in summary.json. "
-    note += "Class columns are area shares." if columns else "Areas are drawn in the classes’ colours."
+        order = f"The {_MOST_GROUPS} largest of {len(groups):,} groups; all are in summary.json. "
+    order += "Class columns are area shares." if columns else "Areas are drawn in the classes’ colours."
     return (
-        f'<section><h2>Groups</h2><p class="note">{note}</p><div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f'<section><h2>Groups</h2><p class="note">{order}</p><div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
 

@@ -14,7 +14,7 @@ from pipeline.sources.source import Address, Ignored, Listed, Source
 from pipeline.storage import storage
 
 MANIFEST_ENDINGS = (".csv", ".jsonl", ".ndjson")
-_IMAGE, _IMAGE_ID, _MASK = _OWN_COLUMNS = ("image", "image_id", "mask")
+_IMAGE, _IMAGE_ID, _MASK = OWN_COLUMNS = ("image", "image_id", "mask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow |
             image_id,
             _reference(folder, row[needed]),
             _reference(folder, row[_MASK]) if _MASK in row else None,
-            tuple((name, value) for name, value in row.items() if name not in _OWN_COLUMNS),
+            tuple((name, value) for name, value in row.items() if name not in OWN_COLUMNS),
         )
 
 

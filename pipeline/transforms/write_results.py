@@ -14,7 +14,7 @@ from pipeline.output.failure_blocks import unpack_failures
 from pipeline.output.results import ResultsWriter, WrittenFailures
 from pipeline.sources.archives.spool import remove_spool
 from pipeline.transforms import coders
-from pipeline.transforms.sum_totals import SumTotalsFn
+from pipeline.transforms.sum_totals import SumGroups, SumTotalsFn
 
 # Rows stay encoded until they are written: a fifth of the memory of records.
 _CODER = coders.PictureRecordCoder()
@@ -134,12 +134,10 @@ class WriteSummary(beam.PTransform[Any, Any]):
     def expand(self, records: PCollection[PictureRecord]) -> PCollection[dict[str, Any]]:
         writer, num_classes = self._writer, self._writer.spec.num_classes
         totals = records | "SumTotals" >> beam.CombineGlobally(SumTotalsFn(num_classes)).with_output_types(Totals)
-        groups = (
-            records
-            | "KeyByGroup"
-            >> beam.FlatMap(_by_group if self._grouped else _by_no_group).with_output_types(tuple[str, PictureRecord])
-            | "SumGroups" >> beam.CombinePerKey(SumTotalsFn(num_classes))
-        )
+        groups: dict[str, Any] = {"groups": {}}
+        if self._grouped:
+            summed = records | "SumGroups" >> SumGroups(num_classes)
+            groups = {"groups": AsDict(summed.totals), "group_count": AsSingleton(summed.group_count)}
         counts = {
             name: AsSingleton(values | f"Sum/{name}" >> beam.CombineGlobally(sum))
             for name, values in self._counts.items()
@@ -153,7 +151,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
             resumed=resumed,
             **counts,
             seconds=AsDict(seconds),
-            groups=AsDict(groups),
+            **groups,
             **self._compared,
         )
         return summary
@@ -174,11 +172,3 @@ class RemoveSpool(beam.PTransform[Any, Any]):
         output = self._output
         removed: PCollection[None] = summary | "RemoveSpool" >> beam.Map(lambda _: remove_spool(output))
         return removed
-
-
-def _by_group(record: PictureRecord) -> Iterable[tuple[str, PictureRecord]]:
-    return ((record.group, record),)
-
-
-def _by_no_group(record: PictureRecord) -> Iterable[tuple[str, PictureRecord]]:
-    return ()

@@ -43,7 +43,7 @@ class Areas:
         )
 
     def sums(self, detail: Detail) -> "AreaSums":
-        return AreaSums(self.num_classes)
+        return AreaSums(self.num_classes, FractionHistogram(self.num_classes, detail.histogram_bins))
 
 
 @dataclass(slots=True)
@@ -52,9 +52,11 @@ class AreaSums:
 
     Args:
         num_classes: the model's number of classes.
+        histogram: of the fractions.
     """
 
     num_classes: int
+    histogram: FractionHistogram
     pictures: int = 0
     pictures_with_m2: int = 0
     area_px: list[int] = field(init=False)
@@ -64,12 +66,10 @@ class AreaSums:
     fraction_square_sum: list[int] = field(init=False)
     fraction_min: list[float] = field(init=False)
     fraction_max: list[float] = field(init=False)
-    histogram: FractionHistogram = field(init=False)
 
     def __post_init__(self) -> None:
         for name in _CLASS_SUMS:
             setattr(self, name, [0] * self.num_classes)
-        self.histogram = FractionHistogram(self.num_classes)
         self.fraction_min = [math.inf] * self.num_classes
         self.fraction_max = [-math.inf] * self.num_classes
 

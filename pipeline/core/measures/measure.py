@@ -35,9 +35,11 @@ class Detail:
 
     Args:
         intervals: whether they keep what the intervals of 95 % are computed from.
+        histogram_bins: how many bins a class histograms may keep on average; None for no limit.
     """
 
     intervals: bool = True
+    histogram_bins: int | None = None
 
 
 WHOLE_JOB = Detail()

@@ -1,0 +1,36 @@
+"""How much is summed of each group of pictures: less where there are many groups, so that memory is bounded."""
+
+from pipeline.core.measures.measure import Detail
+
+MAX_GROUPS = 10_000
+"""Beyond so many groups none is summed; each picture's group is still in the tables."""
+MAX_MATRIX_CELLS = 10_000_000
+"""Nor beyond so many cells of all groups' confusion matrices, groups × classes²: 80 MB."""
+MAX_GROUP_CLASSES_WITH_INTERVALS = 1_000
+"""Up to so many groups × classes have intervals, whose replicates take 12 kB a class."""
+FEW_GROUPS = Detail(intervals=True, histogram_bins=1_000)
+MANY_GROUPS = Detail(intervals=False, histogram_bins=48)
+"""A group of three classes takes less than 5 kB."""
+
+
+def group_detail(groups: int, num_classes: int) -> Detail | None:
+    """What is summed of each group.
+
+    Args:
+        groups: how many there are in the whole job, so that the answer doesn't depend on how it is run.
+        num_classes: the model's number of classes.
+
+    Returns:
+        The detail of every group's totals; None where there are too many groups to be summed.
+    """
+    if groups > MAX_GROUPS or groups * num_classes**2 > MAX_MATRIX_CELLS:
+        return None
+    return FEW_GROUPS if groups * num_classes <= MAX_GROUP_CLASSES_WITH_INTERVALS else MANY_GROUPS
+
+
+def groups_note(groups: int, num_classes: int) -> str | None:
+    """Why there are no `groups` in `summary.json`, or None where there are, or none were asked for."""
+    if not groups or group_detail(groups, num_classes) is not None:
+        return None
+    limit = min(MAX_GROUPS, MAX_MATRIX_CELLS // num_classes**2)
+    return f"{groups:,} groups are too many to sum; at most {limit:,} are; the column group of the tables names each"
