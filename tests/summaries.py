@@ -56,6 +56,7 @@ def make_summary(
             "ignored": 0,
             "with_ground_truth": pictures * truth,
             "unpaired_truth": 0,
+            "unused": {},
         },
         **statistics(Totals.of(records, count), classes),
         "groups": {name: part(name) for name in groups or []},

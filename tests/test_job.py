@@ -107,7 +107,7 @@ def test_the_summary_adds_up(archive: Archive, scored_job: Finished) -> None:
     assert summary["schema_version"] == 1
     assert summary["images"] == {
         **{"found": 20, "segmented": 20, "failed": 0, "truth_failed": 0},
-        **{"ignored": 1, "with_ground_truth": 20, "unpaired_truth": 0},
+        **{"ignored": 1, "with_ground_truth": 20, "unpaired_truth": 0, "unused": {"alpha": 1}},
     }
     assert summary["confusion_matrix"]["counts"] == np.asarray(matrix).tolist()
     assert np.sum(matrix) == pixels == sum(entry["area"]["px"] for entry in summary["classes"])
@@ -249,6 +249,25 @@ def test_five_broken_pictures_cost_five_lines(some: Archive, scored_job: Finishe
     assert (images["found"], images["segmented"], images["failed"]) == (9, 4, 5)
     assert done.summary["run"]["status"] == "too_many_failures"
     assert "5 failed" in done.out
+
+
+def test_what_of_a_file_is_not_used_is_counted_and_said(some: Archive, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    page = Image.fromarray(np.zeros((9, 9, 3), np.uint8))
+    page.save(folder / "pages.tif", save_all=True, append_images=[page, page])
+    page.save(folder / "frames.gif", save_all=True, append_images=[page.point(lambda _: 90)])
+    Image.fromarray(np.full((9, 9), 1_000, np.uint16)).save(folder / "dark.png")
+    page.save(folder / "plain.png")
+    done = run_job(tmp_path / "out", "--input", folder)
+    assert done.status == 0
+    assert done.summary["images"]["unused"] == {"depth": 1, "low_values": 1, "pages": 2}
+    assert "2 pictures with several pages or frames: the first is used" in done.out
+    assert "1 picture with 16 bits a channel and no value above 4,095: read as nearly black" in done.out
+    assert "2 pictures with several pages or frames" in (done.output / "report.html").read_text("utf-8")
+    again = run_job(tmp_path / "out", "--input", folder)
+    assert again.summary["run"]["resumed"] == 4
+    assert again.summary["images"] == done.summary["images"]
 
 
 def test_the_failure_ratio_decides_the_status(some: Archive, tmp_path: Path) -> None:

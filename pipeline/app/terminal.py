@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.core.file_formats import unused_lines
 from pipeline.core.wording import (
     count_text,
     duration_text,
@@ -53,6 +54,8 @@ def print_summary(
     console.print(_counts_line(summary))
     if (line := _truth_line(summary)) is not None:
         console.print(line)
+    for unused in unused_lines(summary["images"]["unused"]):
+        console.print(Text(unused), soft_wrap=True)
     if summary["images"]["failed"] or summary["images"].get("truth_failed"):
         console.print(_failures_line(summary["images"], output, error_types or {}), soft_wrap=True)
     console.print(_report_line(output), soft_wrap=True)

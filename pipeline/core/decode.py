@@ -60,12 +60,12 @@ class DecodedImage:
     Args:
         pixels: (height, width, channels) uint8, 0 to 255.
         orientation: the EXIF orientation that was applied, 1 to 8.
-        unused: what of the file is not used, sorted.
+        unused: what of the file is not used, values of `Unused`, sorted.
     """
 
     pixels: UInt8Array
     orientation: int
-    unused: tuple[Unused, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,9 @@ class OpenedImage:
             raise _picture_error(error, "decode") from error
         if Unused.DEPTH in unused and pixels.max() <= _HIGHEST_OF_TWELVE_BITS:
             unused.add(Unused.LOW_VALUES)
-        return DecodedImage(pixels.reshape(*pixels.shape[:2], channels), orientation, tuple(sorted(unused)))
+        return DecodedImage(
+            pixels.reshape(*pixels.shape[:2], channels), orientation, tuple(sorted(each.value for each in unused))
+        )
 
 
 def decode_mask(

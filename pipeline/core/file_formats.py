@@ -1,11 +1,13 @@
 """Naming what a file is that can't be decoded, and saying what of a decodable file is not used."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
 from PIL import Image, TiffImagePlugin
+
+from pipeline.core.wording import pictures_text
 
 _MAX_TIFF_PAGES = 64
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _BANDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 254, 258, 262, 277, 338, 339
@@ -55,12 +57,21 @@ class Unused(StrEnum):
 
 
 UNUSED_TEXTS = {
-    Unused.PAGES: "have several pages or frames, of which the first is used",
-    Unused.ALPHA: "have transparent pixels; transparency is ignored",
-    Unused.DEPTH: "have 16 bits a channel, of which the upper 8 are used",
-    Unused.LOW_VALUES: "have 16 bits a channel and no value above 4,095: they are read as nearly black",
+    Unused.PAGES: "with several pages or frames: the first is used",
+    Unused.ALPHA: "with transparent pixels: transparency is ignored",
+    Unused.DEPTH: "with 16 bits a channel: the upper 8 are used",
+    Unused.LOW_VALUES: "with 16 bits a channel and no value above 4,095: read as nearly black",
 }
-"""What a person is told of each, after a number of pictures."""
+"""What a person reads of each, after a number of pictures."""
+
+
+def unused_lines(counts: Mapping[str, int]) -> list[str]:
+    """Says what of some pictures' files is not used, one line a kind.
+
+    Args:
+        counts: numbers of pictures by value of `Unused`.
+    """
+    return [f"{pictures_text(pictures)} {UNUSED_TEXTS[Unused(kind)]}" for kind, pictures in counts.items()]
 
 
 def unsupported_format(data: bytes) -> str | None:

@@ -103,6 +103,7 @@ class PictureRecord:
         mask_bytes: size of the mask's file; 0 where none was written.
         truth_error_type: why its ground truth could not be used, a type of `PictureError`; "" where nothing failed.
         truth_message: the same as one sentence for a person.
+        unused: what of the picture's file is not used, values of `pipeline.core.file_formats.Unused`.
     """
 
     image_id: str
@@ -118,6 +119,7 @@ class PictureRecord:
     mask_bytes: int = 0
     truth_error_type: str = ""
     truth_message: str = ""
+    unused: tuple[str, ...] = ()
 
     def value(self, measure: str) -> Value | None:
         """A measure's value by its name; None where the picture has none."""

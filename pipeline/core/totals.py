@@ -1,5 +1,6 @@
 """The job's numbers: every measure's sums over the pictures, which merge in any order to the same totals."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -16,12 +17,14 @@ class Totals:
         num_classes: the model's number of classes.
         detail: how much the sums keep.
         pictures: how many pictures were added.
+        unused: how many of the pictures have something in their files that is not used, by its kind.
         sums: each measure's, by its name.
     """
 
     num_classes: int
     detail: Detail = WHOLE_JOB
     pictures: int = 0
+    unused: Counter[str] = field(default_factory=Counter)
     sums: dict[str, Sums] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,6 +44,7 @@ class Totals:
             Self.
         """
         self.pictures += 1
+        self.unused.update(record.unused)
         for name, sums in self.sums.items():
             value = record.value(name)
             if value is not None:
@@ -57,6 +61,7 @@ class Totals:
             Self.
         """
         self.pictures += other.pictures
+        self.unused.update(other.unused)
         for name, sums in self.sums.items():
             sums.merge(other.sums[name])
         return self

@@ -217,6 +217,7 @@ class ResultsWriter:
                 "ignored": ignored,
                 "with_ground_truth": totals.pictures_with(CONFUSION),
                 "unpaired_truth": unpaired_truth,
+                "unused": dict(sorted(totals.unused.items())),
             },
             **statistics(totals, self.spec.classes),
             "groups": {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.core.file_formats import unused_lines
 from pipeline.core.records import Failure
 from pipeline.core.wording import (
     area_m2_text,
@@ -116,6 +117,10 @@ def _with_truth(images: dict[str, Any]) -> str:
     return count_text(images["with_ground_truth"]) + (f"<small>{failed:,} failed</small>" if failed else "")
 
 
+def _unused(images: dict[str, Any]) -> str:
+    return "".join(f'<p class="note">{escaped(line)}</p>' for line in unused_lines(images["unused"]))
+
+
 def _all_failures(images: dict[str, Any]) -> int:
     """Pictures that failed, and truths that could not be used."""
     return int(images["failed"] + images.get("truth_failed", 0))
@@ -150,7 +155,7 @@ def _headline(summary: dict[str, Any]) -> str:
         f'<header><div class="brand">maskbeam</div><h1>{heading} segmented</h1>'
         f'<p><span class="status {tone}">{escaped(status)}</span>Model <b>{escaped(model.get("name", ""))}</b>'
         f'<span class="muted"> · {_when(run.get("started"), run.get("finished"))}</span></p>'
-        f'<dl class="facts">{cells}</dl></header>'
+        f'<dl class="facts">{cells}</dl>{_unused(images)}</header>'
     )
 
 

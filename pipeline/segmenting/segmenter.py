@@ -49,6 +49,7 @@ class _Ready:
     pixels: ModelInput
     source_bytes: int
     image: npt.NDArray[np.uint8] | None
+    unused: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,7 @@ class Segmenter:
         height, width = image.pixels.shape[:2]
         needs_pixels = any(output.needs_pixels for output in self._destination.wanted(picture))
         kept = image.pixels if needs_pixels else None
-        return _Ready(picture, (width, height), truth, pixels, len(fetched.image), kept)
+        return _Ready(picture, (width, height), truth, pixels, len(fetched.image), kept, image.unused)
 
     def _truth(self, data: bytes, image: DecodedImage) -> ClassIds:
         recipe = self._recipe
@@ -295,6 +296,7 @@ class Segmenter:
             mask_bytes=mask_bytes,
             truth_error_type=truth_error.error_type if truth_error else "",
             truth_message=truth_error.message if truth_error else "",
+            unused=ready.unused,
         )
         return _Segmented(record, files)
 
