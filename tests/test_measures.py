@@ -123,6 +123,10 @@ def test_a_new_measure_is_one_class_and_one_line(
     assert [row["most_rows"] for row in job.summary["classes"]] == [max(rows) for rows in expected.values()]
     assert job.summary["metrics"]["most_rows"] == max(map(max, expected.values()))
     assert {"most_rows"} < set(job.summary["groups"]["north"]["classes"][0])
+    header, *lines = (job.output / "summary.csv").read_text("utf-8").splitlines()
+    assert [line.split(",")[header.split(",").index("most_rows")] for line in lines] == [
+        str(row["most_rows"]) for row in job.summary["classes"]
+    ]
     # A resume takes the values from the journal.
     again = run_job(tmp_path / "out", *options)
     assert again.summary["run"]["resumed"] == len(archive.image_ids)

@@ -6,73 +6,41 @@ from typing import Any
 
 from pipeline.core.wording import printable
 
-_AREA_COLUMNS = {
-    "area_px": "px",
-    "area_fraction": "fraction",
-    "area_m2": "m2",
-    "images_present": "images_present",
-    "fraction_mean": "fraction_mean",
-    "fraction_std": "fraction_std",
-    "fraction_min": "fraction_min",
-    "fraction_p05": "fraction_p05",
-    "fraction_p50": "fraction_p50",
-    "fraction_p95": "fraction_p95",
-    "fraction_max": "fraction_max",
-}
-_LAST_COLUMNS = (
-    "precision",
-    "recall",
-    "truth_px",
-    "predicted_px",
-    "intersection_px",
-    "union_px",
-    "samplewise_iou",
-    "samplewise_dice",
-)
+_INTERVAL, _NOTE = "_ci95", "_ci95_note"
+# In `area` these are named after it; the others have names of their own.
+_AREA_COLUMNS = {"px": "area_px", "fraction": "area_fraction", "m2": "area_m2"}
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def summary_csv(summary: dict[str, Any]) -> str:
-    """Writes the classes as CSV: a header, then a row a class, by class id.
+    """Writes the classes as CSV: a header, then a row a class, by class id, a column for each number of a class.
 
     Args:
         summary: the content of `summary.json`.
 
     Returns:
         Comma-separated text with `\\n` line ends. A null is an empty cell; intervals take two columns, `_low` and
-        `_high`; a name that a spreadsheet would take for a formula has an apostrophe before it, and its control
-        characters are escaped.
+        `_high`, and notes none; a name that a spreadsheet would take for a formula has an apostrophe before it, and
+        its control characters are escaped.
     """
-    lines = io.StringIO()
     rows = [_row(entry) for entry in summary["classes"]]
-    writer = csv.DictWriter(lines, _COLUMNS, lineterminator="\n")
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return lines.getvalue()
 
 
-_COLUMNS = (
-    "class_id",
-    "name",
-    "color",
-    *_AREA_COLUMNS,
-    *(f"{score}{ending}" for score in ("iou", "dice") for ending in ("", "_ci95_low", "_ci95_high")),
-    *_LAST_COLUMNS,
-)
-
-
 def _row(entry: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "class_id": entry["class_id"],
-        "name": _harmless(entry["name"]),
-        "color": _harmless(entry["color"]),
-    }
-    row.update({column: entry["area"][key] for column, key in _AREA_COLUMNS.items()})
-    for score in ("iou", "dice"):
-        row[score] = entry[score]
-        row[f"{score}_ci95_low"], row[f"{score}_ci95_high"] = entry[f"{score}_ci95"] or (None, None)
-    row.update({column: entry[column] for column in _LAST_COLUMNS})
+    row: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key == "area":
+            row |= {_AREA_COLUMNS.get(name, name): number for name, number in value.items()}
+        elif key.endswith(_INTERVAL):
+            row[f"{key}_low"], row[f"{key}_high"] = value or (None, None)
+        elif not key.endswith(_NOTE):
+            row[key] = _harmless(value) if isinstance(value, str) else value
     return row
 
 
