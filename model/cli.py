@@ -136,7 +136,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
     options = TrainOptions(**{name: getattr(arguments, name) for name in TrainOptions.__dataclass_fields__})
     check_options(options)
-    from model.quiet import start_keras
+    from pipeline.engines.quiet import start_keras
 
     start_keras()
     from model.train import train
@@ -146,7 +146,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
 
 def _run_export(arguments: argparse.Namespace) -> None:
-    from model.quiet import start_keras
+    from pipeline.engines.quiet import start_keras
 
     start_keras()
     from model.reexport import export_model

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from model.dataset import Labels, load_pair
-from model.quiet import quiet
 from model.source import EncodedPair
 from pipeline.core import scores
 from pipeline.core.errors import PictureError
 from pipeline.core.spec import ModelSpec
 from pipeline.engines.base import Engine
 from pipeline.engines.litert import LiteRTEngine
+from pipeline.engines.quiet import LITERT_GREETING, quiet
 from pipeline.segmenting.whole import segment_pixels
 
 
@@ -34,7 +34,7 @@ class PictureScore:
 
 
 def load_engine(tflite: bytes, height: int, width: int, channels: int) -> Engine:
-    """Loads a LiteRT file of uint8 input for one batch at a time, without LiteRT's word of greeting.
+    """Loads a LiteRT file of uint8 input for one batch at a time, without LiteRT's greeting.
 
     Args:
         tflite: the file's content.
@@ -46,7 +46,7 @@ def load_engine(tflite: bytes, height: int, width: int, channels: int) -> Engine
         EngineError: it is no LiteRT file.
     """
     engine = LiteRTEngine(tflite, threads=1)
-    with quiet():
+    with quiet(LITERT_GREETING):
         engine.logits(np.zeros((1, height, width, channels), np.uint8))
     return engine
 

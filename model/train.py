@@ -21,12 +21,12 @@ from model.label_faults import TruthFault, describe_faults
 from model.losses import SegmentationLoss
 from model.network import PRESETS, NetworkConfig, build_network, check_config, logits_of
 from model.options import TrainOptions, check_class_weights, check_options, parse_class_weights
-from model.quiet import quiet
 from model.source import open_source
 from model.split import MIN_VALIDATION_PICTURES, split_pictures
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
 from pipeline.core.wording import pictures_text
+from pipeline.engines.quiet import quiet
 from pipeline.storage import storage
 
 Say = Callable[[str], None]

@@ -246,10 +246,10 @@ def test_litert_starts_without_a_word_and_without_tensorflow(tiny_model: Path) -
 
 
 def test_only_the_greeting_is_kept_from_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
-    from pipeline.engines.quiet import without_greeting
+    from pipeline.engines.quiet import quiet
 
     def speak_and_fail() -> None:
-        with without_greeting(b"INFO: hello"):
+        with quiet(b"INFO: hello"):
             os.write(2, b"before\nINFO: hello, world\nafter\n")
             raise ZeroDivisionError
 
@@ -257,6 +257,28 @@ def test_only_the_greeting_is_kept_from_standard_error(capfd: pytest.CaptureFixt
         speak_and_fail()
     os.write(2, b"INFO: hello again\n")
     assert capfd.readouterr().err == "before\nafter\nINFO: hello again\n"
+
+
+def test_what_a_library_prints_is_dropped_unless_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    from pipeline.engines.quiet import quiet
+
+    def speak() -> None:
+        os.write(2, b"from C++\n")
+        print("from Python")
+
+    def speak_and_fail() -> None:
+        with quiet():
+            speak()
+            raise ZeroDivisionError
+
+    with quiet():
+        speak()
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(ZeroDivisionError):
+        speak_and_fail()
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert sorted(said.err.splitlines()) == ["from C++", "from Python"]
 
 
 def test_tensorflow_gives_the_same_masks(tiny_model: Path, archive: Archive, tmp_path: Path) -> None:

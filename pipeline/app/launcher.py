@@ -4,13 +4,12 @@ import io
 import itertools
 import json
 import logging
-import os
 import platform
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -24,6 +23,7 @@ from pipeline.core.recipe import Recipe
 from pipeline.core.wording import pictures_text, printable
 from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.model_folder import ModelFolder, open_model
+from pipeline.engines.quiet import without_python_stderr
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, ResultsWriter, RunInfo
@@ -230,7 +230,9 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
     grouping = (
         Grouping(options.group_by, options.group_by_regex) if options.group_by or options.group_by_regex else None
     )
-    with ProgressDisplay() if runner.is_local else nullcontext() as display, _without_traces(runner.is_local):
+    # Beam's local worker prints each exception's trace; the launcher gets the exception itself.
+    silence = without_python_stderr() if runner.is_local else nullcontext()
+    with ProgressDisplay() if runner.is_local else nullcontext() as display, silence:
         job = Job(
             pictures=prepared.pictures,
             truths=prepared.truths,
@@ -292,19 +294,6 @@ def _finished(summary: dict[str, Any], options: JobOptions) -> int:
             BROKEN,
         )
     return DONE
-
-
-@contextmanager
-def _without_traces(is_local: bool) -> Iterator[None]:
-    """Keeps Beam's local worker from printing each exception's trace: the launcher gets the exception itself.
-
-    What holds standard error already, as the display and the logging do, goes on writing to it.
-    """
-    if not is_local:
-        yield
-        return
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        yield
 
 
 def _run_info(options: JobOptions, runner_name: str) -> RunInfo:

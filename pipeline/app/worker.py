@@ -1,10 +1,11 @@
 """A worker process of a job on this machine: Beam's own, without its chatter, and gone at once on Ctrl-C."""
 
-import contextlib
 import logging
 import os
 import signal
 import sys
+
+from pipeline.engines.quiet import without_python_stderr
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
     # The launcher is sent every log and every exception. What Beam prints here besides would stand on the terminal
     # twice; the engine's own last words in a crash come from C++ and still get there.
     logging.getLogger().addHandler(logging.NullHandler())
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+    with without_python_stderr():
         from apache_beam.runners.worker import sdk_worker_main
 
         sdk_worker_main.main(sys.argv)

@@ -1,12 +1,14 @@
 """The inference backends in one table: what each runs, needs and loads. A new one is a module and a line here."""
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pipeline.core.errors import EngineError, OptionError
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE, ModelSpec
 from pipeline.engines.base import Engine
+from pipeline.engines.quiet import start_keras
 
 FLOAT32, INT8 = PRECISIONS = ("float32", "int8")
 AUTO = "auto"
@@ -41,7 +43,9 @@ def _litert(spec: ModelSpec, content: bytes, threads: int) -> Engine:
 
 
 def _tensorflow(spec: ModelSpec, content: bytes, threads: int) -> Engine:
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
+        start_keras()
         from pipeline.engines.tensorflow import TensorFlowEngine
     except ImportError as error:
         raise EngineError(f"--backend tensorflow: TensorFlow can't be imported: {error}") from error

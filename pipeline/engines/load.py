@@ -5,7 +5,7 @@ import os
 from pipeline.engines.backends import backend_named
 from pipeline.engines.base import Engine, self_test
 from pipeline.engines.model_folder import ModelFolder
-from pipeline.engines.quiet import LITERT_GREETING, without_greeting
+from pipeline.engines.quiet import LITERT_GREETING, quiet
 
 
 def usable_cores() -> int:
@@ -28,6 +28,6 @@ def load_engine(model: ModelFolder, threads: int) -> Engine:
         ModelError: the model's file changed since it was checked.
     """
     engine = backend_named(model.backend).load(model.spec, model.read(), threads)
-    with without_greeting(LITERT_GREETING):
+    with quiet(LITERT_GREETING):
         self_test(engine, model.spec)
     return engine

@@ -22,12 +22,12 @@ import numpy.typing as npt
 from model.dataset import Labels
 from model.evaluate import load_engine, score_pictures
 from model.options import DEFAULT_PRESET
-from model.quiet import start_keras
 from model.source import open_source
 from model.split import split_pictures
 from pipeline.core.scores import dice_per_class, iou_per_class, mean_of_present
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, ModelSpec
 from pipeline.engines.base import Engine
+from pipeline.engines.quiet import start_keras
 
 CHAPTER = "--preset chapter --loss ce --augment none --schedule constant --learning_rate 0.001"
 ROUNDS = 60
