@@ -1,5 +1,6 @@
 """Whole runs of the command on an archive whose masks are known: what comes out, and what is said where it can't."""
 
+import contextlib
 import json
 import os
 import re
@@ -554,6 +555,52 @@ def test_a_sideways_picture_gets_the_mask_of_its_upright_copy(archive: Archive, 
 
 def replace_ids(row: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in row.items() if k not in ("image_id", "source_uri", "mask_uri", "source_bytes")}
+
+
+def test_pictures_below_a_thousand_folders_come_to_masks_or_failures(some: Archive, tmp_path: Path) -> None:
+    picture = (some.images / "palette.gif").read_bytes()
+    deep = tmp_path / "in" / "/".join("d" * 1_100)
+    try:
+        make_deep(deep, picture)
+        Path(tmp_path, "in", "palette.gif").write_bytes(picture)
+        done = run_job(tmp_path / "out", "--input", tmp_path / "in")
+        again = run_job(tmp_path / "out", "--input", tmp_path / "in" / "**" / "*.gif")
+        assert (done.status, again.status) == (0, 0), done.err
+        assert [row["image_id"] for row in done.rows] == ["d/" * 1_100 + "a.gif", "palette.gif"]
+        assert again.summary["run"]["resumed"] == 2
+        # A path that no call of the system takes: a line, and the others are done.
+        make_deep(tmp_path / "in" / "/".join(["long_name"] * 500), picture)
+        done = run_job(tmp_path / "longer", "--input", tmp_path / "in")
+        assert done.status == 3
+        assert [(line["image_id"], line["stage"], line["error_type"]) for line in done.failures] == [
+            ("long_name/" * 500 + "a.gif", "read", "Unreadable")
+        ]
+        assert len(done.rows) == 2
+    finally:
+        # `shutil.rmtree`, by which pytest cleans up, recurses.
+        subprocess.run(["rm", "-rf", *(str(tmp_path / name) for name in ("in", "out", "longer"))], check=True)
+
+
+def make_deep(folder: Path, picture: bytes) -> None:
+    """Makes nested folders level by level, and a picture in the last."""
+    descriptor = os.open("/", os.O_RDONLY)
+    for name in folder.parts[1:]:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=descriptor)
+        below = os.open(name, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    file = os.open("a.gif", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor)
+    os.write(file, picture)
+    os.close(file)
+    os.close(descriptor)
+
+
+def test_a_glob_follows_no_loop_of_links(some: Archive, tmp_path: Path) -> None:
+    (some.images / "loop").symlink_to(some.images)
+    done = run_job(tmp_path / "out", "--input", some.images / "**" / "*.jpg")
+    assert done.status == 0
+    assert sorted(done.masks) == [name for name in some.image_ids if name.endswith(".jpg")]
 
 
 def test_endings_may_lie_and_links_are_followed(some: Archive, tmp_path: Path) -> None:

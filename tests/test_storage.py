@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -251,7 +252,60 @@ def test_globs_match_names_and_any_number_of_folders(tmp_path: Path) -> None:
     assert found("[12].*") == ["1.png", "2.jpg"]
     assert found("deep/?.png") == ["deep/3.png"]
     assert found("**/*.png") == [".5.png", "1.png", "deep/3.png", "deep/deeper/4.png"]
+    assert found("**") == [".5.png", "1.png", "2.jpg", "deep/3.png", "deep/deeper/4.png"]
+    assert found("d*/**/*.png") == ["deep/3.png", "deep/deeper/4.png"]
+    assert found("**/deeper/*") == ["deep/deeper/4.png"]
+    assert found("**/deep/**/?.png") == ["deep/3.png", "deep/deeper/4.png"]
     assert found("*.tif") == []
+    assert found("nowhere/**/*.png") == []
+
+
+def test_globs_of_any_number_of_folders_follow_no_link_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "a.png").write_bytes(b"")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "deep" / "up").symlink_to(tmp_path / "in")
+
+    def found(pattern: str) -> list[str]:
+        return [str(Path(stored.uri).relative_to(tmp_path)) for stored in storage.list_glob(str(tmp_path / pattern))]
+
+    assert found("in/**/*.png") == ["in/a.png"]
+    assert found("**/a.png") == ["in/a.png"]
+    # A link that the pattern names is followed.
+    assert found("in/loop/*.png") == ["in/loop/a.png"]
+    assert found("in/loop/**/*.png") == ["in/loop/a.png"]
+
+
+def test_a_link_that_leads_nowhere_matches_a_glob_for_the_read_to_fail(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    for pattern in ("*.png", "**/*.png", "gone.png"):
+        (stored,) = storage.list_glob(str(tmp_path / pattern))
+        assert (stored.uri, stored.size_bytes) == (str(tmp_path / "gone.png"), -1)
+
+
+@pytest.mark.parametrize("name", ["d", "eight_by"], ids=["deeper than Python recurses", "a path longer than PATH_MAX"])
+def test_folders_of_any_depth_are_listed(tmp_path: Path, name: str) -> None:
+    depth, root = 1_100, os.open(tmp_path, os.O_RDONLY)
+    descriptor = os.dup(root)
+    try:
+        for level in range(depth):
+            os.mkdir(name, dir_fd=descriptor)
+            below = os.open(name, os.O_RDONLY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+            if level in (0, depth - 1):
+                os.close(os.open("a.png", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
+        expected = [f"{tmp_path}/{name}/a.png", f"{tmp_path}/{'/'.join([name] * depth)}/a.png"]
+        for found in (storage.list_files(str(tmp_path)), storage.list_glob(f"{tmp_path}/**/*.png")):
+            listed = list(found)
+            assert [stored.uri for stored in listed] == expected
+            # A file whose path no call takes is listed as a broken link is: the read of it fails.
+            assert [stored.size_bytes for stored in listed] == [0, -1 if len(expected[1]) > 4_096 else 0]
+    finally:
+        os.close(descriptor)
+        os.close(root)
+        # `shutil.rmtree` recurses.
+        subprocess.run(["rm", "-rf", str(tmp_path / name)], check=True)
 
 
 def test_a_version_changes_with_the_content(tmp_path: Path) -> None:

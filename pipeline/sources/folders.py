@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from pipeline.core.decode import has_picture_ending
 from pipeline.core.records import Failure, FileRef
-from pipeline.sources.source import GLOB_CHARACTERS, Address, Ignored, Listed, Source
+from pipeline.sources.source import Address, Ignored, Listed, Source
 from pipeline.storage import storage
+from pipeline.storage.globs import GLOB_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.records import Failure, FileRef
 from pipeline.storage import storage
+from pipeline.storage.globs import GLOB_CHARACTERS
 
-GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 

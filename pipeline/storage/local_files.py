@@ -7,7 +7,6 @@ What may pass on a mounted disk (EIO, a stale handle) is tried again.
 import contextlib
 import errno
 import fcntl
-import glob
 import os
 import stat
 import uuid
@@ -190,33 +189,28 @@ def _make_folder_and(act: Callable[[], None], path: str) -> None:
     try:
         act()
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _make_folders(os.path.dirname(path))
         act()
 
 
-def list_folder(folder: str) -> Iterator[StoredFile]:
-    """As `storage.list_files`."""
-    with os.scandir(folder) as scan:
-        entries = sorted(scan, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from list_folder(entry.path)
-        elif entry.is_file() or not os.path.exists(entry.path):
-            yield _entry(entry.path)
-
-
-def list_matching(pattern: str) -> Iterator[StoredFile]:
-    """As `storage.list_glob`."""
-    for path in sorted(glob.iglob(pattern, recursive=True, include_hidden=True)):
-        if os.path.isfile(path):
-            yield look_up(path)
-
-
-def _entry(path: str) -> StoredFile:
-    try:
-        return look_up(path)
-    except FileNotFoundError:
-        return StoredFile(path, -1, "")
+def _make_folders(folder: str) -> None:
+    """Makes a folder and those above it that are missing; `os.makedirs` recurses, and folders may be nested deeper."""
+    missing = []
+    while True:
+        try:
+            os.mkdir(folder)
+            break
+        except FileNotFoundError:
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        except OSError:
+            # A read-only file system may say so before it says that the folder exists.
+            if not os.path.isdir(folder):
+                raise
+            break
+    for below in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(below)
 
 
 def look_up(path: str) -> StoredFile:

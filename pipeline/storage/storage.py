@@ -8,7 +8,6 @@ object appears when it is closed. What may pass (a lost connection, a bucket's 5
 import contextlib
 import errno
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -16,14 +15,15 @@ from collections.abc import Iterator
 from pipeline.core.errors import StorageError
 from pipeline.core.layout import SCRATCH_FOLDER
 from pipeline.storage import local_files as localfiles
+from pipeline.storage import walk
 from pipeline.storage.buckets import StoredFile as StoredFile
 from pipeline.storage.clients import StoreFaultError as StoreFaultError
 from pipeline.storage.clients import configure as configure
 from pipeline.storage.clients import list_objects, with_bucket
+from pipeline.storage.globs import GLOB_CHARACTERS, glob_regex
 
 REMOTE_SCHEMES = ("gs://", "s3://")
 _FIRST_PIECE_BYTES, _PIECE_BYTES = 64 << 10, 8 << 20
-_GLOB_CHARACTERS = re.compile(r"[*?\[]")
 
 
 def is_remote(uri: str) -> bool:
@@ -173,11 +173,13 @@ def list_files(folder: str) -> Iterator[StoredFile]:
     if is_remote(folder):
         yield from list_objects(join(folder, ""))
         return
-    yield from localfiles.list_folder(folder)
+    yield from walk.list_folder(folder)
 
 
 def list_glob(pattern: str) -> Iterator[StoredFile]:
     """Lists the files that a glob (`*`, `?`, `[…]`, `**` for any number of folders) matches.
+
+    `**` follows no links to folders; a folder that the pattern names is followed where it is a link.
 
     Args:
         pattern: absolute path or URI.
@@ -186,13 +188,13 @@ def list_glob(pattern: str) -> Iterator[StoredFile]:
         The files, in order of their names.
     """
     if is_remote(pattern):
-        wildcard = _GLOB_CHARACTERS.search(pattern)
-        matches = _glob_regex(pattern).fullmatch
+        wildcard = GLOB_CHARACTERS.search(pattern)
+        matches = glob_regex(pattern).fullmatch
         for stored in list_objects(pattern[: wildcard.start()] if wildcard else pattern):
             if matches(stored.uri):
                 yield stored
         return
-    yield from localfiles.list_matching(pattern)
+    yield from walk.list_matching(pattern)
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:
@@ -303,26 +305,3 @@ def check_writable(folder: str) -> None:
         delete(probe)
     except OSError as error:
         raise StorageError(f"{folder} can't be written: {error.strerror or error}") from error
-
-
-def _glob_regex(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression: `*` and `?` stay within a folder, `**/` is any number of them."""
-    parts: list[str] = []
-    position = 0
-    while position < len(pattern):
-        rest = pattern[position:]
-        bracket = re.match(r"\[(!?)([^\]]+)\]", rest)
-        if rest.startswith("**/"):
-            parts.append("(?:.*/)?")
-            position += 3
-        elif rest.startswith("**"):
-            parts.append(".*")
-            position += 2
-        elif bracket:
-            inner = bracket[2].replace("\\", "\\\\")
-            parts.append(f"[{'^' if bracket[1] else ''}{inner}]")
-            position += bracket.end()
-        else:
-            parts.append({"*": "[^/]*", "?": "[^/]"}.get(rest[0], re.escape(rest[0])))
-            position += 1
-    return re.compile("".join(parts), re.DOTALL)
