@@ -2,13 +2,16 @@
 
 import io
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from records_of import random_records, record_of
+from small_archive import CLASS_NAMES, Finished
 
 from pipeline.core.layout import shard_name
 from pipeline.core.records import Failure, PictureRecord
@@ -139,3 +142,21 @@ def test_failures_are_lines_of_json() -> None:
 def test_a_name_that_is_no_text_can_still_be_told() -> None:
     (line,) = failures_jsonl([Failure("a\udcff.png", "/in/a\udcff.png", "read", "Missing", "gone")]).splitlines()
     assert json.loads(line)["error_type"] == "Missing"
+
+
+def test_the_documented_way_from_the_tables_to_the_summary(
+    scored_job: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[1] / "pipeline" / "docs" / "numbers.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run").symlink_to(scored_job.output)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    lines = capsys.readouterr().out.splitlines()
+    computed, summed = map(float, lines[0].split())
+    assert computed == pytest.approx(summed, abs=1e-9)
+    for line in lines[1:]:
+        computed_lists, summed_lists = (json.loads(f"{text}]") for text in line.split("]")[:2])
+        assert len(computed_lists) == len(CLASS_NAMES)
+        assert computed_lists == pytest.approx(summed_lists, abs=1e-9)
