@@ -773,6 +773,35 @@ def test_sources_that_are_not_there(some: Archive, tmp_path: Path) -> None:
     assert "--ground_truth is given 2 times and --input 1 times" in line
 
 
+def test_an_output_whose_masks_would_be_pictures(some: Archive, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(some.images)
+    (some.images / "to_out").symlink_to(tmp_path / "elsewhere")
+    for source, output in (
+        (some.images, some.images / "out"),
+        (some.images / "**" / "*", some.images / "out"),
+        (some.images / "**" / "*[fg]", some.images),
+        (some.images / "**" / "pal*", some.images),
+        (tmp_path / "link", some.images / "out"),
+        (some.images, tmp_path / "link" / "out"),
+        (tmp_path / "link" / "**", some.images / "out"),
+        (some.images / "**" / "*.*", tmp_path / "link" / "out"),
+    ):
+        line = refused(tmp_path, "--input", source, output=output)
+        assert line == f"--output {output} is within {source}: its masks would be taken for pictures"
+    # Patterns that no mask matches, and a link that the walk does not follow.
+    for number, (source, output) in enumerate(
+        (
+            (some.images / "*.gif", some.images / "out"),
+            (some.images / "**" / "*.gif", some.images / "out"),
+            (some.images / "**" / "*", tmp_path / "images_too"),
+            (some.images / "north" / "*", some.images / "out"),
+            (some.images / "pal*", some.images),
+            (some.images, tmp_path / "elsewhere"),
+        )
+    ):
+        assert run_job(output, "--input", source, "--existing", "overwrite").status == 0, number
+
+
 def test_models_that_are_none(some: Archive, tmp_path: Path) -> None:
     assert "neither a folder nor one of the carried models" in refused(tmp_path, "--input", some.images, model="unet")
     assert "metadata.json can't be read" in refused(tmp_path, "--input", some.images, model=some.images)

@@ -171,8 +171,7 @@ def prepare(options: JobOptions) -> Prepared:
         raise OptionError(f"--group_by {column}: no manifest of --input has such a column")
     output = storage.absolute(options.output)
     if not options.plan:
-        read = itertools.chain(*groups, *truth_groups)
-        check_output(output, options.existing, [source.folder for source in read if source.folder is not None])
+        check_output(output, options.existing, itertools.chain(*groups, *truth_groups))
         try:
             storage.check_writable(output)
         except StorageError as error:

@@ -17,6 +17,7 @@ from pipeline.core.recipe import fingerprint
 from pipeline.core.records import Failure, Located, PictureRecord
 from pipeline.output import journal
 from pipeline.output.mask_shards import packed_masks
+from pipeline.sources.source import Source
 from pipeline.storage import storage
 
 RESUME, OVERWRITE, ERROR = EXISTING = ("resume", "overwrite", "error")
@@ -96,25 +97,23 @@ class Sorted:
     stale: list[str] = field(default_factory=list)
 
 
-def check_output(output: str, existing: str, folders: Iterable[str]) -> None:
+def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
     """Refuses an output that a job would take for its input, or whose files are not maskbeam's to replace.
 
     Args:
         output: absolute folder or bucket prefix.
         existing: one of `EXISTING`.
-        folders: the folders that are read as sources.
+        sources: what is read.
 
     Raises:
         OptionError: it can't be used so.
     """
-    for folder in folders:
-        if f"{output}/".startswith(f"{folder}/"):
-            raise OptionError(
-                f"--output {output} lies in {folder}, which is read: its masks would be taken for pictures"
-            )
-        for own in _OWN_FOLDERS:
-            if f"{folder}/".startswith(f"{output}/{own}/"):
-                raise OptionError(f"--output {output} keeps files of its own in {own}, where {folder} is read")
+    for source in sources:
+        if any(source.reads_below(storage.join(output, own), _ENDING) for own in (*_PICTURE_FOLDERS, "instances")):
+            raise OptionError(f"--output {output} is within {source.uri}: its masks would be taken for pictures")
+        for own in _OWN_FOLDERS if source.folder is not None else ():
+            if storage.is_within(storage.real_path(source.uri), storage.real_path(storage.join(output, own))):
+                raise OptionError(f"--output {output} keeps files of its own in {own}, where {source.uri} is read")
     try:
         if existing == ERROR and holds_results(output):
             raise OptionError(f"--output {output} holds results; --existing resume goes on, overwrite does all anew")

@@ -7,7 +7,7 @@ from pipeline.core.decode import has_picture_ending
 from pipeline.core.records import Failure, FileRef
 from pipeline.sources.source import Address, Ignored, Listed, Source
 from pipeline.storage import storage
-from pipeline.storage.globs import GLOB_CHARACTERS
+from pipeline.storage.globs import GLOB_CHARACTERS, can_match_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,10 @@ class FolderSource(Source):
     def folder(self) -> str | None:
         """The folder itself."""
         return self.uri
+
+    def reads_below(self, folder: str, ending: str) -> bool:
+        """See `Source.reads_below`."""
+        return storage.is_within(storage.real_path(folder), storage.real_path(self.uri))
 
     @property
     def is_index(self) -> bool:
@@ -63,6 +67,14 @@ class GlobSource(Source):
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""
         return _pictures(self, self._fixed_folder, storage.list_glob(self.uri))
+
+    def reads_below(self, folder: str, ending: str) -> bool:
+        """See `Source.reads_below`."""
+        fixed = self._fixed_folder
+        real_pattern = storage.real_path(fixed).rstrip("/") + self.uri[len(fixed) :]
+        return can_match_below(self.uri, folder, ending) or can_match_below(
+            real_pattern, storage.real_path(folder), ending
+        )
 
     @property
     def _fixed_folder(self) -> str:

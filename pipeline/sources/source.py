@@ -130,8 +130,17 @@ class Source(ABC):
 
     @property
     def folder(self) -> str | None:
-        """The folder that is walked, below which no output may be; None for other kinds."""
+        """The folder that is walked; None for other kinds."""
         return None
+
+    def reads_below(self, folder: str, ending: str) -> bool:
+        """Whether files that are written below a folder would be its files, too.
+
+        Args:
+            folder: absolute path or URI.
+            ending: of their names, a picture's.
+        """
+        return False
 
     @property
     def is_index(self) -> bool:

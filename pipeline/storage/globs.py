@@ -1,6 +1,7 @@
 """What a glob matches, in one reading for files on this machine and for buckets."""
 
 import re
+from collections.abc import Sequence
 
 GLOB_CHARACTERS = re.compile(r"[*?\[]")
 ANY_FOLDERS = "**"
@@ -27,3 +28,27 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
             parts.append({"*": "[^/]*", "?": "[^/]"}.get(rest[0], re.escape(rest[0])))
             position += 1
     return re.compile("".join(parts), re.DOTALL)
+
+
+def can_match_below(pattern: str, folder: str, ending: str) -> bool:
+    """Whether a glob can match a file of some ending below a folder, whether or not there is such a file.
+
+    Args:
+        pattern: absolute path or URI.
+        folder: absolute path or URI.
+        ending: of the file's name.
+    """
+    literal_end = re.split(r"[*?\]]", pattern)[-1].rpartition("/")[2]
+    can_end = literal_end.endswith(ending) or ending.endswith(literal_end)
+    return can_end and _reaches(pattern.split("/"), folder.rstrip("/").split("/"))
+
+
+def _reaches(parts: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether something below the folder of these names can match the parts of a pattern."""
+    if not names:
+        return bool(parts)
+    if not parts:
+        return False
+    if parts[0] == ANY_FOLDERS:
+        return _reaches(parts[1:], names) or _reaches(parts, names[1:])
+    return bool(glob_regex(parts[0]).fullmatch(names[0])) and _reaches(parts[1:], names[1:])

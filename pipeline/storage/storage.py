@@ -45,6 +45,16 @@ def absolute(uri: str) -> str:
     return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
 
 
+def real_path(uri: str) -> str:
+    """A local path with its links followed, whether or not it exists; a bucket's URI as it is."""
+    return uri if is_remote(uri) else os.path.realpath(uri)
+
+
+def is_within(uri: str, folder: str) -> bool:
+    """Whether a path is a folder or below it, by their names."""
+    return f"{uri.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
 def join(root: str, *parts: str) -> str:
     """Joins with `/`, which every store and every supported system takes."""
     return "/".join([root.rstrip("/"), *parts])
