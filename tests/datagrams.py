@@ -1,8 +1,12 @@
-"""What a `ProgressSender` sends, and a clock set by hand."""
+"""What a `ProgressReporter` sends, what the display received of it, and a clock set by hand."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
 
-_COUNTS = ("located", "resumed", "done", "failed")
+from pipeline.progress.counts import Count, ProgressCounts
 
 
 class Clock:
@@ -15,5 +19,23 @@ class Clock:
         return self.now
 
 
-def datagram(token: str = "t", sender: str = "s", **counts: object) -> bytes:
-    return json.dumps({"token": token, "sender": sender, **dict.fromkeys(_COUNTS, 0), **counts}).encode()
+def datagram(token: str = "t", reporter: str = "r", **counts: object) -> bytes:
+    return json.dumps({"token": token, "reporter": reporter, **dict.fromkeys(Count, 0), **counts}).encode()
+
+
+@contextmanager
+def received_reports() -> Iterator[dict[str, list[tuple[float, int]]]]:
+    """Notes what displays receive: by reporter, seconds on a clock and how many pictures it had segmented by then."""
+    reports: dict[str, list[tuple[float, int]]] = {}
+    receive = ProgressCounts.receive
+
+    def noted(counts: ProgressCounts, datagram: bytes) -> bool:
+        if not receive(counts, datagram):
+            return False
+        message = json.loads(datagram)
+        if message[Count.SEGMENTED]:
+            reports.setdefault(message["reporter"], []).append((time.monotonic(), message[Count.SEGMENTED]))
+        return True
+
+    with mock.patch.object(ProgressCounts, "receive", noted):
+        yield reports

@@ -1,7 +1,6 @@
 """Archives: what is listed and read is what Python's own tarfile and zipfile hold, and hostile ones do no harm."""
 
 import io
-import json
 import random
 import struct
 import tarfile
@@ -13,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from datagrams import received_reports
 from packing import tar_of, zip_of
 from PIL import Image
 from small_archive import Archive, Finished, draw_picture, run_job
 
 from pipeline.core.layout import SPOOL_FOLDER
-from pipeline.progress.tally import Tally
 from pipeline.sources.archives import spool
 from pipeline.sources.archives.listing import Entry, NoPictures, Refused, list_archive
 from pipeline.sources.reading import FileReader
@@ -390,7 +389,7 @@ def test_a_million_empty_members_are_listed_in_constant_memory(kind: str, tmp_pa
 
 
 @pytest.mark.full
-def test_one_large_tar_keeps_two_workers_equally_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_large_tar_keeps_two_workers_equally_busy(tmp_path: Path) -> None:
     pictures = 20_000
     drawn = []
     for seed in range(50):
@@ -399,26 +398,14 @@ def test_one_large_tar_keeps_two_workers_equally_busy(tmp_path: Path, monkeypatc
         drawn.append(buffer.getvalue())
     archive = tmp_path / "large.tar"
     archive.write_bytes(tar_of({f"{number:05d}.png": drawn[number % 50] for number in range(pictures)}))
-    done: dict[str, int] = {}
-    first: dict[str, float] = {}
-    receive = Tally.receive
-
-    def noted(tally: Tally, datagram: bytes) -> bool:
-        if not receive(tally, datagram):
-            return False
-        message = json.loads(datagram)
-        if message["done"]:
-            first.setdefault(message["sender"], time.monotonic())
-            done[message["sender"]] = max(done.get(message["sender"], 0), message["done"])
-        return True
-
-    monkeypatch.setattr(Tally, "receive", noted)
     workers = ("--direct_running_mode", "multi_processing", "--direct_num_workers", 2)
-    job = run_job(tmp_path / "out", "--input", archive, "--mask_format", "none", *workers)
+    with received_reports() as reports:
+        job = run_job(tmp_path / "out", "--input", archive, "--mask_format", "none", *workers)
     end = time.monotonic()
     assert job.status == 0, job.err
-    assert sum(done.values()) == pictures
+    done = [worker[-1][1] for worker in reports.values()]
+    assert sum(done) == pictures
     assert len(done) == 2
-    assert max(done.values()) <= 1.2 * min(done.values())
-    begun = sorted(first.values())
+    assert max(done) <= 1.2 * min(done)
+    begun = sorted(worker[0][0] for worker in reports.values())
     assert begun[1] - begun[0] < 0.2 * (end - begun[0])

@@ -1,4 +1,4 @@
-"""The display of a running job: the bar, the lines, senders in threads and other processes."""
+"""The display of a running job: the bar, the lines, reporters in threads and other processes."""
 
 import io
 import logging
@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from datagrams import Clock, datagram
+from datagrams import Clock
 from rich.console import Console
 
-from pipeline.progress.display import Progress, ProgressDisplay
-from pipeline.progress.tally import ProgressSender
+from pipeline.progress.counts import Count, ProgressReporter
+from pipeline.progress.display import ProgressDisplay
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,125 +33,150 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def quiet_display(**options: object) -> tuple[ProgressDisplay, io.StringIO]:
+def quiet_display(**options: Any) -> tuple[ProgressDisplay, io.StringIO]:
     file = io.StringIO()
-    return ProgressDisplay(Console(file=file, width=200), **options), file  # type: ignore[arg-type]
+    return ProgressDisplay(Console(file=file, width=200), **options), file
 
 
-def work(sender: ProgressSender, pictures: int) -> None:
+def work(reporter: ProgressReporter, pictures: int) -> None:
     """What a worker process does."""
     for _ in range(pictures):
-        sender.done()
-    sender.failed()
-    sender.flush()
+        reporter.add(Count.SEGMENTED)
+    reporter.add(Count.FAILED)
+    reporter.flush()
 
 
 def test_copies_and_forks_count_for_themselves() -> None:
-    display, _ = quiet_display()
+    display, _ = quiet_display(from_processes=True)
     with display:
-        sender = display.sender()
-        sender.located(10)
-        sender.done(2)
-        copy = pickle.loads(pickle.dumps(sender))
-        copy.done(3)
-        copy.flush()
-        sender.flush()
+        reporter = display.reporter()
+        reporter.add(Count.LOCATED, 10)
+        reporter.add(Count.SEGMENTED, 2)
+        copy = pickle.loads(pickle.dumps(reporter))
+        copy.add(Count.SEGMENTED, 3)
         child = os.fork() if hasattr(os, "fork") else None
         if child == 0:
-            sender.done(4)
-            sender.flush()
+            reporter.add(Count.SEGMENTED, 4)
+            reporter.flush()
             os._exit(0)
         if child is not None:
             os.waitpid(child, 0)
-    assert display.progress.finished == (9 if child is not None else 5)
+    assert display.finished == (9 if child is not None else 5)
 
 
-def test_threads_may_share_a_sender() -> None:
+def test_threads_may_share_a_reporter() -> None:
     display, _ = quiet_display()
     with display:
-        sender = display.sender()
-        sender.located(4000)
-        threads = [threading.Thread(target=work, args=(sender, 999)) for _ in range(4)]
+        reporter = display.reporter()
+        reporter.add(Count.LOCATED, 4000)
+        threads = [threading.Thread(target=work, args=(reporter, 999)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert (display.progress.finished, display.progress.failed) == (4000, 4)
+    assert (display.finished, display.failed) == (4000, 4)
 
 
-def test_senders_in_other_processes_are_heard() -> None:
-    display, file = quiet_display()
+def test_no_socket_is_opened_where_all_work_is_done_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.progress.display._listening_socket", lambda: pytest.fail("a socket"))
+    display, _ = quiet_display()
     with display:
-        sender = display.sender()
-        sender.located(12)
-        processes = [multiprocessing.get_context("spawn").Process(target=work, args=(sender, 5)) for _ in range(2)]
+        display.reporter().add(Count.LOCATED, 7)
+    assert display.located == 7
+
+
+def test_reporters_in_other_processes_are_heard() -> None:
+    display, file = quiet_display(from_processes=True)
+    with display:
+        reporter = display.reporter()
+        reporter.add(Count.LOCATED, 12)
+        processes = [multiprocessing.get_context("spawn").Process(target=work, args=(reporter, 5)) for _ in range(2)]
         for process in processes:
             process.start()
         for process in processes:
             process.join(60)
             assert process.exitcode == 0
-    assert (display.progress.located, display.progress.finished, display.progress.failed) == (12, 12, 2)
+    assert (display.located, display.finished, display.failed) == (12, 12, 2)
     assert file.getvalue().startswith("maskbeam: 12 pictures in ")
     assert "2 failed" in file.getvalue()
 
 
 def test_a_retried_bundle_never_shows_more_than_all() -> None:
-    progress = Progress("t", Clock())
-    progress.receive(datagram(located=10, done=14, failed=3))
-    assert (progress.finished, progress.failed) == (10, 3)
-
-
-def test_rate_and_time_left() -> None:
-    clock = Clock()
-    progress = Progress("t", clock)
-    assert progress.line() == "maskbeam: listing…"
-    progress.receive(datagram(located=6_000))
-    assert progress.line() == "maskbeam: listing… 6,000 pictures so far"
-    clock.now += 5.0
-    progress.receive(datagram(located=10_000))
-    assert progress.listing
-    # The model is loaded; its time is no part of the rate.
-    clock.now += 20.0
-    assert not progress.listing
-    assert progress.left_s is None
-    for second in range(41):
-        progress.receive(datagram(located=10_000, done=25 * second + 31, failed=3))
-        clock.now += 1.0
-    assert progress.line() == "maskbeam: 1,034 of 10,000 pictures (10 %), 24.2 pictures/s, 6 min 10 s left, 3 failed"
-    # When nothing comes any more the rate falls, and the time left grows.
-    clock.now += 30.0
-    assert progress.rate < 15
-    progress.receive(datagram(located=10_000, done=10_000, failed=3))
-    assert progress.left_s is None
-
-
-def test_a_line_at_most_every_so_often_without_a_terminal() -> None:
-    clock = Clock()
-    display, file = quiet_display(clock=clock, interval_s=30.0)
+    display, _ = quiet_display()
     with display:
-        sender = display.sender()
-        sender.located(200)
-        sender.done(50)
-        sender.flush()
-        wait_for(lambda: display.progress.finished == 50)
-        display.tick()
-        assert file.getvalue() == ""
-        clock.now += 29.0
-        display.tick()
-        assert file.getvalue() == ""
-        clock.now += 2.0
-        # The display's own thread writes it.
-        wait_for(lambda: file.getvalue().count("\n") == 1)
-        display.tick()
-        assert file.getvalue().startswith("maskbeam: 50 of 200 pictures (25 %)")
-        clock.now += 31.0
-        wait_for(lambda: file.getvalue().count("\n") == 2)
-        sender.done(150)
-        sender.flush()
-    lines = file.getvalue().splitlines()
+        reporter = display.reporter()
+        reporter.add(Count.LOCATED, 10)
+        reporter.add(Count.SEGMENTED, 14)
+        reporter.add(Count.FAILED, 3)
+    assert (display.finished, display.failed) == (10, 3)
+
+
+class Counted:
+    """A display with a clock set by hand, whose own thread does nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ProgressDisplay, "_run", lambda _: None)
+        self.clock = Clock()
+        self.display, self.file = quiet_display(clock=self.clock, interval_s=30.0)
+
+    def add(self, count: Count, pictures: int) -> None:
+        self.display.reporter().add(count, pictures)
+        self.display.update()
+
+
+def test_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(monkeypatch)
+    with counted.display as display:
+        assert display.line() == "maskbeam: listing…"
+        counted.add(Count.LOCATED, 6_000)
+        assert display.line() == "maskbeam: listing…, 6,000 pictures found"
+        counted.clock.now += 5.0
+        counted.add(Count.LOCATED, 4_000)
+        assert display.line() == "maskbeam: listing…, 10,000 pictures found"
+        # The model is loaded; its time is no part of the rate.
+        counted.clock.now += 20.0
+        display.update()
+        assert display.line() == "maskbeam: 0 of 10,000 pictures (0 %)"
+        counted.add(Count.FAILED, 3)
+        for _ in range(41):
+            counted.add(Count.SEGMENTED, 25)
+            counted.clock.now += 1.0
+        assert display.line() == "maskbeam: 1,028 of 10,000 pictures (10 %), 25.0 pictures/s, 5 min 59 s left, 3 failed"
+        # When nothing comes any more, there is no rate to speak of.
+        counted.clock.now += 31.0
+        display.update()
+        assert display.line() == "maskbeam: 1,028 of 10,000 pictures (10 %), 3 failed"
+        counted.add(Count.SEGMENTED, 8_972)
+        assert "left" not in display.line()
+
+
+def test_a_line_at_most_every_so_often_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(monkeypatch)
+    with counted.display:
+        counted.add(Count.LOCATED, 200)
+        counted.clock.now += 2.0
+        counted.add(Count.SEGMENTED, 50)
+        assert counted.file.getvalue() == ""
+        counted.clock.now += 27.0
+        counted.display.update()
+        assert counted.file.getvalue() == ""
+        counted.clock.now += 2.0
+        counted.display.update()
+        counted.display.update()
+        assert counted.file.getvalue() == "maskbeam: 50 of 200 pictures (25 %)\n"
+        counted.clock.now += 31.0
+        counted.add(Count.SEGMENTED, 150)
+    lines = counted.file.getvalue().splitlines()
     assert len(lines) == 3
     assert lines[-1] == "maskbeam: 200 pictures in 1 min 02 s, 3.2 pictures/s"
-    assert "\x1b" not in file.getvalue()
+    assert "\x1b" not in counted.file.getvalue()
+
+
+def test_lines_come_by_themselves() -> None:
+    display, file = quiet_display(interval_s=0.01)
+    with display:
+        display.reporter().add(Count.LOCATED, 3)
+        wait_for(lambda: "3 pictures found" in file.getvalue())
 
 
 def test_what_stops_the_job_goes_on_and_the_last_line_says_so() -> None:
@@ -158,10 +184,9 @@ def test_what_stops_the_job_goes_on_and_the_last_line_says_so() -> None:
 
     def stopped_job() -> None:
         with display:
-            sender = display.sender()
-            sender.located(10)
-            sender.done(4)
-            sender.flush()
+            reporter = display.reporter()
+            reporter.add(Count.LOCATED, 10)
+            reporter.add(Count.SEGMENTED, 4)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -169,26 +194,26 @@ def test_what_stops_the_job_goes_on_and_the_last_line_says_so() -> None:
     assert file.getvalue().startswith("maskbeam: stopped after 4 of 10 pictures in ")
 
 
-def test_a_machine_without_loopback_runs_without_display(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_loopback_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.progress.display._listening_socket", lambda: None)
-    display, file = quiet_display()
+    display, _ = quiet_display(from_processes=True)
     with display:
-        display.sender().done()
-    assert file.getvalue() == ""
+        display.reporter().add(Count.LOCATED)
+    assert display.located == 1
 
 
 SCRIPT = """
     import logging, sys, time
+    from pipeline.progress.counts import Count
     from pipeline.progress.display import ProgressDisplay
     logging.basicConfig(level=logging.WARNING)
     with ProgressDisplay() as display:
-        sender = display.sender()
-        sender.located(1000)
-        sender.flush()
+        reporter = display.reporter()
+        reporter.add(Count.LOCATED, 1000)
         time.sleep(1.5)
         for _ in range(40):
-            sender.done(5)
-            sender.failed()
+            reporter.add(Count.SEGMENTED, 5)
+            reporter.add(Count.FAILED)
             time.sleep(0.02)
         logging.warning("a line in between")
         print("result", flush=True)
@@ -228,7 +253,7 @@ def run_on_a_terminal(end: str, *, interrupt: bool = False) -> tuple[str, str, i
 
 
 def test_a_terminal_shows_a_bar() -> None:
-    shown, output, status = run_on_a_terminal("sender.flush()")
+    shown, output, status = run_on_a_terminal("")
     assert status == 0
     assert "listing…" in shown
     assert "━" in shown
@@ -267,15 +292,15 @@ def test_logging_writes_above_the_bar_and_gets_its_stream_back(monkeypatch: pyte
         logging.getLogger().removeHandler(handler)
 
 
-def test_what_an_earlier_run_did_counts_as_done_and_not_for_the_rate() -> None:
-    clock = Clock()
-    progress = Progress("t", clock)
-    progress.receive(datagram(located=100, resumed=90))
-    assert (progress.finished, progress.resumed, progress.rate) == (90, 90, 0.0)
-    clock.now += 5
-    progress.receive(datagram(located=100, resumed=90, done=1))
-    clock.now += 5
-    progress.receive(datagram(located=100, resumed=90, done=6))
-    assert progress.finished == 96
-    assert progress.rate == pytest.approx(1.0)
-    assert progress.left_s == pytest.approx(4.0)
+def test_what_an_earlier_run_did_counts_as_done_and_not_for_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(monkeypatch)
+    with counted.display as display:
+        counted.add(Count.LOCATED, 100)
+        counted.add(Count.RESUMED, 90)
+        counted.clock.now += 5
+        display.update()
+        assert display.line() == "maskbeam: 90 of 100 pictures (90 %)"
+        counted.add(Count.SEGMENTED, 1)
+        counted.clock.now += 5
+        counted.add(Count.SEGMENTED, 5)
+        assert display.line() == "maskbeam: 96 of 100 pictures (96 %), 1.0 pictures/s, 4.0 s left"

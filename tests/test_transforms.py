@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.metrics import MetricsFilter
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from records_of import classes_of, random_records, record_of
@@ -25,7 +26,7 @@ from pipeline.output.failure_blocks import unpack_failures
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Destination
 from pipeline.output.results import ResultsWriter, RunInfo, WrittenFailures
-from pipeline.progress.tally import ProgressSender
+from pipeline.progress.counts import SILENT
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.sources.source import Source
 from pipeline.sources.sources import parse_sources, parse_truths
@@ -33,12 +34,11 @@ from pipeline.storage import storage
 from pipeline.transforms import pack_failures as packing
 from pipeline.transforms.locate_pictures import LocatePictures, Locations, Resume
 from pipeline.transforms.pack_failures import PackFailures
+from pipeline.transforms.picture_counts import NAMESPACE
 from pipeline.transforms.remains import BeginRun, ReadRemains
 from pipeline.transforms.segment_images import EngineSettings, SegmentImages
 from pipeline.transforms.sum_totals import SumTotalsFn
 from pipeline.transforms.write_results import WriteFailures, WriteSummary, WriteTables
-
-SILENT = ProgressSender(None, "")
 
 
 def local_pipeline() -> beam.Pipeline:
@@ -154,6 +154,28 @@ def test_segmenting_gives_what_the_segmenter_gives(
         )
 
 
+def test_pictures_are_counted_as_beams_metrics_too(
+    archive: Archive, recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    touch(tmp_path / "in", "broken.png")
+    for image_id in archive.image_ids[:3]:
+        target = tmp_path / "in" / image_id
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((archive.images / image_id).read_bytes())
+    root = local_pipeline()
+    located = locate(root, tmp_path / "out", [tmp_path / "in"])
+    destination = Destination(str(tmp_path / "out"), (MaskOutput(recipe),))
+    engine = EngineSettings(open_model(str(tiny_model)), 1, 1)
+    _ = located.todo | SegmentImages(engine, recipe, destination, SILENT)
+    result = root.run()
+    result.wait_until_finish()
+    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    summed: Counter[str] = Counter()
+    for counter in counters:
+        summed[counter.key.metric.name] += counter.result
+    assert summed == {"located": 4, "segmented": 3, "failed": 1}
+
+
 # SumTotalsFn
 
 
@@ -245,7 +267,7 @@ def test_everything_is_written_and_the_summary_comes_last(
     summary = summary_of(writer)
     assert summary["images"] | {"with_ground_truth": 0} == {
         **{"found": 32, "segmented": 30, "failed": 2, "truth_failed": 0, "with_ground_truth": 0},
-        **{"ignored": 5, "unpaired_truth": 1},
+        **{"ignored": 5, "unpaired_truth": 1, "unused": {}},
     }
     assert summary["run"]["stages"] == {"infer": 3.5, "read": 0.25}
     assert summary["run"]["failures_by_type"] == {"Empty": 2}

@@ -12,7 +12,7 @@ from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
 from pipeline.output.probabilities_output import ProbabilitiesOutput
 from pipeline.output.results import ResultsWriter
-from pipeline.progress.tally import ProgressSender
+from pipeline.progress.counts import ProgressReporter
 from pipeline.sources.pairing import Grouping
 from pipeline.sources.source import Source
 from pipeline.transforms.compare_precisions import ComparePrecisions
@@ -36,7 +36,7 @@ class Job:
         writer: where the results go.
         existing: `resume` or `overwrite`: what to do with an earlier run's results.
         retry_failed: whether to take up again what failed before.
-        progress: where to tell how far the job is.
+        progress: where to report how far the job is.
         grouping: how a picture's group is found, None where there are no groups.
         overlays: over how many pictures their masks are drawn.
     """
@@ -49,7 +49,7 @@ class Job:
     writer: ResultsWriter
     existing: str
     retry_failed: bool
-    progress: ProgressSender
+    progress: ProgressReporter
     grouping: Grouping | None = None
     overlays: int = 0
 

@@ -28,7 +28,7 @@ from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, ResultsWriter, RunInfo
 from pipeline.output.resume import check_output
-from pipeline.progress.tally import ProgressSender
+from pipeline.progress.counts import SILENT
 from pipeline.sources.checks import check_pictures, check_truths
 from pipeline.sources.manifest import OWN_COLUMNS
 from pipeline.sources.pairing import Grouping
@@ -229,9 +229,10 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
     grouping = (
         Grouping(options.group_by, options.group_by_regex) if options.group_by or options.group_by_regex else None
     )
+    display = ProgressDisplay(from_processes=runner.has_workers) if runner.is_local else None
     # Beam's local worker prints each exception's trace; the launcher gets the exception itself.
     silence = without_python_stderr() if runner.is_local else nullcontext()
-    with ProgressDisplay() if runner.is_local else nullcontext() as display, silence:
+    with display or nullcontext(), silence:
         job = Job(
             pictures=prepared.pictures,
             truths=prepared.truths,
@@ -247,7 +248,7 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
             writer=writer,
             existing=options.existing,
             retry_failed=options.retry_failed,
-            progress=display.sender() if display else ProgressSender(None, ""),
+            progress=display.reporter() if display else SILENT,
             grouping=grouping,
             overlays=options.overlays,
         )

@@ -51,6 +51,7 @@ class Runner:
         threads: engine threads a process, so that all processes together use every core once; 0 where only the worker
             knows its cores.
         processes: worker processes on a machine, where `threads` is 0.
+        has_workers: whether the job's steps run in other processes of this machine than the launcher's.
         accelerator: what the inference step alone asks of its machines, in Beam's words; "" for nothing.
     """
 
@@ -60,6 +61,7 @@ class Runner:
     is_waited_for: bool
     threads: int
     processes: int = 1
+    has_workers: bool = False
     accelerator: str = ""
 
 
@@ -77,7 +79,9 @@ def choose_runner(beam_options: PipelineOptions) -> Runner:
     """
     name = beam_options.view_as(StandardOptions).runner or LOCAL
     if name.lower() in _LOCAL_NAMES:
-        return Runner(LOCAL, _local_runner(beam_options), True, True, _threads(beam_options))
+        has_workers = beam_options.view_as(DirectOptions).direct_running_mode == _PROCESSES
+        threads = _threads(beam_options)
+        return Runner(LOCAL, _local_runner(beam_options), True, True, threads, has_workers=has_workers)
     try:
         runner = create_runner(name)
     except (ValueError, ImportError, AttributeError) as error:
@@ -88,7 +92,7 @@ def choose_runner(beam_options: PipelineOptions) -> Runner:
     threads, processes = _settle_dataflow(beam_options) if is_dataflow else _portable_processes(beam_options)
     if errors := PipelineOptionsValidator(beam_options, runner).validate():
         raise OptionError(f"--runner {name}: {' '.join(errors[0].split())}")
-    return Runner(name, runner, False, not is_dataflow, threads, processes, _take_accelerator(beam_options))
+    return Runner(name, runner, False, not is_dataflow, threads, processes, accelerator=_take_accelerator(beam_options))
 
 
 def check_reachable(runner: Runner, options: JobOptions) -> None:

@@ -10,11 +10,12 @@ from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 from pipeline.core.errors import StorageError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.output.resume import FoundFile, Recorded, sort_out
-from pipeline.progress.tally import ProgressSender
+from pipeline.progress.counts import Count, ProgressReporter
 from pipeline.sources.pairing import Grouping, overlay_rank, pair
 from pipeline.sources.source import Ignored, Listed, Source
 from pipeline.transforms import coders
 from pipeline.transforms.pack_failures import PackFailures
+from pipeline.transforms.picture_counts import PictureCounts
 from pipeline.transforms.remains import FOUND_FILE, RECORDED, Keyed, unpack_remains
 
 # A candidate of the join as primitives: is it a picture or a mask, its id, its file, a manifest's mask and columns.
@@ -62,35 +63,36 @@ class Resume:
     probabilities: bool = False
 
 
-def _candidates(element: tuple[int, Source], progress: ProgressSender) -> Iterator[Any]:
+def _candidates(element: tuple[int, Source], progress: ProgressReporter) -> Iterator[Any]:
     """Lists one source: its files as candidates under their pairing key, the rest under its tag.
 
-    The pictures are told to the progress here, before the join: it is complete when the first one is segmented.
+    The pictures are counted here, before the join: it is complete when the first one is segmented.
     """
     role, source = element
+    counts = PictureCounts(progress)
     try:
         for item in source.items():
             if isinstance(item, Listed):
                 if role == _PICTURE:
-                    progress.located(1)
+                    counts.add(Count.LOCATED)
                 yield item.pairing_key, _pack_candidate(role, item)
             elif role == _PICTURE and isinstance(item, Ignored):
                 yield TaggedOutput("ignored", item.files)
             elif isinstance(item, Failure):
                 if role == _PICTURE:
-                    progress.located(1)
-                    progress.failed(1)
+                    counts.add(Count.LOCATED)
+                    counts.add(Count.FAILED)
                 yield TaggedOutput("failures", item)
     except OSError as error:
         raise StorageError(f"{source.uri} can't be listed: {error.strerror or error}") from error
-    progress.flush()
+    counts.flush()
 
 
 class _PairDoFn(beam.DoFn):
     """Joins the candidates of one key, and what an earlier run left of them."""
 
-    def __init__(self, progress: ProgressSender, resume: Resume, grouping: Grouping | None) -> None:
-        self._progress = progress
+    def __init__(self, progress: ProgressReporter, resume: Resume, grouping: Grouping | None) -> None:
+        self._counts = PictureCounts(progress)
         self._resume = resume
         self._grouping = grouping
 
@@ -121,8 +123,8 @@ class _PairDoFn(beam.DoFn):
             keeps_masks=self._resume.keeps_masks,
             probabilities=self._resume.probabilities,
         )
-        self._progress.resumed(len(work.records))
-        self._progress.failed(len(paired.failures) + len(work.failures))
+        self._counts.add(Count.RESUMED, len(work.records))
+        self._counts.add(Count.FAILED, len(paired.failures) + len(work.failures))
         yield from work.todo
         if paired.located:
             yield TaggedOutput("located", len(paired.located))
@@ -136,7 +138,7 @@ class _PairDoFn(beam.DoFn):
             yield TaggedOutput("unpaired_truth", paired.unpaired_truth)
 
     def finish_bundle(self) -> None:
-        self._progress.flush()
+        self._counts.flush()
 
 
 class LocatePictures(beam.PTransform[Any, Any]):
@@ -145,7 +147,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
     Args:
         pictures: parsed sources of pictures.
         truths: parsed sources of masks, in the order of `pictures`, or none.
-        progress: where to tell how many were found.
+        progress: where to report how many were found.
         remains: what `ReadRemains` emits.
         resume: what decides whether it still holds.
         grouping: how a picture's group is found, None where there are no groups.
@@ -156,7 +158,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
         self,
         pictures: Sequence[Source],
         truths: Sequence[Source],
-        progress: ProgressSender,
+        progress: ProgressReporter,
         remains: PCollection[Keyed],
         resume: Resume,
         grouping: Grouping | None = None,

@@ -18,10 +18,11 @@ from pipeline.engines.load import load_engine, usable_cores
 from pipeline.engines.model_folder import ModelFolder
 from pipeline.output.journal import Journal
 from pipeline.output.outputs import Destination
-from pipeline.progress.tally import ProgressSender
+from pipeline.progress.counts import Count, ProgressReporter
 from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Batch, Segmenter
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
+from pipeline.transforms.picture_counts import PictureCounts
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ class _SegmentDoFn(beam.DoFn):
         engine: EngineSettings,
         recipe: Recipe,
         destination: Destination,
-        progress: ProgressSender,
+        progress: ProgressReporter,
         shared: Shared,
     ) -> None:
         self._engine = engine
         self._recipe = recipe
         self._destination = destination
-        self._progress = progress
+        self._counts = PictureCounts(progress)
         self._shared = shared
 
     def setup(self) -> None:
@@ -111,7 +112,7 @@ class _SegmentDoFn(beam.DoFn):
         self._loaded.journal.flush()
         for item in self._seconds.items():
             yield _in_global_window(TaggedOutput("seconds", item))
-        self._progress.flush()
+        self._counts.flush()
 
     def _outputs(self, done: Done) -> Iterator[Any]:
         outcomes, seconds = done
@@ -119,10 +120,10 @@ class _SegmentDoFn(beam.DoFn):
             self._seconds[stage] = self._seconds.get(stage, 0.0) + value
         for outcome in outcomes:
             if isinstance(outcome, Failure):
-                self._progress.failed(1)
+                self._counts.add(Count.FAILED)
                 yield TaggedOutput("failures", outcome)
             else:
-                self._progress.done(1)
+                self._counts.add(Count.SEGMENTED)
                 yield outcome
 
 
@@ -140,11 +141,11 @@ class SegmentImages(beam.PTransform[Any, Any]):
         engine: how a process runs the model.
         recipe: what decides the results.
         destination: where and what to write.
-        progress: where to tell what is done.
+        progress: where to report what is done.
     """
 
     def __init__(
-        self, engine: EngineSettings, recipe: Recipe, destination: Destination, progress: ProgressSender
+        self, engine: EngineSettings, recipe: Recipe, destination: Destination, progress: ProgressReporter
     ) -> None:
         super().__init__()
         self._engine = engine

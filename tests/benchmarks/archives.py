@@ -23,18 +23,17 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from datagrams import received_reports
 from emulators import amazon
 from packing import tar_of
 from small_archive import Finished, draw_picture, run_job
 
-from pipeline.progress.tally import Tally
 from pipeline.sources.archives.members import Fault, Member
 from pipeline.sources.archives.parallel import walk_tar_in_parallel
 from pipeline.sources.archives.tar import walk_tar
@@ -65,18 +64,7 @@ def workers(members: int, folder: Path) -> list[Row]:
     """
     archive = folder / "large.tar"
     archive.write_bytes(_tar(members))
-    seen: dict[str, list[tuple[float, int]]] = {}
-    receive = Tally.receive
-
-    def noted(tally: Tally, datagram: bytes) -> bool:
-        if not receive(tally, datagram):
-            return False
-        message = json.loads(datagram)
-        if message["done"]:
-            seen.setdefault(message["sender"], []).append((time.monotonic(), message["done"]))
-        return True
-
-    with mock.patch.object(Tally, "receive", noted):
+    with received_reports() as seen:
         mode = ("--direct_running_mode", "multi_processing", "--direct_num_workers", 2)
         job = run_job(folder / "out", "--input", archive, "--mask_format", "none", *mode)
     _check(job, members)

@@ -38,7 +38,7 @@ def locate(root: Path) -> None:
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-    from pipeline.progress.tally import ProgressSender
+    from pipeline.progress.counts import SILENT
     from pipeline.sources.folders import FolderSource
     from pipeline.transforms.locate_pictures import LocatePictures, Resume
     from pipeline.transforms.remains import BeginRun, ReadRemains
@@ -52,7 +52,7 @@ def locate(root: Path) -> None:
     locations = pipeline | LocatePictures(
         [FolderSource(str(root / "images"))],
         [FolderSource(str(root / "masks"))],
-        ProgressSender(None, ""),
+        SILENT,
         remains,
         Resume("digest"),
     )
