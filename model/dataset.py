@@ -24,6 +24,7 @@ from pipeline.core.labels import ClassIds, LabelMap
 from pipeline.core.model_input import model_input
 from pipeline.core.resize import resize_mask_nearest
 from pipeline.core.spec import InputSpec
+from pipeline.core.split import picture_digest
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -47,11 +48,23 @@ class Labels:
     ignore_label: int | None
 
 
-def load_pair(pair: EncodedPair, labels: Labels, channels: int) -> tuple[UInt8Array, ClassIds]:
-    """Reads and decodes one pair at the picture's own size.
+@dataclass(frozen=True, slots=True)
+class LoadedPair:
+    """A decoded picture and its mask at the picture's own size.
 
-    Returns:
-        The image, (H, W, channels) uint8 upright, and its class ids, (H, W), `num_classes` where ignored.
+    Attributes:
+        image: (H, W, channels) uint8 upright.
+        mask: (H, W) class ids, `num_classes` where ignored.
+        digest: of the picture's file, as `pipeline.core.split.picture_digest`.
+    """
+
+    image: UInt8Array
+    mask: ClassIds
+    digest: int
+
+
+def load_pair(pair: EncodedPair, labels: Labels, channels: int) -> LoadedPair:
+    """Reads and decodes one pair.
 
     Raises:
         PictureError: the picture or its mask can't be used.
@@ -63,7 +76,8 @@ def load_pair(pair: EncodedPair, labels: Labels, channels: int) -> tuple[UInt8Ar
     image = decode_image(image_bytes, channels=channels)
     height, width = image.pixels.shape[:2]
     raw = decode_mask(mask_bytes, picture_orientation=image.orientation, expected_size=(width, height))
-    return image.pixels, labels.label_map.to_class_ids(raw, labels.num_classes, labels.ignore_label)
+    mask = labels.label_map.to_class_ids(raw, labels.num_classes, labels.ignore_label)
+    return LoadedPair(image.pixels, mask, picture_digest(image_bytes))
 
 
 class PairStore:
@@ -122,11 +136,13 @@ class PreparedData:
 
     Attributes:
         store: the usable pairs.
+        digests: of the files of the pictures in the store, in its order.
         left_out: a line a picture that could not be read or decoded.
         truth_faults: the masks that can't be read as class ids or don't fit their picture.
     """
 
     store: PairStore
+    digests: list[int]
     left_out: list[str]
     truth_faults: list[TruthFault]
 
@@ -134,6 +150,10 @@ class PreparedData:
     def masks(self) -> int:
         """How many pictures could be read, whatever came of their masks."""
         return len(self.store) + len(self.truth_faults)
+
+    def class_px(self, num_classes: int) -> npt.NDArray[np.int64]:
+        """The pixels of every class in all pictures, (num_classes,) int64."""
+        return self.store.class_px(np.arange(len(self.store)), num_classes)
 
 
 def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: int, channels: int) -> PreparedData:
@@ -155,29 +175,28 @@ def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: in
 
     taken = InputSpec(height, width, channels)
 
-    def work(pair: EncodedPair) -> tuple[UInt8Array, ClassIds] | PictureError | TruthFault:
+    def work(pair: EncodedPair) -> LoadedPair | PictureError | TruthFault:
         loaded = load_or_fault(pair, labels, channels)
         if isinstance(loaded, PictureError | TruthFault):
             return loaded
-        image, mask = loaded
-        return np.asarray(model_input(image, taken), np.uint8), resize_mask_nearest(mask, height, width)
+        image = np.asarray(model_input(loaded.image, taken), np.uint8)
+        return LoadedPair(image, resize_mask_nearest(loaded.mask, height, width), loaded.digest)
 
-    found = PreparedData(PairStore(height, width, channels), [], [])
+    found = PreparedData(PairStore(height, width, channels), [], [], [])
     for pair, result in map_in_order(pairs, work):
         if isinstance(result, TruthFault):
             found.truth_faults.append(result)
         elif isinstance(result, PictureError):
             found.left_out.append(f"{pair.pair_id}: {result.message}")
         else:
-            found.store.append(pair.pair_id, *result)
+            found.store.append(pair.pair_id, result.image, result.mask)
+            found.digests.append(result.digest)
     if not found.masks:
         raise OptionError(f"not one picture of the data set can be used, {found.left_out[0]}")
     return found
 
 
-def load_or_fault(
-    pair: EncodedPair, labels: Labels, channels: int
-) -> tuple[UInt8Array, ClassIds] | PictureError | TruthFault:
+def load_or_fault(pair: EncodedPair, labels: Labels, channels: int) -> LoadedPair | PictureError | TruthFault:
     """As `load_pair`, but returns what is wrong: with the mask a `TruthFault`, with the picture the `PictureError`."""
     try:
         return load_pair(pair, labels, channels)

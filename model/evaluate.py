@@ -68,11 +68,11 @@ def score_pictures(
     """
     for pair in pairs:
         try:
-            image, truth = load_pair(pair, labels, spec.channels)
+            loaded = load_pair(pair, labels, spec.channels)
         except PictureError as error:
             left_out[pair.pair_id] = error.message
             continue
-        matrix = scores.confusion_matrix(truth, segment_pixels(image, engine, spec), spec.num_classes)
+        matrix = scores.confusion_matrix(loaded.mask, segment_pixels(loaded.image, engine, spec), spec.num_classes)
         yield PictureScore(pair.pair_id, scores.mean_of_present(scores.iou_per_class(matrix)), matrix)
 
 

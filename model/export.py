@@ -82,10 +82,7 @@ def export_network(
         contents[INT8_MODEL_FILE] = int8
     for name, content in contents.items():
         storage.write_bytes(os.fspath(folder / name), content)
-    files = {
-        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        for name, content in contents.items()
-    }
+    files = {name: file_entry(content) for name, content in contents.items()}
     shape = (config.image_height, config.image_width, config.channels)
     engines: dict[str, Engine] = {
         name: load_engine(content, *shape) for name, content in contents.items() if name.endswith(".tflite")
@@ -96,6 +93,11 @@ def export_network(
     reference = KerasEngine(logits_of(plain))
     agreement = {name: compare(reference, engine, probes, config.num_classes) for name, engine in engines.items()}
     return Exported(files, agreement)
+
+
+def file_entry(content: bytes) -> dict[str, Any]:
+    """What `metadata.json` says of a file: its SHA-256 and size in bytes."""
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """The end of a training: exports, scores on pictures that it never saw, figures, and the metadata last."""
 
-import hashlib
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +12,9 @@ import numpy as np
 
 from model.agreement import KerasEngine
 from model.classes import known_dataset
-from model.dataset import load_or_fault
+from model.dataset import LoadedPair, load_or_fault
 from model.evaluate import PictureScore, load_engine, score_pictures, summarise
-from model.export import Exported, export_network, keras_file
+from model.export import Exported, export_network, file_entry, keras_file
 from model.figures import Example, draw_curves, draw_examples
 from model.fit import Progress
 from model.job import Job
@@ -25,6 +24,7 @@ from model.versions import library_versions
 from pipeline.core.overlay import background_id
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
+from pipeline.core.split import SPLIT_FILE
 from pipeline.engines.base import Engine
 from pipeline.segmenting.whole import segment_pixels
 from pipeline.storage import storage
@@ -74,6 +74,9 @@ def finish(job: Job, network: keras.Model, progress: Progress, folder: Path, fig
     elif left_out:
         spec = replace(spec, scores={"pictures": 0, "left_out": len(left_out)})
         say(f"warning: no scores: not one of {len(left_out)} kept pictures can be read any more")
+    split = job.digests.to_json().encode()
+    storage.write_bytes(os.fspath(folder / SPLIT_FILE), split)
+    spec = replace(spec, files=spec.files | {SPLIT_FILE: file_entry(split)})
     storage.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
     return spec
 
@@ -83,8 +86,7 @@ def _export(job: Job, network: keras.Model, folder: Path, say: Say) -> Exported:
         content = keras_file(network, job.config)
         storage.write_bytes(os.fspath(folder / KERAS_MODEL_FILE), content)
         say("no LiteRT file yet: run `python -m model export` with KERAS_BACKEND=tensorflow")
-        file = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        return Exported({KERAS_MODEL_FILE: file}, {})
+        return Exported({KERAS_MODEL_FILE: file_entry(content)}, {})
     store, split = job.data.store, job.split
     probes = [store[int(index)] for index in split.validation[:_PROBE_PICTURES]]
     calibration = [store[int(index)][0] for index in split.train[:_CALIBRATION_PICTURES]]
@@ -113,10 +115,12 @@ def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: Mode
             title_of.setdefault(one.pair_id, f"{kind}, mean IoU {one.mean_iou:.3f}, {one.pair_id}")
     found: dict[str, Example] = {}
     for pair in _test_pairs(job):
-        # A picture that was scored may have been removed since.
-        if pair.pair_id in title_of and isinstance(loaded := load_or_fault(pair, job.labels, spec.channels), tuple):
-            image, truth = loaded
-            found[pair.pair_id] = Example(title_of[pair.pair_id], image, truth, segment_pixels(image, engine, spec))
+        if pair.pair_id not in title_of:
+            continue
+        loaded = load_or_fault(pair, job.labels, spec.channels)
+        if isinstance(loaded, LoadedPair):  # a picture that was scored may have been removed since
+            prediction = segment_pixels(loaded.image, engine, spec)
+            found[pair.pair_id] = Example(title_of[pair.pair_id], loaded.image, loaded.mask, prediction)
     return [found[pair_id] for pair_id in title_of if pair_id in found]
 
 

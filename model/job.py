@@ -6,6 +6,7 @@ from model.dataset import Labels, PreparedData
 from model.network import NetworkConfig
 from model.options import TrainOptions
 from model.split import Split
+from pipeline.core.split import SplitDigests
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Job:
         data: the pictures at the model's size.
         split: which picture is for what.
         kept: the ids of the pictures that are scored at the end.
+        digests: of the pictures' files, by part.
     """
 
     options: TrainOptions
@@ -29,3 +31,4 @@ class Job:
     data: PreparedData
     split: Split
     kept: frozenset[str]
+    digests: SplitDigests

@@ -92,12 +92,12 @@ def _dataset_probes(dataset: str, ground_truth: str | None, spec: ModelSpec) -> 
     probes: list[Probe] = []
     for pair in islice(open_source(dataset, ground_truth), _PICTURES):
         try:
-            image, mask = load_pair(pair, labels, spec.channels)
+            loaded = load_pair(pair, labels, spec.channels)
         except PictureError as error:
             if error.stage == "truth":
                 raise OptionError(f"{pair.pair_id}: {error.message}") from error
             continue
-        probes.append((_small(image, spec), resize_mask_nearest(mask, spec.height, spec.width)))
+        probes.append((_small(loaded.image, spec), resize_mask_nearest(loaded.mask, spec.height, spec.width)))
     if not probes:
         raise OptionError(f"--dataset {dataset}: not one picture can be used")
     return probes

@@ -4,28 +4,23 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from model.batches import TrainingPictures
-from model.classes import balanced_weights, map_text, resolve_classes
-from model.dataset import Labels, load_or_fault, map_in_order, prepare
+from model.classes import balanced_weights
 from model.finish import finish
 from model.fit import CHECKPOINT_FILE, Fitter
 from model.job import Job
-from model.label_faults import TruthFault, describe_faults
 from model.losses import SegmentationLoss
-from model.network import PRESETS, NetworkConfig, build_network, check_config, logits_of
-from model.options import TrainOptions, check_class_weights, check_options, parse_class_weights
-from model.source import open_source
-from model.split import MIN_VALIDATION_PICTURES, split_pictures
-from pipeline.core.errors import OptionError, PictureError
+from model.network import build_network, logits_of
+from model.options import TrainOptions, check_options, parse_class_weights
+from model.preparation import prepare_job
+from pipeline.core.errors import OptionError
 from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
-from pipeline.core.wording import pictures_text
 from pipeline.engines.quiet import quiet
 from pipeline.storage import storage
 
@@ -48,7 +43,7 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
     check_options(options)
     folder = Path(options.output)
     _check_output(folder, options.resume)
-    job = _prepare(options, say)
+    job = prepare_job(options, say)
     _seed_and_precision(options)
     try:
         return _train(job, folder, say)
@@ -81,75 +76,6 @@ def _check_output(folder: Path, resume: bool) -> None:
         probe.unlink()
     except OSError as error:
         raise OptionError(f"--output {folder} can't be written: {error.strerror or error}") from error
-
-
-def _prepare(options: TrainOptions, say: Say) -> Job:
-    if options.preset not in PRESETS:
-        raise OptionError(f"--preset {options.preset} is none of {', '.join(PRESETS)}")
-    preset = PRESETS[options.preset]
-    height, width = options.image_size or (preset.image_size, preset.image_size)
-    config = NetworkConfig(
-        options.preset,
-        preset.width if options.width is None else options.width,
-        preset.depth if options.depth is None else options.depth,
-        height,
-        width,
-        options.channels,
-        num_classes=2,
-    )
-    check_config(config)
-    labels, class_names = resolve_classes(options)
-    config = replace(config, num_classes=labels.num_classes)
-    weights = parse_class_weights(options.class_weights)
-    if weights is not None:
-        check_class_weights(weights, labels.num_classes)
-    # Scored after the last epoch only: what is wrong with it is reported before the first.
-    kept = _check_test_dataset(options, labels, say) if options.test_dataset else None
-    pairs = open_source(options.dataset, options.ground_truth)
-    data = prepare(pairs, labels, height, width, options.channels)
-    for line in data.left_out:
-        say(f"left out: {line}")
-    if data.truth_faults:
-        # A mask that doesn't fit is a wrong option more often than a bad file; training on the rest would hide it.
-        seen = np.flatnonzero(data.store.class_px(np.arange(len(data.store)), labels.num_classes)).tolist()
-        raise OptionError(describe_faults(data.truth_faults, data.masks, map_text(options), labels.num_classes, seen))
-    test_fraction = 0.0 if options.test_dataset else options.test_fraction
-    split = split_pictures(data.store.pair_ids, options.seed, options.val_fraction, test_fraction)
-    class_px = data.store.class_px(np.arange(len(data.store)), labels.num_classes)
-    for class_id in np.flatnonzero(class_px == 0):
-        say(f"warning: class {class_id} ({class_names[class_id]}) occurs in no mask")
-    counts = (len(split.train), len(split.validation), len(split.test))
-    say("{} pictures to train on, {} to choose the best epoch, {} kept for the end".format(*counts))
-    if counts[1] < MIN_VALIDATION_PICTURES:
-        say(
-            f"warning: the best epoch is chosen on {pictures_text(counts[1])}; with fewer than"
-            f" {MIN_VALIDATION_PICTURES} it is chosen by chance: raise --val_fraction"
-        )
-    if kept is None:
-        kept = frozenset(data.store.pair_ids[index] for index in split.test)
-    return Job(options, config, labels, class_names, data, split, kept)
-
-
-def _check_test_dataset(options: TrainOptions, labels: Labels, say: Say) -> frozenset[str]:
-    """Reads all pictures and masks of `--test_dataset` and returns their ids; a mask that can't be used is an error."""
-    faults: list[TruthFault] = []
-    ids: set[str] = set()
-    masks = 0
-    pairs = open_source(options.test_dataset or "", None, "--test_dataset")
-    for pair, loaded in map_in_order(pairs, lambda one: load_or_fault(one, labels, options.channels)):
-        ids.add(pair.pair_id)
-        masks += not isinstance(loaded, PictureError)
-        if isinstance(loaded, TruthFault):
-            faults.append(loaded)
-        elif isinstance(loaded, PictureError):
-            say(f"left out of --test_dataset: {pair.pair_id}: {loaded.message}")
-    if faults:
-        known = list(labels.label_map.to_metadata().items())
-        text = map_text(options) or ",".join(f"{raw}={class_id}" for raw, class_id in known)
-        raise OptionError(f"--test_dataset: {describe_faults(faults, masks, text, labels.num_classes, ())}")
-    if not masks:
-        raise OptionError(f"--test_dataset {options.test_dataset}: not one picture can be read")
-    return frozenset(ids)
 
 
 def _seed_and_precision(options: TrainOptions) -> None:

@@ -41,7 +41,7 @@ def test_the_loss_falls_with_another_backend(backend: str, tmp_path: Path) -> No
     assert len(losses) == 3
     assert losses[-1] < losses[0]
     metadata = json.loads((tmp_path / "model" / "metadata.json").read_text())
-    assert set(metadata["files"]) == {"model.keras"}
+    assert set(metadata["files"]) == {"model.keras", "split.json"}
     assert metadata["scores"]["pictures"] > 0
     _assert_killed_and_resumed_is_the_same(backend, tmp_path)
     # The Keras file is any backend's: TensorFlow's converter makes the LiteRT file of it later.

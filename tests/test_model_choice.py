@@ -1,6 +1,7 @@
 """Which pictures train, which choose the epoch and which are scored; and that a training learns anything."""
 
 import csv
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from model.split import split_pictures  # noqa: E402
 from model.train import train  # noqa: E402
 from pipeline.core.resize import resize_image  # noqa: E402
 from pipeline.core.spec import ModelSpec  # noqa: E402
+from pipeline.core.split import SplitDigests, picture_digest  # noqa: E402
 
 HEIGHT, WIDTH = 48, 64
 MAX_CONSTANT_IOU = 1 / 3
@@ -169,6 +171,16 @@ def test_the_best_epoch_is_that_of_the_validation_pictures(trained: Trained) -> 
     with (trained.folder / "training" / "log.csv").open() as file:
         log = [float(row["val_global_mean_iou"]) for row in csv.DictReader(file)]
     assert trained.spec.training["best_epoch"] == 1 + int(np.argmax(log))
+
+
+def test_the_split_is_written_as_digests_of_the_pictures_files(trained: Trained) -> None:
+    written = (trained.folder / "split.json").read_bytes()
+    assert trained.spec.files["split.json"] == {"sha256": hashlib.sha256(written).hexdigest(), "bytes": len(written)}
+    split = SplitDigests.from_json(written.decode())
+    for part, names in trained.parts.items():
+        data = [(trained.data / "images" / name).read_bytes() for name in names]
+        assert {split.part_of(picture_digest(one)) for one in data} == {part}
+        assert split.digests[part].size == len(names)
 
 
 class _Scripted(Fitter):

@@ -91,10 +91,10 @@ def test_training_sees_what_the_job_sees(tmp_path: Path) -> None:
     found = prepare(iter(pairs), _LABELS, 32, 48, 3)
     assert found.store.pair_ids == [pair.pair_id for pair in pairs]
     for index, pair in enumerate(pairs):
-        image, mask = load_pair(pair, _LABELS, 3)
+        loaded = load_pair(pair, _LABELS, 3)
         stored_image, stored_mask = found.store[index]
-        assert np.array_equal(stored_image, resize_image(image, 32, 48))
-        assert np.array_equal(stored_mask, resize_mask_nearest(mask, 32, 48))
+        assert np.array_equal(stored_image, resize_image(loaded.image, 32, 48))
+        assert np.array_equal(stored_mask, resize_mask_nearest(loaded.mask, 32, 48))
     assert found.store.class_px(np.arange(5), 3).sum() == 5 * 32 * 48
 
 
@@ -106,9 +106,9 @@ def test_exif_turns_picture_and_mask_alike(tmp_path: Path) -> None:
     mask[:3] = 1
     _save(tmp_path / "masks/1.png", mask)
     (pair,) = open_source(str(tmp_path), None)
-    image, class_ids = load_pair(pair, _LABELS, 3)
-    assert image.shape == (16, 12, 3)
-    assert np.array_equal(class_ids, np.rot90(mask, -1))
+    loaded = load_pair(pair, _LABELS, 3)
+    assert loaded.image.shape == (16, 12, 3)
+    assert np.array_equal(loaded.mask, np.rot90(mask, -1))
 
 
 def test_ignored_pixels_become_the_number_of_classes(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_ignored_pixels_become_the_number_of_classes(tmp_path: Path) -> None:
     _save(tmp_path / "masks/1.png", mask)
     labels = Labels(LabelMap.identity(2), 2, 255)
     (pair,) = open_source(str(tmp_path), None)
-    assert (load_pair(pair, labels, 3)[1][0] == 2).all()
+    assert (load_pair(pair, labels, 3).mask[0] == 2).all()
     store = prepare(iter([pair]), labels, 12, 16, 3).store
     assert store.class_px(np.array([0]), 2).tolist() == [11 * 16, 0]
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -80,7 +81,7 @@ def test_the_folder_is_one_that_the_job_can_run(trained: tuple[Path, list[str]])
 
 def test_the_folder_holds_what_the_contract_names(trained: tuple[Path, list[str]]) -> None:
     names = {path.name for path in trained[0].iterdir()}
-    assert names == {"metadata.json", "model.keras", "model.tflite", "model_int8.tflite", "training"}
+    assert names == {"metadata.json", "model.keras", "model.tflite", "model_int8.tflite", "split.json", "training"}
     training = {path.name for path in (trained[0] / "training").iterdir()}
     assert training == {"checkpoint.npz", "log.csv", "curves.png", "examples.png"}
 
@@ -218,6 +219,21 @@ def test_pictures_that_can_not_be_scored_are_said_and_counted(sample: Path, tmp_
     assert f"warning: not scored: {second.name}: the picture or its mask was removed during the training" in said
     scores = ModelSpec.from_json((tmp_path / "out" / METADATA_FILE).read_text()).scores
     assert (scores["pictures"], scores["left_out"]) == (3, 2)
+
+
+def test_kept_pictures_that_are_trained_on_are_warned_of(sample: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    write_sample(kept, 2, 8)
+    for name in sorted(path.name for path in (sample / "images").iterdir()):
+        shutil.copy(sample / "images" / name, kept / "images" / f"other_{name}")
+        shutil.copy(sample / "masks" / f"{Path(name).stem}.png", kept / "masks" / f"other_{Path(name).stem}.png")
+    said: list[str] = []
+    train(_options(sample, tmp_path / "out", epochs=1, test_dataset=str(kept)), said.append)
+    divided = next(line for line in said if "to train on" in line)
+    trained_on, chosen_by, count = (int(part.split()[0]) for part in divided.split(", "))
+    assert (trained_on + chosen_by, count) == (40, 42)
+    warned = f"warning: {trained_on} pictures with the same content are trained on and are kept for the end"
+    assert any(line.startswith(warned) for line in said)
 
 
 def test_too_few_pictures_to_choose_an_epoch_are_warned_of(trained: tuple[Path, list[str]]) -> None:

@@ -1,0 +1,143 @@
+"""From the options of a training to a job with all its decisions taken; what is wrong with them is reported here."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from model.classes import map_text, resolve_classes
+from model.dataset import Labels, PreparedData, load_or_fault, map_in_order, prepare
+from model.job import Job
+from model.label_faults import TruthFault, describe_faults
+from model.network import PRESETS, NetworkConfig, check_config
+from model.options import TrainOptions, check_class_weights, parse_class_weights
+from model.source import open_source
+from model.split import MIN_VALIDATION_PICTURES, Split, split_pictures
+from pipeline.core.errors import OptionError, PictureError
+from pipeline.core.split import TEST, TRAIN, VALIDATION, SplitDigests
+from pipeline.core.wording import pictures_text
+
+Say = Callable[[str], None]
+
+
+def prepare_job(options: TrainOptions, say: Say) -> Job:
+    """Decides on network and classes, reads all pictures and divides them.
+
+    Args:
+        options: what to do.
+        say: takes a line of progress.
+
+    Returns:
+        The job.
+
+    Raises:
+        OptionError: the options or the data can't be used.
+    """
+    config = _network_config(options)
+    labels, class_names = resolve_classes(options)
+    config = replace(config, num_classes=labels.num_classes)
+    weights = parse_class_weights(options.class_weights)
+    if weights is not None:
+        check_class_weights(weights, labels.num_classes)
+    # Scored after the last epoch only: what is wrong with it is reported before the first.
+    test_pictures = _check_test_dataset(options, labels, say) if options.test_dataset else None
+    data = _read(options, config, labels, say)
+    test_fraction = 0.0 if options.test_dataset else options.test_fraction
+    split = split_pictures(data.store.pair_ids, options.seed, options.val_fraction, test_fraction)
+    if test_pictures is None:
+        test_pictures = {data.store.pair_ids[index]: data.digests[index] for index in split.test}
+    digests = _digests(data, split, test_pictures)
+    _report_classes(data, labels, class_names, say)
+    _report_split(split, len(test_pictures), digests, say)
+    return Job(options, config, labels, class_names, data, split, frozenset(test_pictures), digests)
+
+
+def _network_config(options: TrainOptions) -> NetworkConfig:
+    """The network of the options; its number of classes isn't known yet."""
+    if options.preset not in PRESETS:
+        raise OptionError(f"--preset {options.preset} is none of {', '.join(PRESETS)}")
+    preset = PRESETS[options.preset]
+    height, width = options.image_size or (preset.image_size, preset.image_size)
+    config = NetworkConfig(
+        options.preset,
+        preset.width if options.width is None else options.width,
+        preset.depth if options.depth is None else options.depth,
+        height,
+        width,
+        options.channels,
+        num_classes=2,
+    )
+    check_config(config)
+    return config
+
+
+def _read(options: TrainOptions, config: NetworkConfig, labels: Labels, say: Say) -> PreparedData:
+    pairs = open_source(options.dataset, options.ground_truth)
+    data = prepare(pairs, labels, config.image_height, config.image_width, config.channels)
+    for line in data.left_out:
+        say(f"left out: {line}")
+    if data.truth_faults:
+        # A mask that doesn't fit is a wrong option more often than a bad file; training on the rest would hide it.
+        seen = np.flatnonzero(data.class_px(labels.num_classes)).tolist()
+        raise OptionError(describe_faults(data.truth_faults, data.masks, map_text(options), labels.num_classes, seen))
+    return data
+
+
+def _check_test_dataset(options: TrainOptions, labels: Labels, say: Say) -> dict[str, int | None]:
+    """Reads all pictures of `--test_dataset`; a mask that can't be used is an error.
+
+    Returns:
+        Every picture's id and the digest of its file, None where it can't be read.
+    """
+    faults: list[TruthFault] = []
+    found: dict[str, int | None] = {}
+    pairs = open_source(options.test_dataset or "", None, "--test_dataset")
+    for pair, loaded in map_in_order(pairs, lambda one: load_or_fault(one, labels, options.channels)):
+        found[pair.pair_id] = None
+        if isinstance(loaded, TruthFault):
+            faults.append(loaded)
+        elif isinstance(loaded, PictureError):
+            say(f"left out of --test_dataset: {pair.pair_id}: {loaded.message}")
+        else:
+            found[pair.pair_id] = loaded.digest
+    usable = sum(digest is not None for digest in found.values())
+    if faults:
+        pairs_named = (f"{raw}={class_id}" for raw, class_id in labels.label_map.to_metadata().items())
+        text = map_text(options) or ",".join(pairs_named)
+        said = describe_faults(faults, usable + len(faults), text, labels.num_classes, ())
+        raise OptionError(f"--test_dataset: {said}")
+    if not usable:
+        raise OptionError(f"--test_dataset {options.test_dataset}: not one picture can be read")
+    return found
+
+
+def _digests(data: PreparedData, split: Split, test_pictures: dict[str, int | None]) -> SplitDigests:
+    return SplitDigests.of(
+        {
+            TRAIN: (data.digests[index] for index in split.train),
+            VALIDATION: (data.digests[index] for index in split.validation),
+            TEST: (digest for digest in test_pictures.values() if digest is not None),
+        }
+    )
+
+
+def _report_classes(data: PreparedData, labels: Labels, class_names: tuple[str, ...], say: Say) -> None:
+    for class_id in np.flatnonzero(data.class_px(labels.num_classes) == 0):
+        say(f"warning: class {class_id} ({class_names[class_id]}) occurs in no mask")
+
+
+def _report_split(split: Split, kept: int, digests: SplitDigests, say: Say) -> None:
+    """Says how the pictures are divided, and what of it makes the choice of the epoch or the scores untrustworthy."""
+    trained, chosen_by = len(split.train), len(split.validation)
+    say(f"{trained} pictures to train on, {chosen_by} to choose the best epoch, {kept} kept for the end")
+    if chosen_by < MIN_VALIDATION_PICTURES:
+        say(
+            f"warning: the best epoch is chosen on {pictures_text(chosen_by)}; with fewer than"
+            f" {MIN_VALIDATION_PICTURES} it is chosen by chance: raise --val_fraction"
+        )
+    for part, consequence in (
+        (VALIDATION, "choose the best epoch: it is chosen too late"),
+        (TEST, "are kept for the end: the scores are too high"),
+    ):
+        if count := digests.shared(TRAIN, part):
+            say(f"warning: {pictures_text(count)} with the same content are trained on and {consequence}")
