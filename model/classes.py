@@ -12,7 +12,7 @@ from model.options import TrainOptions
 from model.source import EncodedPair, open_source, tfds_name
 from pipeline.core.decode import decode_mask
 from pipeline.core.errors import OptionError, PictureError
-from pipeline.core.labels import LabelMap
+from pipeline.core.labels import IgnoreLabel, LabelMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def resolve_classes(options: TrainOptions) -> tuple[Labels, tuple[str, ...]]:
     return labels, names or tuple(f"class_{class_id}" for class_id in range(num_classes))
 
 
-def _count_classes(pairs: Iterator[EncodedPair], ignore_label: int | None) -> int:
+def _count_classes(pairs: Iterator[EncodedPair], ignore_label: IgnoreLabel | None) -> int:
     """Counts the classes of masks whose values are class ids already."""
     counts = ValueCounts()
     for _, values in map_in_order(pairs, _values_of):

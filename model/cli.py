@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.core.errors import MaskbeamError, OptionError
+from pipeline.core.labels import parse_ignore_label
 from pipeline.core.wording import printable
 
 _NEEDS_TRAIN = frozenset(("keras", "tensorflow", "tensorflow_datasets"))
@@ -66,7 +67,12 @@ def _add_train(commands: Any) -> None:
     data.add_argument("--ground_truth", metavar="SOURCE", help="the masks, where the data set does not hold them")
     data.add_argument("--test_dataset", metavar="SOURCE", help="pictures of their own for the scores at the end")
     data.add_argument("--label_map", metavar="RAW=ID,…", help="raw mask values (or #rrggbb) to class ids")
-    data.add_argument("--ignore_label", type=int, metavar="RAW", help="the mask value that counts for nothing")
+    data.add_argument(
+        "--ignore_label",
+        type=parse_ignore_label,
+        metavar="RAW",
+        help="the mask value, or colour #rrggbb, that counts for nothing",
+    )
     data.add_argument("--class_names", type=_names, metavar="A,B,…", help="the classes by id")
     data.add_argument("--val_fraction", type=float, metavar="X", help="share that chooses the best epoch")
     data.add_argument("--test_fraction", type=float, metavar="X", help="share kept for the scores at the end")

@@ -20,7 +20,7 @@ from model.label_faults import TruthFault, truth_fault
 from model.source import EncodedPair
 from pipeline.core.decode import decode_image, decode_mask
 from pipeline.core.errors import OptionError, PictureError
-from pipeline.core.labels import ClassIds, LabelMap
+from pipeline.core.labels import ClassIds, IgnoreLabel, LabelMap
 from pipeline.core.model_input import model_input
 from pipeline.core.resize import resize_mask_nearest
 from pipeline.core.spec import InputSpec
@@ -45,7 +45,7 @@ class Labels:
 
     label_map: LabelMap
     num_classes: int
-    ignore_label: int | None
+    ignore_label: IgnoreLabel | None
 
 
 @dataclass(frozen=True, slots=True)

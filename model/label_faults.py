@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.core.decode import RawMask
-from pipeline.core.labels import LabelMap
+from pipeline.core.labels import IgnoreLabel, LabelMap
 
 MAX_CLASSES_GUESSED = 64
 """Masks without a label map whose largest value is below this hold class ids; others need a map."""
@@ -61,10 +61,14 @@ def raw_values(mask: RawMask) -> tuple[str, ...]:
     """The different raw values of a mask, ascending: numbers, or `#rrggbb` in a colour mask."""
     if mask.is_color:
         return tuple(f"#{value:06x}" for value in np.unique(mask.values))
+    if mask.values.dtype == np.int32:
+        return tuple(str(value) for value in np.unique(mask.values))
     return tuple(str(value) for value in np.flatnonzero(np.bincount(mask.values.ravel())))
 
 
-def truth_fault(pair_id: str, message: str, mask: RawMask, label_map: LabelMap, ignore_label: int | None) -> TruthFault:
+def truth_fault(
+    pair_id: str, message: str, mask: RawMask, label_map: LabelMap, ignore_label: IgnoreLabel | None
+) -> TruthFault:
     """The fault of a mask some of whose values have no class.
 
     Args:
@@ -142,12 +146,17 @@ def _described(
         yield f"{held}: {_advice_for_names(present.ascending(), num_classes)}"
     else:
         first = unknown.ascending()[0]
+        if first.startswith("-"):
+            yield f"{held}: leave their pixels out with --ignore_label {first}"
+            return
         wider = shlex.quote(f"{map_text},{first}=CLASS_ID")
         yield f"{held}: name them as in --label_map {wider}, or leave their pixels out with --ignore_label"
 
 
 def _advice_for_names(values: Sequence[str], num_classes: int) -> str:
     """What would make the values fit so many class names."""
+    if values[0].startswith("-"):
+        return f"add --ignore_label {values[0]}: a negative value can't be a class"
     if len(values) == num_classes:
         return f"add {label_map_for(values)}"
     if len(values) == num_classes + 1 and list(values[:-1]) == [str(class_id) for class_id in range(num_classes)]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from model.augment import check_augmentation
 from pipeline.core.errors import OptionError
+from pipeline.core.labels import IgnoreLabel
 
 DEFAULT_PRESET = "residual"
 LOSSES = ("ce", "ce_dice", "focal")
@@ -57,7 +58,7 @@ class TrainOptions:
     ground_truth: str | None = None
     test_dataset: str | None = None
     label_map: str | None = None
-    ignore_label: int | None = None
+    ignore_label: IgnoreLabel | None = None
     class_names: tuple[str, ...] | None = None
     name: str | None = None
     dataset_name: str | None = None

@@ -401,6 +401,9 @@ def test_masks_of_other_kinds_are_refused() -> None:
     assert _fault(lambda: decode_mask(_png(3, 1, 16, 4, [grey_alpha]))).error_type == "NotAMask"
     for rescaled in (b"P5 3 1 2\n\0\1\2", b"P2 3 1 2\n0 1 2\n", b"P6 1 1 65535\n\0\1\0\1\0\1"):
         assert _fault(partial(decode_mask, rescaled)).error_type == "NotAMask"
+    negative = decode_mask(_encode(np.array([[0, -9999, 65_535]], np.int32), "TIFF"))
+    assert negative.values.dtype == np.int32
+    np.testing.assert_array_equal(negative.values, [[0, -9999, 65_535]])
     too_large = np.array([[0, 70_000]], np.int32)
     assert "70000" in _fault(lambda: decode_mask(_encode(too_large, "TIFF"))).message
 

@@ -717,6 +717,32 @@ def test_colour_masks_by_their_colours(some: Archive, scored_job: Finished, tmp_
     assert {row["image_id"]: row["pixel_accuracy"] for row in done.rows} == {i: accuracy[i] for i in some.image_ids}
 
 
+def test_pixels_of_an_ignored_colour_or_a_negative_value_count_for_nothing(some: Archive, tmp_path: Path) -> None:
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    ignored, (signed, colored) = 0, (tmp_path / name for name in ("signed", "colored"))
+    plain = run_job(tmp_path / "plain", "--input", some.images, "--ground_truth", some.masks).summary
+    for image_id in some.image_ids:
+        truth = some.truth(image_id)
+        ignored += truth[:3].size
+        for folder, pixels, void in ((signed, truth.astype(np.int32), -1), (colored, colors[truth], (9, 8, 7))):
+            pixels[:3] = void
+            path = (folder / image_id).with_suffix(".tif")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    for folder, options in (
+        (signed, ("--ignore_label", -1)),
+        (colored, ("--label_map", "#ff0000=0,#00ff00=1,#0000ff=2", "--ignore_label", "#090807")),
+    ):
+        output = tmp_path / f"out_{folder.name}"
+        done = run_job(output, "--input", some.images, "--ground_truth", folder, *options)
+        assert done.status == 0, done.failures
+        counts = np.sum(done.summary["confusion_matrix"]["counts"])
+        assert counts == np.sum(plain["confusion_matrix"]["counts"]) - ignored
+        without = run_job(output, "--input", some.images, "--ground_truth", folder, *options[:-2])
+        assert {line["error_type"] for line in without.failures} == {"UnknownLabels"}
+        assert all(str(options[-1]) in line["message"] for line in without.failures)
+
+
 # Running again.
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.decode import RawMask
 from pipeline.core.errors import OptionError, PictureError
-from pipeline.core.labels import LabelMap, class_id_dtype
+from pipeline.core.labels import IgnoreLabel, LabelMap, class_id_dtype, parse_ignore_label
 
 
 def _grey(*values: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8) -> RawMask:
@@ -22,7 +22,7 @@ def _color(*values: int) -> RawMask:
     return RawMask(np.array([values], np.uint32), True)
 
 
-def _unknown(label_map: LabelMap, raw: RawMask, num_classes: int, ignore_label: int | None = None) -> str:
+def _unknown(label_map: LabelMap, raw: RawMask, num_classes: int, ignore_label: IgnoreLabel | None = None) -> str:
     with pytest.raises(PictureError) as caught:
         label_map.to_class_ids(raw, num_classes, ignore_label)
     assert (caught.value.stage, caught.value.error_type) == ("truth", "UnknownLabels")
@@ -104,6 +104,46 @@ def test_ignored_pixels_hold_num_classes(text: str, ignore_label: int, expected:
 def test_an_ignore_label_that_equals_a_class_id_ignores_the_raw_value_alone() -> None:
     class_ids = LabelMap.parse("1=0,2=1").to_class_ids(_grey(0, 1, 2), 2, 0)
     np.testing.assert_array_equal(class_ids, [[2, 0, 1]])
+
+
+def test_an_ignored_colour_is_left_out_of_colour_masks() -> None:
+    colors = LabelMap.parse("#ff0000=0,#00ff00=1")
+    raw = _color(0xFF0000, 0xFF00FF, 0x00FF00)
+    np.testing.assert_array_equal(colors.to_class_ids(raw, 2, "#ff00ff"), [[0, 2, 1]])
+    # The option wins over the map.
+    np.testing.assert_array_equal(colors.to_class_ids(_color(0xFF0000, 0x00FF00), 2, "#00ff00"), [[0, 2]])
+    assert "#ff00ff" in _unknown(colors, raw, 2, "#00ff00")
+    # RGB masks of grey levels, where only what is ignored has a colour.
+    grey = _color(0x000000, 0xFF00FF, 0x010101)
+    np.testing.assert_array_equal(LabelMap.identity(2).to_class_ids(grey, 2, "#ff00ff"), [[0, 2, 1]])
+    assert _unknown(LabelMap.identity(2), grey, 2, "#0000ff").endswith(": #ff00ff")
+    # The colour #0000ff and the value 255 are the same number and different things.
+    assert "255" in _unknown(LabelMap.identity(2), _grey(0, 255), 2, "#0000ff")
+
+
+@pytest.mark.parametrize("ignore_label", [-1, -9999, -(2**31)])
+def test_a_negative_value_can_be_ignored(ignore_label: int) -> None:
+    raw = RawMask(np.array([[0, ignore_label, 1, 65_535]], np.int32), False)
+    label_map = LabelMap.parse("0=0,1=1,65535=1")
+    np.testing.assert_array_equal(label_map.to_class_ids(raw, 2, ignore_label), [[0, 2, 1, 1]])
+    assert _unknown(label_map, raw, 2).endswith(f": {ignore_label}")
+    assert _unknown(label_map, raw, 2, -7).endswith(f": {ignore_label}")
+    np.testing.assert_array_equal(label_map.to_class_ids(_grey(0, 1), 2, ignore_label), [[0, 1]])
+
+
+def test_ignore_labels_are_values_or_colours() -> None:
+    for text, expected in (("255", 255), ("-1", -1), ("0", 0), (" #FF00ff", "#ff00ff"), ("-2147483648", -(2**31))):
+        assert parse_ignore_label(text) == expected
+    for text in ("", "x", "1.5", "65536", "-2147483649", "#ff00f", "ff00ff", "1=2", "1,2"):
+        with pytest.raises(OptionError, match="is neither a value from -2147483648 to 65535 nor #rrggbb"):
+            parse_ignore_label(text)
+
+
+def test_a_colour_or_a_negative_value_contradicts_no_label_map() -> None:
+    LabelMap.parse("1=0,2=1,#ff0000=1").check(2, "#ff0000")
+    LabelMap.parse("1=0,2=1").check(2, -1)
+    with pytest.raises(OptionError, match="class id 255"):
+        LabelMap.parse("1=0,2=255").check(2, -1)
 
 
 def test_identity() -> None:

@@ -130,6 +130,24 @@ def test_masks_of_the_ignore_label_alone_are_refused(tmp_path: Path) -> None:
         resolve_classes(_options(tmp_path, "--ignore_label 255"))
 
 
+def test_an_ignored_colour_or_negative_value_is_no_class(tmp_path: Path) -> None:
+    _write(tmp_path / "colored", "a", (0, 0, 0), (1, 1, 1), (9, 8, 7))
+    assert _read(tmp_path / "colored", "--ignore_label '#090807'").truth_faults == []
+    _write(tmp_path / "signed", "a", 0, 1, 2)
+    signed = np.repeat(np.array([[0, 1, -1]], np.int32), 12, axis=0).T
+    Image.fromarray(signed).save(tmp_path / "signed" / "masks" / "a.tif")
+    (tmp_path / "signed" / "masks" / "a.png").unlink()
+    assert _read(tmp_path / "signed", "--ignore_label -1").truth_faults == []
+    for options, map_text in (("--class_names a,b", None), ("--label_map 0=0,1=1", "0=0,1=1")):
+        said = _said(tmp_path / "signed", options, map_text)
+        assert "hold values that have no class (-1 in 1; first a.png): " in said
+        assert "--ignore_label -1" in said
+        assert "--label_map" not in said
+    # Without any option the masks' values are taken for class ids.
+    _, names = resolve_classes(_options(tmp_path / "signed", "--ignore_label -1"))
+    assert len(names) == 2
+
+
 def test_all_masks_of_another_size_are_counted(tmp_path: Path) -> None:
     for number in range(5):
         _write(tmp_path, f"p{number}", 0, 1)

@@ -103,7 +103,10 @@ def _set(*path: str | int) -> Callable[[dict[str, Any], Any], None]:
         (("label_map",), {"x": 0}, "label map: 'x' is neither"),
         (("label_map",), {"1": 0.5}, "label_map.1 is 0.5, not a whole number from 0"),
         (("label_map",), {"1": -1}, "label_map.1 is -1, not a whole number from 0"),
-        (("ignore_label",), "255", "ignore_label is '255', not a whole number from 0"),
+        (("ignore_label",), "255", "ignore_label: '255' is neither a value from"),
+        (("ignore_label",), True, "ignore_label: True is neither a value from"),
+        (("ignore_label",), 65_536, "ignore_label: 65536 is neither a value from"),
+        (("ignore_label",), "#ff00", "ignore_label: '#ff00' is neither a value from"),
     ],
 )
 def test_what_contradicts_is_said_in_one_line(path: tuple[str | int, ...], value: Any, says: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.app.parser import LATER_MODES, StrictParser, command_parser
 from pipeline.core.errors import OptionError
+from pipeline.core.labels import IgnoreLabel
 
 _LATER_OPTIONS = (
     "--tile_overlap",
@@ -51,7 +52,7 @@ class JobOptions:
     model: str
     output: str
     label_map: str | None
-    ignore_label: int | None
+    ignore_label: IgnoreLabel | None
     mode: str
     group_by: str | None
     group_by_regex: str | None

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from pipeline.core.decode import DEFAULT_MAX_PIXELS
 from pipeline.core.errors import OptionError
+from pipeline.core.labels import parse_ignore_label
 from pipeline.engines.backends import BACKEND_NAMES, FLOAT32, PRECISIONS
 from pipeline.output.mask_output import MASK_FORMATS
 from pipeline.output.resume import EXISTING, RESUME
@@ -127,9 +128,10 @@ def command_parser() -> argparse.ArgumentParser:
     )
     truth.add_argument(
         "--ignore_label",
-        type=_whole(0),
+        type=parse_ignore_label,
         metavar="VALUE",
-        help="mask pixels of this value count for nothing (default: the model's own)",
+        help="mask pixels of this value, or of this colour #rrggbb, count for nothing; a value is negative where the"
+        " files hold such (default: the model's own)",
     )
     groups = parser.add_argument_group(
         "groups: scores and areas for parts of the archive"

@@ -73,11 +73,12 @@ class RawMask:
     """An upright mask with the values that its file holds.
 
     Args:
-        values: (height, width); grey level or palette index as uint8 or uint16; for a colour mask 0xRRGGBB as uint32.
+        values: (height, width); grey level or palette index as uint8 or uint16, where some are negative int32; for a
+            colour mask 0xRRGGBB as uint32.
         is_color: whether the values are packed colours.
     """
 
-    values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+    values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.int32] | npt.NDArray[np.uint32]
     is_color: bool
 
 
@@ -347,8 +348,10 @@ def _raw_values(picture: Image.Image, grey_step: int) -> RawMask:
     if picture.mode in _SIXTEEN_BIT_MODES:
         values = np.asarray(picture)
         low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 65535:
+        if high > 65535:
             raise PictureError("truth", "UnknownLabels", f"mask values from {low} to {high} are no 16-bit labels")
+        if low < 0:
+            return RawMask(values.astype(np.int32), False)
         return RawMask(values.astype(np.uint16), False)
     if picture.mode in ("RGB", "RGBA", "RGBX"):
         code = cv2.COLOR_RGB2BGRA if picture.mode == "RGB" else cv2.COLOR_RGBA2BGRA

@@ -12,7 +12,11 @@ from pipeline.core.errors import OptionError, PictureError
 
 ClassIds = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
+IgnoreLabel = int | str
+"""The raw value of mask pixels that count for nothing: a number, negative in signed files, or a colour `#rrggbb`."""
+
 MAX_CLASSES = 65_535
+_MIN_RAW_VALUE = -(2**31)
 _VALUE = re.compile(r"[0-9]{1,5}")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _MOST_VALUES_NAMED = 12
@@ -21,6 +25,47 @@ _MOST_VALUES_NAMED = 12
 def class_id_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
     """The dtype that holds the ids 0 to num_classes - 1 and num_classes, which marks ignored pixels."""
     return np.uint8 if num_classes < 256 else np.uint16
+
+
+def parse_ignore_label(text: str) -> IgnoreLabel:
+    """Reads the option's form of an ignore label.
+
+    Args:
+        text: a number from -2147483648 to 65535, or `#rrggbb`.
+
+    Returns:
+        The label.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    try:
+        value: object = int(text)
+    except ValueError:
+        value = text.strip()
+    try:
+        return checked_ignore_label(value)
+    except OptionError as error:
+        raise OptionError(f"--ignore_label: {error}") from error
+
+
+def checked_ignore_label(value: object) -> IgnoreLabel:
+    """Checks an ignore label as `metadata.json` holds it.
+
+    Args:
+        value: a number or a text.
+
+    Returns:
+        The label, a colour in lower case.
+
+    Raises:
+        OptionError: it is no such label.
+    """
+    if isinstance(value, str) and _COLOR.fullmatch(value):
+        return value.lower()
+    if isinstance(value, int) and not isinstance(value, bool) and _MIN_RAW_VALUE <= value <= MAX_CLASSES:
+        return value
+    raise OptionError(f"{value!r} is neither a value from {_MIN_RAW_VALUE} to {MAX_CLASSES} nor #rrggbb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +132,32 @@ class LabelMap:
         pairs = {str(value): class_id for value, class_id in sorted(self.class_of_value.items())}
         return pairs | {f"#{color:06x}": class_id for color, class_id in sorted(self.class_of_color.items())}
 
-    def check(self, num_classes: int, ignore_label: int | None) -> None:
+    def check(self, num_classes: int, ignore_label: IgnoreLabel | None) -> None:
         """Holds the targets against the model's classes.
 
         Raises:
             OptionError: a target is neither a class id of the model nor the ignore label, or the ignore label is
                 meant both as a raw value, which the map gives a class, and as another value's target.
         """
-        own_target = self.class_of_value.get(-1 if ignore_label is None else ignore_label, num_classes)
-        if own_target < num_classes <= (ignore_label or 0) and ignore_label in self.class_of_value.values():
-            raise OptionError(f"label map: {ignore_label} is the ignore label and the raw value of class {own_target}")
+        if isinstance(ignore_label, int) and ignore_label in self.class_of_value.values():
+            own_target = self.class_of_value.get(ignore_label, num_classes)
+            if own_target < num_classes <= ignore_label:
+                raise OptionError(
+                    f"label map: {ignore_label} is the ignore label and the raw value of class {own_target}"
+                )
         for target in (*self.class_of_value.values(), *self.class_of_color.values()):
             if not 0 <= target < num_classes and target != ignore_label:
                 raise OptionError(f"label map: class id {target} is not one of the model's 0 to {num_classes - 1}")
 
-    def to_class_ids(self, raw: RawMask, num_classes: int, ignore_label: int | None) -> ClassIds:
+    def to_class_ids(self, raw: RawMask, num_classes: int, ignore_label: IgnoreLabel | None) -> ClassIds:
         """Translates a mask's raw values.
 
         Args:
             raw: the mask as its file holds it.
             num_classes: the model's number of classes.
             ignore_label: the raw value of pixels that count for nothing, whatever the map says of it; None for none.
-                As a target of the map (`3=255`) it means the same unless it is one of the model's class ids.
+                As a target of the map (`3=255`) it means the same unless it is one of the model's class ids. A colour
+                is looked for in colour masks alone.
 
         Returns:
             (height, width) class ids as `class_id_dtype(num_classes)`; ignored pixels hold `num_classes`.
@@ -121,12 +170,13 @@ class LabelMap:
         dtype = np.min_scalar_type(unknown_id)
         is_color = raw.is_color and bool(self.class_of_color)
         targets = self._targets(is_color, num_classes, ignore_label)
+        values: npt.NDArray[np.integer] = raw.values
+        ignored: npt.NDArray[np.bool_] | None = None
         class_ids: npt.NDArray[np.unsignedinteger]
         if is_color:
-            values = raw.values
             class_ids = _color_ids(values, targets, np.full(values.shape, unknown_id, dtype))
         else:
-            values = _grey_of(raw.values) if raw.is_color else raw.values
+            values, ignored = _table_indices(raw, ignore_label)
             size = 256 if values.dtype == np.uint8 else 65_536
             table: npt.NDArray[np.unsignedinteger] = np.full(size, unknown_id, dtype)
             for value, target in targets.items():
@@ -136,6 +186,8 @@ class LabelMap:
                 class_ids = np.asarray(cv2.LUT(values, table), np.uint8)
             else:
                 class_ids = table.take(values)
+            if ignored is not None:
+                class_ids[ignored] = num_classes
         if class_ids.size and int(class_ids.max()) == unknown_id:
             unknown = np.unique(values[class_ids == unknown_id]).tolist()
             raise PictureError("truth", "UnknownLabels", _unknown_message(unknown, is_color))
@@ -143,20 +195,53 @@ class LabelMap:
             return class_ids.astype(np.uint8, copy=False)
         return class_ids.astype(np.uint16, copy=False)
 
-    def _targets(self, is_color: bool, num_classes: int, ignore_label: int | None) -> dict[int, int]:
+    def _targets(self, is_color: bool, num_classes: int, ignore_label: IgnoreLabel | None) -> dict[int, int]:
         """Raw value to class id, or to num_classes where the pixels are ignored."""
         mapping = self.class_of_color if is_color else self.class_of_value
         targets = {
             value: num_classes if target == ignore_label and target >= num_classes else target
             for value, target in mapping.items()
         }
-        if ignore_label is not None and not is_color:
+        if isinstance(ignore_label, str):
+            if is_color:
+                targets[_packed(ignore_label)] = num_classes
+        elif ignore_label is not None and ignore_label >= 0 and not is_color:
             targets[ignore_label] = num_classes
         return targets
 
 
+def _packed(color: str) -> int:
+    """`#rrggbb` as 0xRRGGBB."""
+    return int(color[1:], 16)
+
+
+def _table_indices(
+    raw: RawMask, ignore_label: IgnoreLabel | None
+) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.bool_] | None]:
+    """The values of a mask to look up in a table, and where pixels are ignored that have no place in it.
+
+    Returns:
+        (height, width) uint8 or uint16, and (height, width) bool or None.
+
+    Raises:
+        PictureError: the mask holds negative values or colours that nothing names.
+    """
+    values: npt.NDArray[np.integer] = raw.values
+    if not raw.is_color and values.dtype != np.int32:
+        return values, None
+    ignored = None
+    if isinstance(ignore_label, str) == raw.is_color and ignore_label is not None:
+        ignored = values == (_packed(ignore_label) if isinstance(ignore_label, str) else ignore_label)
+        values = np.where(ignored, values.dtype.type(0), values)
+    if raw.is_color:
+        return _grey_of(values), ignored
+    if (negative := values < 0).any():
+        raise PictureError("truth", "UnknownLabels", _unknown_message(np.unique(values[negative]).tolist(), False))
+    return values.astype(np.uint16), ignored
+
+
 def _color_ids(
-    colors: npt.NDArray[np.unsignedinteger], targets: dict[int, int], class_ids: npt.NDArray[np.unsignedinteger]
+    colors: npt.NDArray[np.integer], targets: dict[int, int], class_ids: npt.NDArray[np.unsignedinteger]
 ) -> npt.NDArray[np.unsignedinteger]:
     """Colour by colour: each costs a comparison, where sorting the pixels would cost as much as fifty of them."""
     left = colors.size
@@ -171,7 +256,7 @@ def _color_ids(
     return class_ids
 
 
-def _grey_of(colors: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint8]:
+def _grey_of(colors: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     """The grey levels of an RGB mask whose three channels are the same; many tools save labels so.
 
     Raises:

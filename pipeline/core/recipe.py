@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from pipeline.core.labels import LabelMap
+from pipeline.core.labels import IgnoreLabel, LabelMap
 from pipeline.core.records import FileRef, Located
 from pipeline.core.spec import ModelSpec
 
@@ -31,7 +31,7 @@ class Recipe:
     spec: ModelSpec
     model_digest: str
     label_map: LabelMap
-    ignore_label: int | None
+    ignore_label: IgnoreLabel | None
     max_pixels: int
     backend: str = "litert"
     mode: str = "resize"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.errors import ModelError, OptionError
-from pipeline.core.labels import MAX_CLASSES, LabelMap
+from pipeline.core.labels import MAX_CLASSES, IgnoreLabel, LabelMap, checked_ignore_label
 from pipeline.core.palette import default_colors, rgb_from_hex
 
 SCHEMA_VERSION = 1
@@ -83,7 +83,7 @@ class ModelSpec:
     dtype: str = "uint8"
     value_range: tuple[float, float] = (0.0, 255.0)
     label_map: dict[str, int] = field(default_factory=dict)
-    ignore_label: int | None = None
+    ignore_label: IgnoreLabel | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
@@ -188,7 +188,7 @@ def _spec_from_document(document: dict[str, Any]) -> ModelSpec:
             str(raw): _whole(class_id, f"label_map.{raw}")
             for raw, class_id in (document.get("label_map") or {}).items()
         },
-        ignore_label=None if ignore_label is None else _whole(ignore_label, "ignore_label"),
+        ignore_label=None if ignore_label is None else _ignore_label(ignore_label),
         files=dict(document.get("files") or {}),
         training=dict(document.get("training") or {}),
         scores=dict(document.get("scores") or {}),
@@ -234,6 +234,13 @@ def _whole(value: object, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name} is {value!r}, not a whole number from 0")
     return value
+
+
+def _ignore_label(value: object) -> IgnoreLabel:
+    try:
+        return checked_ignore_label(value)
+    except OptionError as error:
+        raise ValueError(f"ignore_label: {error}") from error
 
 
 def class_slugs(names: list[str]) -> list[str]:
