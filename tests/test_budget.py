@@ -1,6 +1,7 @@
 """The budget of bytes in flight: bounded, in order, and never a deadlock."""
 
 import threading
+import time
 from collections.abc import Sequence
 
 from hypothesis import given, settings
@@ -59,6 +60,25 @@ def test_a_large_one_is_not_overtaken_by_small_ones() -> None:
     small.join(10)
     assert got_large
     assert got_small
+
+
+def test_trying_gives_room_at_once_or_nothing() -> None:
+    budget = ByteBudget(100)
+    first = budget.try_hold(90)
+    assert first is not None
+    assert budget.try_hold(11) is None
+    second = budget.try_hold(10)
+    assert second is not None
+    waits, got = waiting(budget, 50)
+    while not budget._waiting:
+        time.sleep(0.001)
+    second.release()
+    assert budget.try_hold(1) is None  # never before one that waits
+    first.release()
+    waits.join(10)
+    assert got
+    alone = ByteBudget(100).try_hold(1_000)
+    assert alone is not None
 
 
 @settings(max_examples=30, deadline=None)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from segmented import PassingEngine
 from tiling import PlainTiles
 
 from pipeline.core.errors import OptionError
@@ -16,21 +17,9 @@ from pipeline.core.raster import ArrayRaster, RasterInfo
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits
 from pipeline.core.spec import ModelSpec
 from pipeline.core.strips import Window
-from pipeline.engines.base import Batch, Logits
 from pipeline.segmenting import modes
 from pipeline.segmenting.modes import MODES, mode_named
 from pipeline.segmenting.whole import segment_pixels, segment_raster
-
-
-class PassingEngine:
-    """Gives the picture back as logits."""
-
-    def __init__(self) -> None:
-        self.seen: list[Batch] = []
-
-    def logits(self, batch: Batch) -> Logits:
-        self.seen += list(batch)
-        return batch.astype(np.float32)
 
 
 @pytest.fixture
@@ -59,7 +48,7 @@ def test_resize_shows_the_model_the_whole_picture(height: int, width: int, tiny_
     mask = segment_pixels(pixels, engine, tiny_model_spec)
     (seen,) = engine.seen
     np.testing.assert_array_equal(seen, model_input(pixels, tiny_model_spec.input))
-    np.testing.assert_array_equal(mask, mask_from_logits(seen.astype(np.float32), height, width))
+    np.testing.assert_array_equal(mask, mask_from_logits(seen / np.float32(255), height, width))
 
 
 @pytest.mark.parametrize("max_pixels", [1, 50, 90 * 70 - 1, 90 * 70])

@@ -19,7 +19,7 @@ from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.output import journal
 from pipeline.output.results import ResultsWriter
 from pipeline.output.resume import EXISTING, FoundFile, Recorded, sort_out
-from pipeline.segmenting import segmenter as segment
+from pipeline.segmenting import preparing
 
 
 def numbers(finished: Finished) -> dict[str, Any]:
@@ -192,8 +192,8 @@ def test_failures_are_kept_unless_the_store_is_to_blame(done: Done, tmp_path: Pa
 
 def test_retry_failed(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
-    decode = segment.decode_image
-    monkeypatch.setattr(segment, "decode_image", lambda *a, **k: tried.append(1) or decode(*a, **k))
+    opened = preparing.open_raster
+    monkeypatch.setattr(preparing, "open_raster", lambda *a, **k: tried.append(1) or opened(*a, **k))
     assert done.is_as_left(done.again())
     assert tried == []
     assert done.is_as_left(done.again("--retry_failed"))

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
+from segmented import CountedBudget, PassingEngine, file_ref, written_mask
 from small_archive import Archive, draw_picture, expected_mask, save_mask
 
 from pipeline.core.errors import EngineError, StorageError
@@ -29,17 +29,6 @@ from pipeline.storage import storage
 
 POISON = 77
 """The level of a plain picture that breaks `PoisonedEngine`."""
-
-
-class PassingEngine:
-    """Gives the picture back as logits, as the tiny model does, and remembers the sizes of its batches."""
-
-    def __init__(self) -> None:
-        self.batch_sizes: list[int] = []
-
-    def logits(self, batch: Batch) -> Logits:
-        self.batch_sizes.append(len(batch))
-        return (batch / np.float32(255)).astype(np.float32)
 
 
 class PoisonedEngine(PassingEngine):
@@ -68,11 +57,6 @@ def located(archive: Archive) -> list[Located]:
     return [locate(archive.images / image_id, image_id, archive.mask_path(image_id)) for image_id in archive.image_ids]
 
 
-def file_ref(path: Path) -> FileRef:
-    stored = storage.stat_file(str(path))
-    return FileRef(stored.uri, stored.size_bytes, stored.version)
-
-
 def locate(path: Path, image_id: str, mask: Path | None = None) -> Located:
     return Located(image_id, file_ref(path), mask and file_ref(mask))
 
@@ -85,10 +69,6 @@ def plain(folder: Path, levels: Sequence[int]) -> list[Located]:
         Image.new("RGB", (40, 30), (level,) * 3).save(path)
         pictures.append(locate(path, path.name))
     return pictures
-
-
-def written_mask(destination: Destination, image_id: str) -> npt.NDArray[np.uint8]:
-    return np.asarray(Image.open(Path(destination.root) / "masks" / f"{image_id}.png"))
 
 
 def only(outcomes: list[Outcome]) -> Failure:
@@ -380,22 +360,10 @@ def test_the_engine_takes_no_more_at_a_time_than_it_is_given(
     assert (whole.batch_sizes, parts.batch_sizes) == ([7], [3, 3, 1])
 
 
-class Counted(ByteBudget):
-    """A budget that remembers its holders' shares."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shares: list[tuple[int, int]] = []
-
-    def _change(self, holders: int, size_bytes: int) -> None:
-        self.shares.append((holders, size_bytes))
-        super()._change(holders, size_bytes)
-
-
 def test_a_batch_holds_its_files_until_they_are_written(
     recipe: Recipe, destination: Destination, located: list[Located]
 ) -> None:
-    budget = Counted()
+    budget = CountedBudget()
     segmenter = Segmenter(recipe, destination, PassingEngine(), budget=budget)
     batch = segmenter.fetch(located)
     files = [file for picture in located for file in (picture.image, picture.truth) if file is not None]
@@ -435,7 +403,7 @@ def test_a_batch_that_breaks_the_job_gives_its_share_back(
         def logits(self, batch: Batch) -> Logits:
             raise EngineError("no engine at all")
 
-    budget = Counted()
+    budget = CountedBudget()
     with pytest.raises(EngineError):
         Segmenter(recipe, destination, Broken(), budget=budget).segment(plain(tmp_path, [1, 2]))
     assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)

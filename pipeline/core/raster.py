@@ -39,6 +39,7 @@ class RasterInfo:
         georeference: where it is; None where that isn't known.
         pixel_area_m2: area of one pixel; None where it isn't known.
         orientation: the EXIF orientation that was applied to the file's pixels, 1 to 8.
+        unused: what of the file is not used, values of `pipeline.core.file_formats.Unused`, sorted.
     """
 
     height: int
@@ -49,6 +50,7 @@ class RasterInfo:
     georeference: Georeference | None = None
     pixel_area_m2: float | None = None
     orientation: int = 1
+    unused: tuple[str, ...] = ()
 
 
 class Raster(Protocol):
@@ -89,12 +91,13 @@ class ArrayRaster:
     Args:
         pixels: (H, W, bands).
         orientation: the EXIF orientation that was applied to them, 1 to 8.
+        unused: as in `RasterInfo`.
     """
 
-    def __init__(self, pixels: npt.NDArray[Any], orientation: int = 1) -> None:
+    def __init__(self, pixels: npt.NDArray[Any], orientation: int = 1, unused: tuple[str, ...] = ()) -> None:
         self._pixels: npt.NDArray[Any] | None = pixels
         height, width, bands = pixels.shape
-        self.info = RasterInfo(height, width, bands, pixels.dtype.name, orientation=orientation)
+        self.info = RasterInfo(height, width, bands, pixels.dtype.name, orientation=orientation, unused=unused)
         self.decoded_bytes = pixels.nbytes
 
     def read(self, window: Window) -> npt.NDArray[Any]:
@@ -142,7 +145,7 @@ class DecodedRaster:
                 raise ValueError("the raster is closed")
             image: DecodedImage = self._opened.decode()
             self._opened = None
-            self._array = ArrayRaster(image.pixels, image.orientation)
+            self._array = ArrayRaster(image.pixels, image.orientation, image.unused)
         return self._array
 
 

@@ -1,23 +1,23 @@
-"""A bound on the bytes of files in flight, whatever the number of threads that fetch them."""
+"""A limit on the bytes that the threads of a process hold together."""
 
 import threading
 from collections import deque
 
-MOST_BYTES = 256 << 20
-"""What a process holds of files that wait for a core or for the store. One file that is larger alone may pass."""
+MAX_FILE_BYTES = 256 << 20
+"""What a process holds of files that wait for a core or for the store. A single larger file is let through."""
 
 
 class ByteBudget:
-    """Lets holders in while their sum stays below a bound, in the order in which they came.
+    """Admits holders while their sum stays below a limit, in the order in which they came.
 
-    A holder that is larger than the bound waits until it is alone, and is not overtaken by smaller ones for ever.
+    A holder that is larger than the limit waits until it is alone; smaller ones that came later wait behind it.
 
     Args:
-        most_bytes: the bound.
+        max_bytes: the limit.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int = MAX_FILE_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._held_bytes = 0
         self._holders = 0
         self._changed = threading.Condition()
@@ -30,7 +30,7 @@ class ByteBudget:
             size_bytes: what is expected; `Held.resize` corrects it.
 
         Returns:
-            What is held until its `release`, by whichever thread.
+            A share that is held until its `release`, by whichever thread.
         """
         ticket = object()
         with self._changed:
@@ -40,8 +40,16 @@ class ByteBudget:
             self._change(1, size_bytes)
         return Held(self, size_bytes)
 
+    def try_hold(self, size_bytes: int) -> "Held | None":
+        """As `hold`, but None where it would have to wait."""
+        with self._changed:
+            if self._waiting or not self._has_room(size_bytes):
+                return None
+            self._change(1, size_bytes)
+        return Held(self, size_bytes)
+
     def _has_room(self, size_bytes: int) -> bool:
-        return not self._holders or self._held_bytes + size_bytes <= self._most_bytes
+        return not self._holders or self._held_bytes + size_bytes <= self._max_bytes
 
     def _change(self, holders: int, size_bytes: int) -> None:
         with self._changed:
@@ -51,14 +59,14 @@ class ByteBudget:
 
 
 class Held:
-    """What one holder has of a budget."""
+    """One holder's share of a budget."""
 
     def __init__(self, budget: ByteBudget, size_bytes: int) -> None:
         self._budget = budget
         self._size_bytes = size_bytes
 
     def resize(self, size_bytes: int) -> None:
-        """Corrects what is held, without waiting: what is there is there, and later holders wait for it.
+        """Corrects what is held, without waiting: what is held is held, and later holders wait for it.
 
         Args:
             size_bytes: what is held from now on.
@@ -67,5 +75,5 @@ class Held:
         self._size_bytes = size_bytes
 
     def release(self) -> None:
-        """Gives all back; to be called once."""
+        """Gives the share back; to be called once."""
         self._budget._change(-1, -self._size_bytes)

@@ -1,74 +1,31 @@
-"""The way of one picture: read, decoded, segmented, back at its own size, its mask written, its numbers recorded."""
+"""The three parts of a picture's way in a worker: its files are fetched, it is computed, its results are written."""
 
-import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from pipeline.core.decode import DecodedImage, decode_image, decode_mask
-from pipeline.core.errors import EngineError, PictureError
-from pipeline.core.labels import ClassIds
-from pipeline.core.measures.measures import measure_picture, measures_for
-from pipeline.core.model_input import ModelInput, model_input
+from pipeline.core.errors import PictureError
 from pipeline.core.recipe import Recipe, fingerprint
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.core.resize import mask_from_logits, probabilities_from_logits
-from pipeline.core.strips import Strip
-from pipeline.engines.base import Engine, input_batch
+from pipeline.engines.base import Engine
 from pipeline.output.delivery import Delivery
-from pipeline.output.mask_output import MASK
-from pipeline.output.outputs import Destination, EncodedFile, PictureWriter
+from pipeline.output.outputs import Destination
 from pipeline.segmenting.byte_budget import ByteBudget, Held
+from pipeline.segmenting.computing import Computed, Computing
 from pipeline.segmenting.fetcher import Fetched, Fetcher, expected_bytes
+from pipeline.segmenting.finishing import Segmented
+from pipeline.segmenting.memory import usable_memory_bytes
 from pipeline.segmenting.stage_clock import Seconds, timed
 from pipeline.sources.reading import FileReader
-
-_OUT_OF_MEMORY = re.compile(r"out of memory|memory exhausted|alloc|\bOOM\b", re.IGNORECASE)
 
 Outcome = PictureRecord | Failure
 
 
-_Inferred = npt.NDArray[np.float32] | PictureError
-
-
-@dataclass(slots=True)
-class _Ready:
-    """A picture that waits for the engine: decoded, its truth in class ids or why there is none, its pixels at the
-    model's size.
-
-    Its pixels at their own size stay only where an overlay is to be drawn.
-    """
-
-    picture: Located
-    size: tuple[int, int]
-    truth: ClassIds | PictureError | None
-    pixels: ModelInput
-    source_bytes: int
-    image: npt.NDArray[np.uint8] | None
-    unused: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Segmented:
-    """A picture that waits to be written: its record and its files."""
-
-    record: PictureRecord
-    files: list[EncodedFile]
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(len(file.data) for file in self.files)
-
-
 class Batch:
-    """Some pictures on their way, and what they hold of the budget; one thread at a time has it.
+    """Some pictures on their way, and what their files hold of the budget; one thread at a time has it.
 
     Args:
-        pictures: where they lie.
+        pictures: where they are.
         held: their share of the budget.
     """
 
@@ -77,7 +34,7 @@ class Batch:
         self.held = held
         self.seconds: Seconds = defaultdict(float)
         self.fetched: deque[Fetched | PictureError] = deque()
-        self.segmented: list[_Segmented | PictureError] = []
+        self.computed: list[Computed] = []
 
 
 class Segmenter:
@@ -90,9 +47,10 @@ class Segmenter:
         recipe: what decides the results.
         destination: where and what to write.
         engine: the loaded model.
-        read: how a file's bytes are had.
-        budget: bounds the bytes of all files that were read and not computed, or computed and not written.
-        engine_batch: how many pictures at most the engine takes at a time; None for all that come together.
+        read: gives a file's bytes.
+        budget: limits the bytes of all files that were read and not computed, or computed and not written.
+        decoding: limits the bytes of all pictures that are decoded at a time; by default half of the memory.
+        engine_batch: how many windows the engine takes at a time at most; None for all that come together.
     """
 
     def __init__(
@@ -101,18 +59,17 @@ class Segmenter:
         destination: Destination,
         engine: Engine,
         read: Callable[[FileRef], bytes] | None = None,
+        *,
         budget: ByteBudget | None = None,
+        decoding: ByteBudget | None = None,
         engine_batch: int | None = None,
     ) -> None:
-        self._recipe = recipe
-        self._destination = destination
         self._digest = destination.digest(recipe)
-        self._engine = engine
         self._fetcher = Fetcher(read or FileReader(destination.root), recipe.max_pixels)
         self._delivery = Delivery(destination.root)
         self._budget = budget or ByteBudget()
-        self._engine_batch = engine_batch
-        self._measures = measures_for(recipe.spec.num_classes)
+        decoding = decoding or ByteBudget(usable_memory_bytes() // 2)
+        self._computing = Computing(recipe, destination, engine, decoding, engine_batch)
 
     def segment(self, pictures: Sequence[Located]) -> tuple[list[Outcome], Seconds]:
         """Takes a batch the whole way, as `fetch`, `compute` and `deliver`."""
@@ -122,7 +79,7 @@ class Segmenter:
         """Reads a batch's files, once the budget has room for them.
 
         Args:
-            pictures: where they lie.
+            pictures: where they are.
 
         Returns:
             The batch, to be given to `compute`.
@@ -146,8 +103,8 @@ class Segmenter:
             EngineError: the engine can't run at all.
         """
         with _released_on_error(batch.held):
-            batch.segmented = list(self._computed(batch))
-            batch.held.resize(sum(each.size_bytes for each in batch.segmented if isinstance(each, _Segmented)))
+            batch.computed = self._computing.run(batch.pictures, batch.fetched, batch.seconds)
+            batch.held.resize(sum(each.size_bytes for each in batch.computed if isinstance(each, Segmented)))
         return batch
 
     def deliver(self, batch: Batch) -> tuple[list[Outcome], Seconds]:
@@ -164,8 +121,8 @@ class Segmenter:
         """
         try:
             outcomes = [
-                self._delivered(picture, segmented, batch.seconds)
-                for picture, segmented in zip(batch.pictures, batch.segmented, strict=True)
+                self._delivered(picture, computed, batch.seconds)
+                for picture, computed in zip(batch.pictures, batch.computed, strict=True)
             ]
         finally:
             batch.held.release()
@@ -177,128 +134,16 @@ class Segmenter:
         except PictureError as error:
             return error
 
-    def _computed(self, batch: Batch) -> Iterator[_Segmented | PictureError]:
-        """All of a batch's way that needs a core, in parts that the engine takes; files go as they are decoded."""
-        pictures = deque(batch.pictures)
-        while pictures:
-            most = self._engine_batch or len(pictures)
-            yield from self._run([pictures.popleft() for _ in range(min(most, len(pictures)))], batch)
-
-    def _run(self, pictures: Sequence[Located], batch: Batch) -> list[_Segmented | PictureError]:
-        """Takes what the engine takes at a time from the files to their masks."""
-        results: dict[int, _Segmented | PictureError] = {}
-        ready: dict[int, _Ready] = {}
-        for index, picture in enumerate(pictures):
-            try:
-                ready[index] = self._prepare(picture, batch.fetched.popleft(), batch.seconds)
-            except PictureError as error:
-                results[index] = error
-        for index, logits in (self._infer(ready, batch.seconds) if ready else {}).items():
-            try:
-                if isinstance(logits, PictureError):
-                    raise logits
-                results[index] = self._finish(ready.pop(index), logits, batch.seconds)
-            except PictureError as error:
-                results[index] = error
-        return [results[index] for index in range(len(pictures))]
-
-    def _delivered(self, picture: Located, segmented: _Segmented | PictureError, seconds: Seconds) -> Outcome:
-        """Writes what a picture came to, its mask last."""
+    def _delivered(self, picture: Located, computed: Computed, seconds: Seconds) -> Outcome:
+        """Writes the files of a picture, its mask last."""
         try:
-            if isinstance(segmented, PictureError):
-                raise segmented
+            if isinstance(computed, PictureError):
+                raise computed
             with timed("write", seconds):
-                self._delivery.write(segmented.files)
+                self._delivery.write(computed.files)
         except PictureError as error:
             return self._failure(picture, error)
-        return segmented.record
-
-    def _prepare(self, picture: Located, fetched: Fetched | PictureError, seconds: Seconds) -> _Ready:
-        if isinstance(fetched, PictureError):
-            raise fetched
-        spec = self._recipe.spec
-        with timed("decode", seconds):
-            image = decode_image(fetched.image, channels=spec.channels, max_pixels=self._recipe.max_pixels)
-        truth: ClassIds | PictureError | None = None
-        if isinstance(fetched.truth, PictureError):
-            truth = fetched.truth
-        elif fetched.truth is not None:
-            with timed("truth", seconds):
-                try:
-                    truth = self._truth(fetched.truth, image)
-                except PictureError as error:
-                    truth = error
-        with timed("resize", seconds):
-            pixels = model_input(image.pixels, spec.input)
-        height, width = image.pixels.shape[:2]
-        needs_pixels = any(output.needs_pixels for output in self._destination.wanted(picture))
-        kept = image.pixels if needs_pixels else None
-        return _Ready(picture, (width, height), truth, pixels, len(fetched.image), kept, image.unused)
-
-    def _truth(self, data: bytes, image: DecodedImage) -> ClassIds:
-        recipe = self._recipe
-        height, width = image.pixels.shape[:2]
-        raw = decode_mask(
-            data,
-            max_pixels=recipe.max_pixels,
-            picture_orientation=image.orientation,
-            expected_size=(width, height),
-        )
-        return recipe.label_map.to_class_ids(raw, recipe.spec.num_classes, recipe.ignore_label)
-
-    def _infer(self, ready: dict[int, _Ready], seconds: Seconds) -> dict[int, _Inferred]:
-        """Runs the engine; a batch that breaks it is halved until the culprit stands alone."""
-        indices = list(ready)
-        try:
-            with timed("infer", seconds):
-                logits = self._engine.logits(input_batch([ready[index].pixels for index in indices]))
-        except EngineError:
-            raise
-        except Exception as error:
-            lacks_memory = _lacks_memory(error)
-            if len(indices) == 1:
-                message = f"the engine fails on this picture: {type(error).__name__}: {error}"
-                error_type = "OutOfMemory" if lacks_memory else "EngineFailed"
-                return {indices[0]: PictureError("segment", error_type, message)}
-            middle = len(indices) // 2
-            if lacks_memory:
-                self._engine_batch = min(self._engine_batch or middle, middle)
-            first = {index: ready[index] for index in indices[:middle]}
-            second = {index: ready[index] for index in indices[middle:]}
-            return self._infer(first, seconds) | self._infer(second, seconds)
-        return dict(zip(indices, logits, strict=True))
-
-    def _finish(self, ready: _Ready, logits: npt.NDArray[np.float32], seconds: Seconds) -> _Segmented:
-        picture, (width, height) = ready.picture, ready.size
-        truth, truth_error = (None, ready.truth) if isinstance(ready.truth, PictureError) else (ready.truth, None)
-        if not np.isfinite(logits).all():
-            raise PictureError("segment", "NotFinite", "the engine's answer to this picture is not finite")
-        with timed("mask", seconds):
-            mask = mask_from_logits(logits, height, width)
-        with timed("count", seconds):
-            strip = Strip(0, mask, ready.image, truth, lambda: probabilities_from_logits(logits, height, width))
-            values = measure_picture([strip], self._measures)
-        with timed("encode", seconds):
-            writer = PictureWriter(self._destination.wanted(picture), picture.image_id, height, width)
-            writer.add(strip)
-            files = writer.finish()
-        mask_uri, mask_bytes = next(((file.file, len(file.data)) for file in files if file.output == MASK), ("", 0))
-        record = PictureRecord(
-            image_id=picture.image_id,
-            source_uri=picture.image.display_uri,
-            group=picture.group,
-            width=width,
-            height=height,
-            mask_uri=mask_uri,
-            source_bytes=ready.source_bytes,
-            fingerprint=fingerprint(picture, self._digest),
-            values=values,
-            mask_bytes=mask_bytes,
-            truth_error_type=truth_error.error_type if truth_error else "",
-            truth_message=truth_error.message if truth_error else "",
-            unused=ready.unused,
-        )
-        return _Segmented(record, files)
+        return computed.record
 
     def _failure(self, picture: Located, error: PictureError) -> Failure:
         """A failure has no files: those that an earlier run or a first attempt left go before it is recorded."""
@@ -311,12 +156,6 @@ class Segmenter:
             error.message,
             fingerprint(picture, self._digest),
         )
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether an engine's error is one of too little memory, in the words of LiteRT, TensorFlow and CUDA."""
-    named = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
-    return named or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 @contextmanager

@@ -1,0 +1,201 @@
+"""What needs a core: from a batch's files to masks, measured values and encoded files."""
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.core.errors import PictureError
+from pipeline.core.measures.measures import measures_for
+from pipeline.core.model_input import ModelInput
+from pipeline.core.raster import Raster
+from pipeline.core.recipe import Recipe
+from pipeline.core.records import Located
+from pipeline.core.strips import Window
+from pipeline.engines.base import Engine, Logits
+from pipeline.output.outputs import Destination
+from pipeline.segmenting.byte_budget import ByteBudget, Held
+from pipeline.segmenting.fetcher import Fetched
+from pipeline.segmenting.finishing import PictureFinisher, Segmented
+from pipeline.segmenting.inferring import Inference
+from pipeline.segmenting.modes import mode_named
+from pipeline.segmenting.preparing import model_inputs, open_picture, picture_info, read_truth
+from pipeline.segmenting.stage_clock import Seconds
+
+Computed = Segmented | PictureError
+
+
+@dataclass(slots=True)
+class _Work:
+    """One picture between its opening and its result, and its share of the budget."""
+
+    raster: Raster
+    held: Held | None
+    source_bytes: int
+    result: Computed | None = None
+
+    def end(self, result: Computed) -> None:
+        self.result = result
+        self.close()
+
+    def close(self) -> None:
+        self.raster.close()
+        if self.held is not None:
+            self.held.release()
+            self.held = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A window that waits for the engine."""
+
+    work: _Work
+    finisher: PictureFinisher
+    window: Window
+    pixels: ModelInput
+
+
+@dataclass(slots=True)
+class _Run:
+    """One batch on one thread."""
+
+    seconds: Seconds
+    works: list[_Work] = field(default_factory=list)
+    items: list[_Item] = field(default_factory=list)
+
+
+class Computing:
+    """Takes the pictures of a batch through the engine; shared by all threads of a process.
+
+    The engine's batches are filled with windows, whichever pictures these are of. A picture is decoded once the budget
+    has room for its pixels, whose size its header tells. A thread waits for room only while it holds none, after it has
+    finished all pictures that it had, so that threads never wait for one another in a circle.
+
+    Args:
+        recipe: what decides the results.
+        destination: what to write.
+        engine: the loaded model.
+        decoding: limits the bytes of all pictures that are decoded at a time.
+        max_items: how many windows the engine takes at a time at most; None for all that come together.
+    """
+
+    def __init__(
+        self, recipe: Recipe, destination: Destination, engine: Engine, decoding: ByteBudget, max_items: int | None
+    ) -> None:
+        self._recipe = recipe
+        self._destination = destination
+        self._digest = destination.digest(recipe)
+        self._mode = mode_named(recipe.mode)
+        self._measures = measures_for(recipe.spec.num_classes)
+        self._inference = Inference(engine, max_items)
+        self._decoding = decoding
+
+    def run(
+        self, pictures: Sequence[Located], fetched: deque[Fetched | PictureError], seconds: Seconds
+    ) -> list[Computed]:
+        """Computes one batch.
+
+        Args:
+            pictures: where they are.
+            fetched: their files, or why they can't be read; taken out one by one, so that each can be freed.
+            seconds: what each stage takes is added to it.
+
+        Returns:
+            For each picture its record and files, or why there are none.
+
+        Raises:
+            EngineError: the engine can't run at all.
+        """
+        run = _Run(seconds)
+        computed: list[_Work | PictureError] = []
+        with ExitStack() as stack:
+            for picture in pictures:
+                files = fetched.popleft()
+                try:
+                    if isinstance(files, PictureError):
+                        raise files
+                    raster = open_picture(files.image, self._recipe, seconds)
+                except PictureError as error:
+                    computed.append(error)
+                    continue
+                work = _Work(raster, self._room(raster.decoded_bytes, run), len(files.image))
+                stack.callback(work.close)
+                run.works.append(work)
+                computed.append(work)
+                try:
+                    self._queue(picture, files.truth, work, run)
+                except PictureError as error:
+                    work.end(error)
+            self._finish_all(run)
+        return [_result_of(each) for each in computed]
+
+    def _room(self, size_bytes: int, run: _Run) -> Held:
+        held = self._decoding.try_hold(size_bytes)
+        if held is None:
+            self._finish_all(run)
+            held = self._decoding.hold(size_bytes)
+        return held
+
+    def _queue(self, picture: Located, truth_data: bytes | PictureError | None, work: _Work, run: _Run) -> None:
+        """Puts the windows of a picture before the engine, and runs it whenever a batch is full.
+
+        Raises:
+            PictureError: the picture can't be decoded or doesn't fit the model.
+        """
+        info = picture_info(work.raster, run.seconds)
+        truth = read_truth(truth_data, info, self._recipe, run.seconds)
+        finisher = PictureFinisher(
+            picture,
+            work.raster,
+            truth,
+            assembler=self._mode.assembler(info, self._recipe.spec),
+            measures=self._measures,
+            outputs=self._destination.wanted(picture),
+        )
+        keep = finisher.needs_pixels
+        for window, pixels in model_inputs(work.raster, self._mode, self._recipe, run.seconds, keep=keep):
+            run.items.append(_Item(work, finisher, window, pixels))
+            self._infer(run, self._inference.max_items)
+            if work.result is not None:
+                return
+        if work.held is not None and not keep:
+            # The pixels are freed; what is left is the truth, and the mask to come.
+            work.held.resize(info.height * info.width + (truth.nbytes if isinstance(truth, np.ndarray) else 0))
+
+    def _finish_all(self, run: _Run) -> None:
+        self._infer(run, 1)
+        for work in run.works:
+            _result_of(work)
+        run.works.clear()
+
+    def _infer(self, run: _Run, min_items: int | None) -> None:
+        """Runs the engine while at least so many windows wait; with None not at all."""
+        while min_items is not None and len(run.items) >= min_items:
+            size = self._inference.max_items or len(run.items)
+            items = [item for item in run.items[:size] if item.work.result is None]
+            del run.items[:size]
+            answers = self._inference.logits([item.pixels for item in items], run.seconds) if items else []
+            for item, answer in zip(items, answers, strict=True):
+                if item.work.result is None:
+                    self._take(item, answer, run.seconds)
+
+    def _take(self, item: _Item, answer: Logits | PictureError, seconds: Seconds) -> None:
+        work = item.work
+        try:
+            if isinstance(answer, PictureError):
+                raise answer
+            item.finisher.add(item.window, answer, seconds)
+            if item.finisher.is_complete:
+                work.end(item.finisher.segmented(work.source_bytes, self._digest, seconds))
+        except PictureError as error:
+            work.end(error)
+
+
+def _result_of(computed: _Work | PictureError) -> Computed:
+    if isinstance(computed, PictureError):
+        return computed
+    if computed.result is None:
+        raise AssertionError("the mode's assembler left rows of a picture unfinished")
+    return computed.result

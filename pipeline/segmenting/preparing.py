@@ -1,0 +1,107 @@
+"""From a picture's files to what the engine takes: opened, its truth in class ids, its windows at the model's size."""
+
+from collections.abc import Iterator
+
+from pipeline.core.decode import decode_mask
+from pipeline.core.errors import PictureError
+from pipeline.core.labels import ClassIds
+from pipeline.core.model_input import ModelInput, model_input
+from pipeline.core.raster import Raster, RasterInfo, open_raster
+from pipeline.core.recipe import Recipe
+from pipeline.core.strips import Window
+from pipeline.segmenting.modes import Mode
+from pipeline.segmenting.stage_clock import Seconds, timed
+
+
+def open_picture(data: bytes, recipe: Recipe, seconds: Seconds) -> Raster:
+    """Opens a picture's file; nothing is decoded yet.
+
+    Args:
+        data: the whole file.
+        recipe: the job's.
+        seconds: the time goes to its `decode`.
+
+    Raises:
+        PictureError: stage `decode`; the file is no picture, broken or too large.
+    """
+    with timed("decode", seconds):
+        return open_raster(data, channels=recipe.spec.channels, max_pixels=recipe.max_pixels)
+
+
+def picture_info(raster: Raster, seconds: Seconds) -> RasterInfo:
+    """What a picture is; it may be decoded for that.
+
+    Args:
+        raster: the picture.
+        seconds: the time goes to its `decode`.
+
+    Raises:
+        PictureError: stage `decode`; the file can't be decoded.
+    """
+    with timed("decode", seconds):
+        return raster.info
+
+
+def read_truth(
+    data: bytes | PictureError | None, info: RasterInfo, recipe: Recipe, seconds: Seconds
+) -> ClassIds | PictureError | None:
+    """Decodes a picture's ground truth.
+
+    Args:
+        data: the mask's whole file, or why it can't be read; None where there is none.
+        info: the picture's.
+        recipe: the job's.
+        seconds: the time goes to its `truth`.
+
+    Returns:
+        (height, width) class ids as `LabelMap.to_class_ids` gives them, or why they can't be had; None where there is
+        no ground truth.
+    """
+    if data is None or isinstance(data, PictureError):
+        return data
+    with timed("truth", seconds):
+        try:
+            raw = decode_mask(
+                data,
+                max_pixels=recipe.max_pixels,
+                picture_orientation=info.orientation,
+                expected_size=(info.width, info.height),
+            )
+            return recipe.label_map.to_class_ids(raw, recipe.spec.num_classes, recipe.ignore_label)
+        except PictureError as error:
+            return error
+
+
+def model_inputs(
+    raster: Raster, mode: Mode, recipe: Recipe, seconds: Seconds, *, keep: bool
+) -> Iterator[tuple[Window, ModelInput]]:
+    """The windows of a picture as the model takes them.
+
+    Args:
+        raster: the picture.
+        mode: gives the windows.
+        recipe: the job's.
+        seconds: the time goes to its `decode` and `resize`.
+        keep: whether the raster is needed afterwards; else it is closed when its last window was read.
+
+    Yields:
+        Each window and its pixels, (height, width, channels) of the model's dtype and range.
+
+    Raises:
+        PictureError: stage `decode`; the file can't be decoded or has the wrong number of bands.
+    """
+    windows = mode.windows(raster.info, recipe.spec)
+    window = next(windows)
+    while True:
+        with timed("decode", seconds):
+            pixels = raster.read(window)
+        with timed("resize", seconds):
+            taken = model_input(pixels, recipe.spec.input)
+        del pixels
+        following = next(windows, None)
+        if following is None and not keep:
+            raster.close()
+        yield window, taken
+        if following is None:
+            return
+        window = following
