@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 from apache_beam.coders import typecoders
+from apache_beam.typehints import schemas
 from hypothesis import given
 from hypothesis import strategies as st
 from records_of import record_of
 
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Spooled, ZipMember
+from pipeline.core.totals import Totals
 from pipeline.transforms import coders
 
 texts = st.text(max_size=40)
@@ -104,3 +106,8 @@ def test_a_row_takes_less_than_300_bytes_and_40_a_class(classes: int, present: i
         | {"source_uri": f"/data/archive/{image_id}", "mask_uri": f"masks/{image_id}.png", "fingerprint": "f" * 24}
     )
     assert len(coder_of(PictureRecord).encode(element)) < 300 + 40 * classes
+
+
+def test_beam_can_take_the_types_of_totals_apart() -> None:
+    # It does so for the inputs of `WriteSummary`, in an order that differs from run to run.
+    assert len(schemas.typing_to_runner_api(Totals).row_type.schema.fields) == len(Totals.__dataclass_fields__)

@@ -1,6 +1,5 @@
 """The job's numbers: every measure's sums over the pictures, which merge in any order to the same totals."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -24,7 +23,8 @@ class Totals:
     num_classes: int
     detail: Detail = WHOLE_JOB
     pictures: int = 0
-    unused: Counter[str] = field(default_factory=Counter)
+    # No Counter: Beam takes the types of a dataclass's fields apart and fails on that one.
+    unused: dict[str, int] = field(default_factory=dict)
     sums: dict[str, Sums] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Totals:
             Self.
         """
         self.pictures += 1
-        self.unused.update(record.unused)
+        self._add_unused(dict.fromkeys(record.unused, 1))
         for name, sums in self.sums.items():
             value = record.value(name)
             if value is not None:
@@ -61,10 +61,14 @@ class Totals:
             Self.
         """
         self.pictures += other.pictures
-        self.unused.update(other.unused)
+        self._add_unused(other.unused)
         for name, sums in self.sums.items():
             sums.merge(other.sums[name])
         return self
+
+    def _add_unused(self, pictures: dict[str, int]) -> None:
+        for kind, count in pictures.items():
+            self.unused[kind] = self.unused.get(kind, 0) + count
 
     @staticmethod
     def of(records: Iterable[PictureRecord], num_classes: int, detail: Detail = WHOLE_JOB) -> "Totals":
