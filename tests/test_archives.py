@@ -329,7 +329,9 @@ def test_bombs_in_a_stream_and_headers_without_end_stay_in_bounded_memory(tmp_pa
         tracemalloc.stop()
         assert [item.error_type for item in items if isinstance(item, Refused)] == [expected]
         assert peak_bytes < 100 << 20
-        assert not list((tmp_path / SPOOL_FOLDER).rglob("*"))
+        # What was copied before it was known to be a bomb stays until the job ends, deflated.
+        copied = sum(part.stat().st_size for part in (tmp_path / SPOOL_FOLDER).rglob("*") if part.is_file())
+        assert copied < 1 << 20
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])

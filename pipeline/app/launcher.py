@@ -18,6 +18,7 @@ from pipeline.app.options import JobOptions, parse_options
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.layout import FAILURES_FILE, SPOOL_FOLDER, SUMMARY_FILE
+from pipeline.core.limits import max_file_bytes
 from pipeline.core.process import library_builds, prepare_process
 from pipeline.core.recipe import Recipe
 from pipeline.core.wording import pictures_text, printable
@@ -185,9 +186,10 @@ def prepare(options: JobOptions) -> Prepared:
         model.backend,
     )
     destination = Destination(output, requested_outputs(asdict(options), recipe), options.mask_format == "tar")
-    spool = storage.join(output, SPOOL_FOLDER)
+    spool, max_bytes = storage.join(output, SPOOL_FOLDER), max_file_bytes(options.max_pixels)
     pictures, truths = (
-        [replace(source, spool=spool) for source in itertools.chain(*parsed)] for parsed in (groups, truth_groups)
+        [replace(source, spool=spool, max_bytes=max_bytes) for source in itertools.chain(*parsed)]
+        for parsed in (groups, truth_groups)
     )
     return Prepared(model, recipe, destination, pictures, truths)
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, FileRef, Located
@@ -116,6 +117,8 @@ def _make_plan(
         if isinstance(item, Ignored):
             ignored += item.files
             continue
+        if isinstance(item, Failure) and item.stage == TRUTH_STAGE:
+            continue  # the picture itself is listed
         count += 1
         if isinstance(item, Listed):
             source_bytes += max(0, item.file.size_bytes)

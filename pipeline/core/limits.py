@@ -20,6 +20,8 @@ SERVED_FORMATS = (
 )  # fmt: skip
 """The formats of `PICTURE_ENDINGS`, by Pillow's names, and no other: TGA last, for it has no mark to be known by."""
 
+_MAX_PIXEL_BYTES, _MAX_HEADER_BYTES = 16, 64 << 20
+
 MOST_SCANS = 64
 MOST_SCANNED_PIXELS = 1 << 32
 """Above 64 scans, which no encoder makes on its own, all scans together may pass over so many pixels."""
@@ -33,6 +35,18 @@ _LEAST_SCAN_BYTES = 10
 _DIRECTORY_SLACK_BYTES = 1 << 16
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _load_any_directory = TiffImagePlugin.ImageFileDirectory_v2.load
+
+
+def max_file_bytes(max_pixels: int) -> int:
+    """The length of the largest file that a picture can have: no format stores a pixel in more than 16 bytes.
+
+    Args:
+        max_pixels: the most pixels that a picture may have.
+
+    Returns:
+        Bytes, 64 MiB of them for all that is no pixel.
+    """
+    return _MAX_HEADER_BYTES + _MAX_PIXEL_BYTES * max_pixels
 
 
 class MetadataTooLargeError(ValueError):

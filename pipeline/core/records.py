@@ -29,11 +29,15 @@ class Spooled:
 
     Args:
         stream: which spool, by its name below the spool's folder.
-        offset_bytes: where the bytes begin in its parts put together.
+        offset_bytes: where the copy begins in its parts put together.
+        packed_bytes: length of the copy.
+        is_deflated: whether the copy is compressed, as raw deflate data.
     """
 
     stream: str
     offset_bytes: int
+    packed_bytes: int
+    is_deflated: bool
 
 
 Packing = ZipMember | Spooled

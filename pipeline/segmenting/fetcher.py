@@ -4,12 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.core.errors import PictureError
+from pipeline.core.limits import max_file_bytes
 from pipeline.core.records import FileRef, Located
 from pipeline.segmenting.stage_clock import Seconds, timed
 from pipeline.storage import storage
-
-# No format stores a pixel in more than 16 bytes; what a file holds besides pixels fits in the rest.
-_BYTES_A_PIXEL, _BYTES_BESIDES = 16, 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Fetcher:
     def __init__(self, read: Callable[[FileRef], bytes], max_pixels: int) -> None:
         self._read = read
         self._max_pixels = max_pixels
-        self._most_bytes = _BYTES_BESIDES + _BYTES_A_PIXEL * max_pixels
+        self._max_bytes = max_file_bytes(max_pixels)
 
     def fetch(self, picture: Located, seconds: Seconds) -> Fetched:
         """Reads one picture and its mask.
@@ -74,7 +72,7 @@ class Fetcher:
 
     def _one(self, file: FileRef, stage: str) -> bytes:
         try:
-            data = self._read(file) if file.size_bytes <= self._most_bytes else None
+            data = self._read(file) if file.size_bytes <= self._max_bytes else None
         except FileNotFoundError as error:
             raise PictureError(stage, "Missing", f"no such file: {file.display_uri}") from error
         except storage.StoreFaultError as error:
@@ -83,7 +81,7 @@ class Fetcher:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise PictureError(stage, "Unreadable", f"{file.display_uri} can't be read: {reason}") from error
-        if data is None or len(data) > self._most_bytes:
+        if data is None or len(data) > self._max_bytes:
             message = f"the file is larger than any picture of --max_pixels {self._max_pixels} can be"
-            raise PictureError(stage, "FileTooLarge", f"{message}, {self._most_bytes} bytes")
+            raise PictureError(stage, "FileTooLarge", f"{message}, {self._max_bytes} bytes")
         return data

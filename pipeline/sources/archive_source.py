@@ -31,9 +31,9 @@ class ArchiveSource(Source):
 
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""
-        for item in list_archive(self.uri, self.spool):
+        for item in list_archive(self.uri, self.spool, self.max_bytes):
             if isinstance(item, Entry):
-                yield self.named(item.name, item.file, item.truth)
+                yield self.named(item.name, item.file)
             elif isinstance(item, NoPictures):
                 yield Ignored(item.members)
             else:

@@ -5,6 +5,7 @@ import zlib
 from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import FileRef, Spooled, ZipMember
 from pipeline.sources.archives.spool import parts_of
+from pipeline.sources.archives.unpacking import inflated
 from pipeline.sources.archives.zip import DEFLATED, LOCAL_HEADER, LOCAL_MARK
 from pipeline.storage import storage
 
@@ -46,10 +47,12 @@ class FileReader:
             case None:
                 return _exactly(file.uri, file.offset_bytes, file.size_bytes)
 
-    def _spooled(self, place: Spooled, length: int) -> bytes:
-        return b"".join(
-            _exactly(storage.join(self._spool, part), offset, taken) for part, offset, taken in parts_of(place, length)
-        )
+    def _spooled(self, place: Spooled, size_bytes: int) -> bytes:
+        copy = b"".join(_exactly(storage.join(self._spool, part), *within) for part, *within in parts_of(place))
+        data = inflated(copy, size_bytes) if place.is_deflated else copy
+        if len(data) != size_bytes:
+            raise ValueError(f"its copy in the spool has {len(data):,} bytes, not {size_bytes:,}")
+        return data
 
 
 def _exactly(uri: str, offset: int, length: int) -> bytes:
@@ -72,16 +75,7 @@ def _zip_member(file: FileRef, packing: ZipMember) -> bytes:
     packed = first[begin : begin + packed_bytes]
     if len(packed) < packed_bytes:
         packed += _exactly(file.uri, file.offset_bytes + begin + len(packed), packed_bytes - len(packed))
-    data = _inflated(packed, file.size_bytes) if packing.method == DEFLATED else packed
+    data = inflated(packed, file.size_bytes) if packing.method == DEFLATED else packed
     if len(data) != file.size_bytes or zlib.crc32(data) != packing.crc32:
         raise ValueError("the archive's member is not what its directory says: its size or checksum differs")
     return data
-
-
-def _inflated(packed: bytes, size_bytes: int) -> bytes:
-    """Unpacks, and never more than was promised and one byte."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        return inflater.decompress(packed, size_bytes + 1)
-    except zlib.error as error:
-        raise ValueError(f"the archive's member can't be unpacked: {error}") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure
-from pipeline.sources.archives.listing import Entry
+from pipeline.sources.archives.listing import Entry, Refused
 from pipeline.sources.archives.record_files import RecordFile, list_records
 from pipeline.sources.source import Address, Ignored, Listed, Source
 from pipeline.sources.tfds import TFDS_SCHEME, tfds_files
@@ -49,11 +49,19 @@ class RecordSource(Source):
 
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""
-        for item in list_records(self.file, self.spool):
+        for item in list_records(self.file, self.spool, self.max_bytes):
             if isinstance(item, Entry):
-                yield self.named(item.name, item.file, item.truth)
+                if isinstance(item.truth, Refused):
+                    yield self._refused(item.truth, is_mask_beside=True)
+                    if not self.is_truth:
+                        yield self.named(item.name, item.file)
+                else:
+                    yield self.named(item.name, item.file, item.truth)
             else:
-                yield self.refused(self.file.uri, item.name, item.error_type, item.message)
+                yield self._refused(item)
+
+    def _refused(self, item: Refused, *, is_mask_beside: bool = False) -> Failure:
+        return self.refused(self.file.uri, item.name, item.error_type, item.message, is_mask_beside=is_mask_beside)
 
 
 def _unnamed(uri: str, files: int) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.records import Failure, FileRef
+from pipeline.sources.archives.unpacking import MAX_MEMBER_BYTES
 from pipeline.storage import storage
 from pipeline.storage.globs import GLOB_CHARACTERS
 
@@ -99,12 +100,14 @@ class Source(ABC):
         uri: absolute path, URI or pattern; the same for all files of one set, whose ids can't collide.
         prefix: what comes before every id, "" for a lone source.
         spool: where pictures are copied that can't be read by range, None while names alone are wanted.
+        max_bytes: longer files are not copied there: the job would not read them.
         is_truth: whether its files are masks; what is wrong with one is a failure of stage `truth` then.
     """
 
     uri: str
     prefix: str = ""
     spool: str | None = None
+    max_bytes: int = MAX_MEMBER_BYTES
     is_truth: bool = False
 
     @classmethod
@@ -188,10 +191,21 @@ class Source(ABC):
             return self._failure(image_id, file.display_uri, "UnsafeName", message)
         return Listed(image_id, truth or file) if self.is_truth else Listed(image_id, file, truth, columns)
 
-    def refused(self, uri: str, name: str, error_type: str, message: str) -> Failure:
-        """The failure of a member `name` of the file `uri`, or with "" of the whole file."""
+    def refused(self, uri: str, name: str, error_type: str, message: str, *, is_mask_beside: bool = False) -> Failure:
+        """The failure of a member of a file, or of the whole file.
+
+        Args:
+            uri: the file.
+            name: the member, "" for the whole file.
+            error_type: a short stable name of the fault.
+            message: one sentence for a person.
+            is_mask_beside: whether only the mask that a record has beside its picture is meant.
+        """
         image_id = f"{self.prefix}/{name}" if self.prefix and name else name
-        return self._failure(image_id, f"{uri}!{name}" if name else uri, error_type, message)
+        address = f"{uri}!{name}" if name else uri
+        if is_mask_beside and not self.is_truth:
+            return Failure(shown(image_id), shown(address), TRUTH_STAGE, error_type, message)
+        return self._failure(image_id, address, error_type, message)
 
     def _failure(self, image_id: str, uri: str, error_type: str, message: str) -> Failure:
         # The failure of a mask costs no picture: it has no picture's id.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 
-from pipeline.core.errors import StorageError
+from pipeline.core.errors import TRUTH_STAGE, StorageError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.output.resume import FoundFile, Recorded, sort_out
 from pipeline.progress.counts import Count, ProgressReporter
@@ -79,7 +79,8 @@ def _candidates(element: tuple[int, Source], progress: ProgressReporter) -> Iter
             elif role == _PICTURE and isinstance(item, Ignored):
                 yield TaggedOutput("ignored", item.files)
             elif isinstance(item, Failure):
-                if role == _PICTURE:
+                # A mask that a record has beside its picture may fail alone.
+                if role == _PICTURE and item.stage != TRUTH_STAGE:
                     counts.add(Count.LOCATED)
                     counts.add(Count.FAILED)
                 yield TaggedOutput("failures", item)

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pipeline.core.records import FileRef
-from pipeline.sources.archives.listing import LARGEST_MEMBER_BYTES, Entry, Refused
+from pipeline.sources.archives.listing import Entry, Refused
 from pipeline.sources.archives.members import ByteSource, Fault
-from pipeline.sources.archives.spool import Spool
-from pipeline.sources.archives.streams import GunzippedBytes, StoredBytes
-from pipeline.sources.archives.tfrecord import RECORD_HEADER_BYTES, Features, is_record_header, walk_records
+from pipeline.sources.archives.streams import GZIP_MARK, StoredBytes
+from pipeline.sources.archives.tfrecord import RECORD_HEADER_BYTES, Features, Record, is_record_header, walk_records
+from pipeline.sources.archives.unpacking import MAX_MEMBER_BYTES, TooLargeError, Unpacker, check_size
 from pipeline.storage import storage
 
 _Take = Callable[[ByteSource, int, int], FileRef]
@@ -35,12 +35,15 @@ class RecordFile:
     features: Features = field(default_factory=Features)
 
 
-def list_records(file: RecordFile, spool_root: str | None) -> Iterator[Entry | Refused]:
+def list_records(
+    file: RecordFile, spool_root: str | None, max_bytes: int = MAX_MEMBER_BYTES
+) -> Iterator[Entry | Refused]:
     """Lists the pictures of a TFRecord file, compressed by gzip or not.
 
     Args:
         file: what to list.
-        spool_root: where the pictures of a compressed file are laid down; None to list their names alone.
+        spool_root: where the pictures of a compressed file are copied; None to list their names alone.
+        max_bytes: longer pictures and masks of a compressed file are not copied.
 
     Yields:
         Its pictures with their masks, and what is wrong with it.
@@ -51,29 +54,34 @@ def list_records(file: RecordFile, spool_root: str | None) -> Iterator[Entry | R
     """
     stored = storage.stat_file(file.uri)
     start = storage.read_range(file.uri, 0, RECORD_HEADER_BYTES)
-    if start.startswith(b"\x1f\x8b") and not is_record_header(start):
-        stream = GunzippedBytes(file.uri)
-        spool = Spool(spool_root, (stored.uri, stored.size_bytes, stored.version))
-
-        def lay_down(source: ByteSource, offset: int, length: int) -> FileRef:
-            if length > LARGEST_MEMBER_BYTES:
-                return FileRef(stored.uri, length, stored.version, offset)
-            place = spool.add([source.read_at(offset, length)])
-            return FileRef(stored.uri, length, stored.version, offset, packing=place)
-
-        yield from _list(file, stream, lay_down)
-        spool.finish()
+    if start.startswith(GZIP_MARK) and not is_record_header(start):
+        unpacker = Unpacker(stored, spool_root, max_bytes)
+        yield from _list(file, unpacker.explained(walk_records(unpacker.stream, file.features, _kept(unpacker.copy))))
+        unpacker.finish()
         return
 
     def by_range(_: ByteSource, offset: int, length: int) -> FileRef:
+        check_size(length, length)
         return FileRef(stored.uri, length, stored.version, offset)
 
-    yield from _list(file, StoredBytes(file.uri, stored.size_bytes), by_range)
+    yield from _list(file, walk_records(StoredBytes(file.uri, stored.size_bytes), file.features, _kept(by_range)))
 
 
-def _list(file: RecordFile, source: ByteSource, take: _Take) -> Iterator[Entry | Refused]:
+def _kept(take: _Take) -> Callable[[ByteSource, int, int], FileRef | TooLargeError]:
+    """Makes of the error a value: what is too large costs itself, and not the walk of its record."""
+
+    def taken(source: ByteSource, offset: int, length: int) -> FileRef | TooLargeError:
+        try:
+            return take(source, offset, length)
+        except TooLargeError as error:
+            return error
+
+    return taken
+
+
+def _list(file: RecordFile, records: Iterator[Record[FileRef | TooLargeError] | Fault]) -> Iterator[Entry | Refused]:
     end = None if file.take < 0 else file.skip + file.take
-    for record in walk_records(source, file.features, take):
+    for record in records:
         if isinstance(record, Fault):
             yield Refused("", record.error_type, record.message)
             continue
@@ -82,10 +90,16 @@ def _list(file: RecordFile, source: ByteSource, take: _Take) -> Iterator[Entry |
         if record.index < file.skip:
             continue
         name = record.name or f"{file.unnamed}-{file.first_index + record.index}"
-        if record.image is None:
+        image, mask = (_named(taken, name, what) for taken, what in ((record.image, "picture"), (record.mask, "mask")))
+        if image is None:
             yield Refused(name, "NoImage", f"the Example has none of {', '.join(file.features.image)}")
-        elif max(record.image.size_bytes, record.mask.size_bytes if record.mask else 0) > LARGEST_MEMBER_BYTES:
-            yield Refused(name, "TooLarge", f"the Example's picture or mask has over {LARGEST_MEMBER_BYTES:,} bytes")
+        elif isinstance(image, Refused):
+            yield image
         else:
-            mask = record.mask and replace(record.mask, member=name)
-            yield Entry(name, replace(record.image, member=name), mask)
+            yield Entry(name, image, mask)
+
+
+def _named(taken: FileRef | TooLargeError | None, name: str, what: str) -> FileRef | Refused | None:
+    if isinstance(taken, TooLargeError):
+        return Refused(name, "TooLarge", f"the Example's {what} is too large: {taken}")
+    return taken and replace(taken, member=name)

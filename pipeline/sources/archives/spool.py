@@ -33,11 +33,12 @@ class Spool:
         self._offset = 0
         self._held: list[bytes] = []
 
-    def add(self, pieces: Iterable[bytes]) -> Spooled:
+    def add(self, pieces: Iterable[bytes], *, is_deflated: bool) -> Spooled:
         """Copies a picture's bytes.
 
         Args:
             pieces: its bytes in their order. What was copied when they raise stays, and belongs to no picture.
+            is_deflated: whether they have to be inflated by who reads them.
 
         Returns:
             Their place.
@@ -55,7 +56,7 @@ class Spool:
                 rest = rest[room:]
                 if self._offset % PART_BYTES == 0:
                     self._write((self._offset - 1) // PART_BYTES)
-        return Spooled(self._name, begin)
+        return Spooled(self._name, begin, self._offset - begin, is_deflated)
 
     def finish(self) -> None:
         """Writes the last part.
@@ -77,17 +78,16 @@ class Spool:
             raise StorageError(f"the output can't be written: {uri}: {error.strerror or error}") from error
 
 
-def parts_of(place: Spooled, length: int) -> Iterator[tuple[str, int, int]]:
-    """The parts that hold some bytes of a spool.
+def parts_of(place: Spooled) -> Iterator[tuple[str, int, int]]:
+    """The parts that hold a picture's bytes.
 
     Args:
-        place: where they begin.
-        length: how many they are.
+        place: where in the spool they are.
 
     Yields:
         A part's name below the spool's folder, and where in it how many of the bytes are.
     """
-    begin, end = place.offset_bytes, place.offset_bytes + length
+    begin, end = place.offset_bytes, place.offset_bytes + place.packed_bytes
     while begin < end:
         part, within = divmod(begin, PART_BYTES)
         taken = min(end - begin, PART_BYTES - within)

@@ -3,8 +3,10 @@
 import zlib
 from collections.abc import Iterator
 
+from pipeline.sources.archives.members import Fault
 from pipeline.storage import storage
 
+GZIP_MARK = b"\x1f\x8b"
 _PIECE_BYTES = 256 << 10
 
 
@@ -29,7 +31,7 @@ class StoredBytes:
 class GunzippedBytes:
     """A gzip file's content as a stream: places ascend, what is skipped is unpacked and forgotten.
 
-    A file that is cut off or broken ends early; `fault` says so then.
+    A file that is cut off or broken ends early; `fault` tells why.
 
     Args:
         uri: absolute path or URI.
@@ -40,9 +42,11 @@ class GunzippedBytes:
         self._buffer = b""
         self._offset = 0
         self.packed_bytes = 0
-        """How much of the file has been read."""
-        self.fault = ""
-        """Why the content ended before its end, "" where it didn't."""
+        """How much of the file has been unpacked."""
+        self.unpacked_bytes = 0
+        """What it was unpacked to."""
+        self.fault: Fault | None = None
+        """Why the content ended before its end."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As `ByteSource.read_at`.
@@ -52,7 +56,7 @@ class GunzippedBytes:
         """
         if offset < self._offset:
             raise ValueError("a stream can't be read backwards")
-        self._skip(offset - self._offset)
+        self.skip(offset - self._offset)
         parts: list[bytes] = []
         while length > 0 and (self._buffer or self._refill()):
             part, self._buffer = self._buffer[:length], self._buffer[length:]
@@ -61,7 +65,8 @@ class GunzippedBytes:
             self._offset += len(part)
         return b"".join(parts)
 
-    def _skip(self, count: int) -> None:
+    def skip(self, count: int) -> None:
+        """Goes on by so many bytes, or to the end."""
         while count > 0 and (self._buffer or self._refill()):
             step = min(count, len(self._buffer))
             self._buffer = self._buffer[step:]
@@ -75,9 +80,9 @@ class GunzippedBytes:
     def _unpack(self, packed_pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Unpacks the members of a gzip file one after the other, never more than a piece at a time."""
         inflater = zlib.decompressobj(31)
-        begun = False
+        begun, read_bytes = False, 0
         for packed in packed_pieces:
-            self.packed_bytes += len(packed)
+            read_bytes += len(packed)
             pending, is_full = packed, False
             # A full piece may leave more in the inflater although all of its input is taken.
             while pending or is_full:
@@ -89,11 +94,13 @@ class GunzippedBytes:
                 try:
                     data = inflater.decompress(pending, _PIECE_BYTES)
                 except zlib.error as error:
-                    self.fault = f"the compressed data is broken: {error}"
+                    self.fault = Fault("BrokenArchive", f"the compressed data is broken: {error}")
                     return
                 begun, is_full = True, len(data) == _PIECE_BYTES and not inflater.eof
+                pending = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+                # A read of storage is many pieces long: what of it waits is not unpacked yet.
+                self.packed_bytes, self.unpacked_bytes = read_bytes - len(pending), self.unpacked_bytes + len(data)
                 if data:
                     yield data
-                pending = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
         if begun and not inflater.eof:
-            self.fault = "the compressed data is cut off"
+            self.fault = Fault("Truncated", "the compressed data is cut off")

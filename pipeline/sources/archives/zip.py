@@ -22,6 +22,7 @@ _END_MARK = b"PK\5\6"
 _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LONGEST_COMMENT_BYTES = 65_535
+_MAX_OVERHEAD_BYTES = 64 << 10
 _IN_EXTRA = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 _DIRECTORY_PIECE_BYTES = 256 << 10
@@ -150,6 +151,10 @@ def _member(
         odd_kind = "encrypted"
     if not odd_kind and method not in (STORED, DEFLATED):
         odd_kind = f"compressed by {_METHODS.get(method, f'method {method}')}, which is not read; deflate is"
+    # Deflate adds a few bytes to what it can't shrink. More would be read for nothing.
+    max_packed = unpacked if method == STORED else 2 * unpacked + _MAX_OVERHEAD_BYTES
+    if not odd_kind and (packed > max_packed or (method == STORED and packed < unpacked)):
+        odd_kind = f"broken: {packed:,} packed bytes can't be {unpacked:,} unpacked ones"
     return Member(name, offset, unpacked, odd_kind, ZipMember(method, packed, crc32), packed)
 
 
