@@ -1,6 +1,7 @@
 """The transforms on Beam's local runner: each wires what the stages do, and loses nothing on the way."""
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from apache_beam.metrics import MetricsFilter
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.utils.shared import Shared
 from records_of import classes_of, random_records, record_of
-from small_archive import Archive
+from small_archive import Archive, run_job
 
 from pipeline.core.labels import LabelMap
 from pipeline.core.recipe import Recipe
@@ -32,6 +34,7 @@ from pipeline.sources.source import Source
 from pipeline.sources.sources import parse_sources, parse_truths
 from pipeline.storage import storage
 from pipeline.transforms import pack_failures as packing
+from pipeline.transforms import segment_images
 from pipeline.transforms.locate_pictures import LocatePictures, Locations, Resume
 from pipeline.transforms.pack_failures import PackFailures
 from pipeline.transforms.picture_counts import NAMESPACE
@@ -152,6 +155,48 @@ def test_segmenting_gives_what_the_segmenter_gives(
             equal_to(["read", "decode", "truth", "resize", "infer", "mask", "count", "encode", "write"]),
             "seconds",
         )
+
+
+def crew_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("maskbeam-")]
+
+
+def test_a_job_leaves_no_threads_behind(archive: Archive, tmp_path: Path) -> None:
+    before = crew_threads()
+    for run in ("first", "second"):
+        assert run_job(tmp_path / run, "--input", archive.images).summary["images"]["segmented"] == 20
+        assert crew_threads() == before
+
+
+def test_the_last_user_ends_the_threads_and_the_next_starts_new_ones(
+    archive: Archive, recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    located = [Located(i, FileRef(str(archive.images / i))) for i in archive.image_ids]
+    destination = Destination(str(tmp_path / "out"), (MaskOutput(recipe),))
+    engine = EngineSettings(open_model(str(tiny_model)), 2, 1)
+    shared = Shared()
+    first, second = (segment_images._SegmentDoFn(engine, recipe, destination, SILENT, shared) for _ in range(2))
+
+    def bundle(do_fn: segment_images._SegmentDoFn) -> int:
+        do_fn.start_bundle()
+        outputs = [output for picture in located for output in do_fn.process(picture)]
+        outputs += [output.value for output in do_fn.finish_bundle()]
+        return sum(isinstance(output, PictureRecord) for output in outputs)
+
+    before = crew_threads()
+    first.setup()
+    second.setup()
+    assert bundle(first) == len(located)
+    first.teardown()
+    first.teardown()
+    assert len(crew_threads()) > len(before)
+    assert bundle(second) == len(located)
+    second.teardown()
+    assert crew_threads() == before
+    second.setup()
+    assert bundle(second) == len(located)
+    second.teardown()
+    assert crew_threads() == before
 
 
 def test_pictures_are_counted_as_beams_metrics_too(

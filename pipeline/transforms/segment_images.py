@@ -1,5 +1,6 @@
 """Located pictures to records: the DoFn around the way of a picture."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,7 +20,9 @@ from pipeline.engines.model_folder import ModelFolder
 from pipeline.output.journal import Journal
 from pipeline.output.outputs import Destination
 from pipeline.progress.counts import Count, ProgressReporter
+from pipeline.segmenting.byte_budget import ByteBudget
 from pipeline.segmenting.crew import Crew, Done
+from pipeline.segmenting.memory import usable_memory_bytes
 from pipeline.segmenting.segmenter import Batch, Segmenter
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
 from pipeline.transforms.picture_counts import PictureCounts
@@ -32,7 +35,7 @@ class EngineSettings:
     Args:
         model: the checked model.
         threads: batches in the engine at a time; 0 for the worker's cores, shared between its processes.
-        batch_size: pictures a batch, at least 1.
+        batch_size: windows a batch, at least 1.
         processes: worker processes that share a machine; it counts where `threads` is 0.
         accelerator: what the step asks of a machine in Beam's words, `type:…;count:1;…`; "" for nothing.
     """
@@ -59,15 +62,42 @@ class Segmented(NamedTuple):
 
 
 class _Loaded:
-    """What all bundles of a process share: the engine and the threads that carry pictures to it."""
+    """What all bundles of a process share: the engine, and the threads that take pictures through it.
+
+    Beam keeps it alive for the next job of the process, so the threads are started by the first DoFn that uses it and
+    ended by the last.
+    """
 
     def __init__(self, engine: EngineSettings, recipe: Recipe, destination: Destination) -> None:
         prepare_process()
-        threads = engine.threads or max(1, usable_cores() // engine.processes)
-        loaded = load_engine(engine.model, threads)
-        self._segmenter = Segmenter(recipe, destination, loaded, engine_batch=engine.batch_size)
+        self._threads = engine.threads or max(1, usable_cores() // engine.processes)
+        self._segmenter = Segmenter(
+            recipe,
+            destination,
+            load_engine(engine.model, self._threads),
+            decoding=ByteBudget(usable_memory_bytes() // 2 // engine.processes),
+            engine_batch=engine.batch_size,
+        )
         self.journal = Journal(destination.root)
-        self.crew = Crew(self._segmenter, threads, self._deliver)
+        self._lock = threading.Lock()
+        self._users = 0
+        self._crew: Crew | None = None
+
+    def enter(self) -> Crew:
+        """Adds a user; gives the threads, which it may use until it leaves."""
+        with self._lock:
+            self._users += 1
+            if self._crew is None:
+                self._crew = Crew(self._segmenter, self._threads, self._deliver)
+            return self._crew
+
+    def leave(self) -> None:
+        """Removes a user; the last one ends the threads."""
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._crew is not None:
+                self._crew.shutdown()
+                self._crew = None
 
     def _deliver(self, batch: Batch) -> Done:
         """Writes a batch and records it at once, for Beam may keep a bundle open for hours."""
@@ -92,13 +122,21 @@ class _SegmentDoFn(beam.DoFn):
         self._destination = destination
         self._counts = PictureCounts(progress)
         self._shared = shared
+        self._crew: Crew | None = None
 
     def setup(self) -> None:
         self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._engine, self._recipe, self._destination))
+        self._crew = self._loaded.enter()
+
+    def teardown(self) -> None:
+        if self._crew is not None:
+            self._crew = None
+            self._loaded.leave()
 
     def start_bundle(self) -> None:
+        assert self._crew is not None, "Beam calls setup first"
         self._seconds: dict[str, float] = {}
-        self._window = self._loaded.crew.window(self._engine.batch_size)
+        self._window = self._crew.window(self._engine.batch_size)
 
     def process(self, picture: Located) -> Iterator[Any]:
         for done in self._window.add(picture):
