@@ -13,6 +13,7 @@ README = Path(__file__).parent / "README.md"
 CORE = [
     "apache-beam>=2.77,<3",
     "ai-edge-litert>=2.3,<3",
+    "jinja2>=3.1,<4",
     "numpy>=2.1,<3",
     "opencv-python-headless>=4.10",
     "pillow>=12.1.1",
@@ -64,7 +65,7 @@ setup(
     packages=find_packages(include=["pipeline", "pipeline.*", "model", "model.*"]),
     include_package_data=True,
     # The carried models lie in folders that are data, not packages.
-    package_data={"model": ["pretrained/**/*"], "pipeline": ["docs/**/*"]},
+    package_data={"model": ["pretrained/**/*"], "pipeline": ["docs/**/*", "report/templates/*"]},
     zip_safe=False,
     install_requires=CORE,
     extras_require={

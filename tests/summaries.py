@@ -57,6 +57,7 @@ def make_summary(
             "with_ground_truth": pictures * truth,
             "unpaired_truth": 0,
             "unused": {},
+            "truth_failed": 0,
         },
         **statistics(Totals.of(records, count), classes),
         "groups": {name: part(name) for name in groups or []},
