@@ -33,7 +33,6 @@ def record_of(
         group="",
         width=int(area_px.sum()),
         height=1,
-        mask_uri="",
         source_bytes=1,
         fingerprint="f",
         values=values_of(area_px.tolist(), cells_of(counts) if scored else None),

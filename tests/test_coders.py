@@ -1,5 +1,6 @@
 """Coders: what crosses a shuffle comes back equal, and stays small."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records_of import record_of
 
-from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Spooled, ZipMember
+from pipeline.core.records import Failure, FileRef, Located, OutputFile, PictureRecord, Spooled, Update, ZipMember
 from pipeline.core.totals import Totals
 from pipeline.transforms import coders
 
@@ -17,7 +18,9 @@ texts = st.text(max_size=40)
 integers = st.integers(-1, 2**62)
 packings = st.none() | st.builds(ZipMember, integers, integers, integers) | st.builds(Spooled, texts, integers)
 files = st.builds(FileRef, texts, integers, texts, integers, texts, packings)
-located = st.builds(Located, texts, files, st.none() | files, texts)
+written = st.builds(OutputFile, texts, texts, integers, integers, texts, integers)
+several = st.lists(written, max_size=3).map(tuple)
+located = st.builds(Located, texts, files, st.none() | files, texts, st.booleans(), several)
 counts = st.lists(st.integers(0, 2**50), max_size=8).map(tuple)
 records = st.builds(
     PictureRecord,
@@ -26,12 +29,14 @@ records = st.builds(
     group=texts,
     width=integers,
     height=integers,
-    mask_uri=texts,
     source_bytes=integers,
     fingerprint=texts,
     values=st.lists(st.tuples(texts, counts), max_size=3).map(tuple),
+    measured=texts,
+    files=several,
     pixel_area_m2=st.none() | st.floats(allow_nan=False),
 )
+updates = st.builds(Update, located, records, st.none() | written, st.lists(texts, max_size=2).map(tuple))
 failures = st.builds(Failure, texts, texts, texts, texts, texts, texts)
 
 
@@ -39,7 +44,7 @@ def coder_of(record_type: type) -> Any:
     return typecoders.registry.get_coder(record_type)
 
 
-@given(located | records | failures)
+@given(located | records | failures | updates)
 def test_every_record_comes_back_equal(record: Any) -> None:
     coder = coder_of(type(record))
     encoded = coder.encode(record)
@@ -50,7 +55,7 @@ def test_every_record_comes_back_equal(record: Any) -> None:
     assert coder.encode(decoded) == encoded
 
 
-@given(files | located | records | failures)
+@given(files | located | records | failures | updates)
 def test_packing_leaves_primitives_alone(record: Any) -> None:
     def primitive(value: Any) -> bool:
         return (
@@ -69,6 +74,7 @@ def test_the_coders_are_registered_and_deterministic() -> None:
         (Located, coders.LocatedCoder),
         (PictureRecord, coders.PictureRecordCoder),
         (Failure, coders.FailureCoder),
+        (Update, coders.UpdateCoder),
     ):
         coder = coder_of(record_type)
         assert type(coder) is coder_type
@@ -101,9 +107,12 @@ def test_a_row_takes_less_than_300_bytes_and_40_a_class(classes: int, present: i
     ]
     image_id = "north/2024/" + "a_picture_with_a_long_name" * 2 + ".jpg"
     record = record_of(image_id, matrix)
-    element = PictureRecord(
-        **{name: getattr(record, name) for name in record.__dataclass_fields__}
-        | {"source_uri": f"/data/archive/{image_id}", "mask_uri": f"masks/{image_id}.png", "fingerprint": "f" * 24}
+    element = replace(
+        record,
+        source_uri=f"/data/archive/{image_id}",
+        fingerprint="f" * 24,
+        measured="f" * 24,
+        files=(OutputFile("mask", "f" * 16, 6_500, 2**32 - 1),),
     )
     assert len(coder_of(PictureRecord).encode(element)) < 300 + 40 * classes
 

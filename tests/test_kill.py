@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 from small_archive import TINY_MODEL, Finished, draw_picture, save_mask
 
-from pipeline.output import journal
+from pipeline.output.journal import PART_SUFFIX
+from pipeline.output.journal_format import entries
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_S = 300.0
@@ -52,8 +53,8 @@ def masks_in(output: Path) -> int:
 
 def lost_in(output: Path, since_s: float) -> list[float]:
     """When the masks were written, since a moment, that the journal doesn't know: their pictures are done twice."""
-    parts = (output / "_progress/journal").glob(f"*{journal.PART_ENDING}")
-    recorded = {image_id for part in parts for image_id, _ in journal.entries(part.read_bytes())}
+    parts = (output / "_progress/journal").glob(f"*{PART_SUFFIX}")
+    recorded = {image_id for part in parts for image_id, _ in entries(part.read_bytes())}
     masks = {str(path.relative_to(output / "masks")): path for path in (output / "masks").rglob("*.png")}
     times = [path.stat().st_mtime for name, path in masks.items() if name.removesuffix(".png") not in recorded]
     return [time_s for time_s in times if time_s > since_s]

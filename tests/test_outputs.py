@@ -3,6 +3,7 @@
 import io
 import shutil
 import tarfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from small_archive import TINY_MODEL, Archive, Finished, run_job
 from pipeline.core.errors import StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.recipe import Recipe
-from pipeline.core.records import FileRef, Located, PictureRecord
+from pipeline.core.records import FileRef, Located, OutputFile, PictureRecord
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits
 from pipeline.core.spec import ClassSpec
 from pipeline.engines.base import Batch, Logits
 from pipeline.engines.model_folder import open_model
 from pipeline.output import mask_shards as maskshards
+from pipeline.output.delivery import file_uri
 from pipeline.output.encode import encode_overlay
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.mask_shards import MaskPacker
@@ -106,19 +108,19 @@ def test_a_retried_shard_finds_its_masks_where_the_first_attempt_put_them(tmp_pa
         image_id = f"{'long ' * 30 if number == 3 else ''}{number}.png"
         data = bytes([number]) * (100 + number)
         storage.write_bytes(str(tmp_path / f"masks/{image_id}.png"), data)
-        records.append(
-            PictureRecord(image_id, "", "", 1, 1, f"masks/{image_id}.png", 0, "", values_of((1,)), mask_bytes=len(data))
-        )
+        mask = OutputFile("mask", "", len(data), zlib.crc32(data))
+        records.append(PictureRecord(image_id, "", "", 1, 1, 0, "", values_of((1,)), files=(mask,)))
     records.sort(key=lambda record: record.image_id)
     first = list(MaskPacker(str(tmp_path), 0, 1).pack(records))
     tar = (tmp_path / "masks/part-00000-of-00001-00000.tar").read_bytes()
     assert list(MaskPacker(str(tmp_path), 0, 1).pack(records)) == first
     assert (tmp_path / "masks/part-00000-of-00001-00000.tar").read_bytes() == tar
-    assert [record.mask_uri for record in first] == [
+    assert [file_uri(record.image_id, record.files[0]) for record in first] == [
         f"masks/part-00000-of-00001-00000.tar!{record.image_id}.png" for record in records
     ]
-    # What an earlier run packed elsewhere is believed only where the header says the same.
-    wrong = [replace(record, mask_uri="masks/part-00000-of-00001-00000.tar!512") for record in records]
+    # What an earlier run packed elsewhere is believed only where its checksum is right.
+    packed = "masks/part-00000-of-00001-00000.tar"
+    wrong = [replace(r, files=(replace(r.files[0], part=packed, offset_bytes=512),)) for r in records]
     assert list(MaskPacker(str(tmp_path), 0, 1).pack(wrong)) == first
     assert (tmp_path / "masks/part-00000-of-00001-00000.tar").read_bytes() == tar
     gone = [replace(records[0], image_id="gone.png")]

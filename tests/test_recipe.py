@@ -3,16 +3,19 @@
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from small_archive import TINY_MODEL
+from small_archive import TINY_MODEL, Archive
 
+from pipeline.app.launcher import Prepared, prepare
+from pipeline.app.options import parse_options
 from pipeline.core.labels import LabelMap
-from pipeline.core.recipe import Recipe, fingerprint
+from pipeline.core.measures import measures
+from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import FileRef, Located
 from pipeline.core.spec import ModelSpec
-from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 
 METADATA = json.loads((TINY_MODEL / "metadata.json").read_text())
@@ -22,10 +25,6 @@ EVERYTHING = {"mask_format": "png", "overlays": 3, "probabilities": True}
 def recipe_of(metadata: dict[str, Any]) -> Recipe:
     spec = ModelSpec.from_json(json.dumps(metadata))
     return Recipe(spec, "digest", spec.labels(), spec.ignore_label, 10_000)
-
-
-def digest(recipe: Recipe, options: dict[str, object] = EVERYTHING) -> str:
-    return Destination("/out", requested_outputs(options, recipe)).digest(recipe)
 
 
 def changed_metadata(*path: str | int, value: object) -> dict[str, Any]:
@@ -84,39 +83,68 @@ RECIPE_CHANGES: dict[str, Callable[[Recipe], object]] = {
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Recipe)])
-def test_every_field_of_the_recipe_changes_the_digest(name: str) -> None:
+def test_every_field_of_the_recipe_changes_a_fingerprint(name: str) -> None:
     recipe = recipe_of(METADATA)
-    assert digest(replace(recipe, **{name: RECIPE_CHANGES[name](recipe)})) != digest(recipe)
-
-
-@pytest.mark.parametrize("left_out", EVERYTHING)
-def test_every_output_that_is_asked_for_changes_the_digest(left_out: str) -> None:
-    recipe = recipe_of(METADATA)
-    fewer = {name: value for name, value in EVERYTHING.items() if name != left_out}
-    assert digest(recipe, fewer) != digest(recipe)
-
-
-def test_the_place_of_the_output_changes_nothing() -> None:
-    recipe = recipe_of(METADATA)
-    outputs = requested_outputs(EVERYTHING, recipe)
-    assert Destination("/here", outputs).digest(recipe) == Destination("/there", outputs).digest(recipe)
+    changed = replace(recipe, **{name: RECIPE_CHANGES[name](recipe)})
+    before, after = Fingerprints(recipe), Fingerprints(changed)
+    kinds = ("of_image", "of_measures", "of_failure")
+    differ = {kind for kind in kinds if getattr(before, kind)(PICTURE) != getattr(after, kind)(PICTURE)}
+    expected = {"label_map": {"of_measures"}, "ignore_label": {"of_measures"}, "max_pixels": {"of_failure"}}
+    if name == "preprocessing":
+        assert differ == set(kinds)
+    else:
+        assert differ == expected.get(name, {"of_image", "of_failure"})
 
 
 PICTURE = Located("a.png", FileRef("/in/a.png", 10, "v1"), FileRef("/in/t.png", 5, "v1"))
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "differ"),
     [
-        replace(PICTURE, group="north"),
-        replace(PICTURE, overlay=True),
-        replace(PICTURE, truth=None),
-        replace(PICTURE, image=replace(PICTURE.image, version="later")),
-        replace(PICTURE, image=replace(PICTURE.image, size_bytes=1)),
-        replace(PICTURE, image=replace(PICTURE.image, offset_bytes=512)),
-        replace(PICTURE, truth=FileRef("/in/t.png", 5, "later")),
+        (replace(PICTURE, group="north"), set()),
+        (replace(PICTURE, overlay=True), set()),
+        (replace(PICTURE, truth=None), {"of_measures"}),
+        (replace(PICTURE, truth=FileRef("/in/t.png", 5, "later")), {"of_measures"}),
+        (replace(PICTURE, image=replace(PICTURE.image, version="later")), {"of_image", "of_failure"}),
+        (replace(PICTURE, image=replace(PICTURE.image, size_bytes=1)), {"of_image", "of_failure"}),
+        (replace(PICTURE, image=replace(PICTURE.image, offset_bytes=512)), {"of_image", "of_failure"}),
+        (replace(PICTURE, image=replace(PICTURE.image, member="a")), {"of_image", "of_failure"}),
+        (replace(PICTURE, image=replace(PICTURE.image, uri="/other/a.png")), {"of_image", "of_failure"}),
     ],
 )
-def test_the_fingerprint_sees_every_change_of_a_picture(changed: Located) -> None:
-    assert fingerprint(changed, "digest") != fingerprint(PICTURE, "digest")
-    assert fingerprint(PICTURE, "other") != fingerprint(PICTURE, "digest")
+def test_the_fingerprints_see_every_change_of_a_picture(changed: Located, differ: set[str]) -> None:
+    prints = Fingerprints(recipe_of(METADATA))
+    kinds = ("of_image", "of_measures", "of_failure")
+    assert {kind for kind in kinds if getattr(prints, kind)(changed) != getattr(prints, kind)(PICTURE)} == differ
+
+
+def test_the_label_map_changes_nothing_without_ground_truth() -> None:
+    recipe, alone = recipe_of(METADATA), replace(PICTURE, truth=None)
+    assert Fingerprints(recipe).of_measures(alone) == Fingerprints(replace(recipe, ignore_label=1)).of_measures(alone)
+
+
+def test_a_new_measure_changes_the_fingerprint_of_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_of(METADATA)
+    before = Fingerprints(recipe).of_measures(PICTURE)
+    monkeypatch.setattr(measures, "MEASURES", measures.MEASURES[:1])
+    assert Fingerprints(recipe).of_measures(PICTURE) != before
+
+
+def test_options_reach_the_recipe_and_the_outputs(archive: Archive, tmp_path: Path) -> None:
+    def prepared(*arguments: str) -> Prepared:
+        options = ["--input", str(archive.images), "--output", str(tmp_path / "out"), "--model", str(TINY_MODEL)]
+        return prepare(parse_options([*options, *arguments]))
+
+    plain = prepared()
+    assert [output.name for output in plain.destination.outputs] == ["mask"]
+    same = prepared("--batch_size", "7", "--threads", "2", "--max_failure_ratio", "0.5", "--backend", "litert")
+    assert (same.recipe, same.destination.root) == (plain.recipe, plain.destination.root)
+    assert prepared("--label_map", "0=0,1=1,2=0").recipe.label_map == LabelMap.parse("0=0,1=1,2=0")
+    assert prepared("--ignore_label", "2").recipe.ignore_label == 2
+    assert prepared("--max_pixels", "1000").recipe.max_pixels == 1000
+    other = prepared("--backend", "tensorflow").recipe
+    assert (other.backend, other.model_digest != plain.recipe.model_digest) == ("tensorflow", True)
+    assert prepared("--mask_format", "tar").destination.packs_masks
+    everything = prepared("--mask_format", "none", "--probabilities", "--overlays", "2").destination
+    assert [output.name for output in everything.outputs] == ["probabilities", "overlay"]

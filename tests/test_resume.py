@@ -1,24 +1,18 @@
 """Resuming: whatever an earlier run left, the next ends as an undisturbed one, and does only what has to be done."""
 
-import json
 import os
 import shutil
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from records_of import values_of
-from small_archive import TINY_MODEL, Archive, Finished, draw_picture, make_archive, run_job, save_mask
+from small_archive import Archive, Finished, draw_picture, make_archive, run_job, save_mask
 
-from pipeline.core.recipe import fingerprint
-from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.output import journal
+from pipeline.output.earlier_run import EXISTING
 from pipeline.output.results import ResultsWriter
-from pipeline.output.resume import EXISTING, FoundFile, Recorded, sort_out
 from pipeline.segmenting import preparing
 
 
@@ -103,7 +97,9 @@ def test_what_changed_is_done_again_and_what_left_is_gone(done: Done, tmp_path: 
     shutil.copy(images / "grey.png", images / "added.png")
     gone = [image_id for image_id in ids if image_id.startswith("north/deep/")]
     again = done.again()
-    assert again.summary["run"]["resumed"] == 20 - len({ids[0], ids[1], ids[-2], *gone})
+    # A new truth is only counted.
+    assert again.summary["run"]["resumed"] == 20 - len({ids[0], ids[-2], *gone})
+    assert again.summary["run"]["updated"] == 1
     assert (done.output / "masks/north").exists()
     assert not (done.output / "masks/north/deep").exists()
     same(again, run(done.archive, tmp_path / "fresh"))
@@ -124,12 +120,6 @@ def test_one_of_395_changed_is_one_done(tmp_path: Path) -> None:
     again = run(archive, tmp_path / "out")
     assert again.summary["run"]["resumed"] == 394
     same(again, run(archive, tmp_path / "fresh"))
-
-
-def test_other_options_are_another_outcome(done: Done, tmp_path: Path) -> None:
-    other = done.again("--ignore_label", 1)
-    assert other.summary["run"]["resumed"] == 0
-    same(other, run(done.archive, tmp_path / "fresh", "--ignore_label", 1))
 
 
 @pytest.mark.parametrize("ending", ["tar.gz", "zip"])
@@ -251,175 +241,3 @@ def test_what_killed_processes_left_half_written_is_cleaned(done: Done) -> None:
     left.write_bytes(b"half a mas")
     assert done.is_as_left(done.again())
     assert list(left.parent.iterdir()) == []
-
-
-# The journal itself.
-
-RECORD = PictureRecord(
-    "a/ü\u2028\n.png", "/x/a\udcff.png", "g", 4, 3, "masks/a.png", 99, "f00d", values_of((5, 7), (0, 5, 3, 7)), 0.25, 81
-)
-FAILURE = Failure("b.png", "/x/b.png", "decode", "Broken", 'it\'s "broken"\n', "beef")
-
-
-def _parts(output: Path) -> list[Path]:
-    return sorted((output / "_progress/journal").glob("*.jsonl.gz"))
-
-
-def _outcomes(part: Path) -> list[Any]:
-    return [journal.parse_entry(line) for _, line in journal.entries(part.read_bytes())]
-
-
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    book = journal.Journal(str(tmp_path), interval_s=60)
-    book.add([RECORD, FAILURE])
-    assert _parts(tmp_path) == []
-    book.flush()
-    book.add([replace(RECORD, values=values_of((5, 7)), pixel_area_m2=None)])
-    book.flush()
-    (part,) = _parts(tmp_path)
-    assert _outcomes(part) == [RECORD, FAILURE, replace(RECORD, values=values_of((5, 7)), pixel_area_m2=None)]
-
-
-def test_outcomes_reach_the_disk_by_time_and_by_number(tmp_path: Path) -> None:
-    by_number = journal.Journal(str(tmp_path / "n"), interval_s=60, most_pending=3)
-    by_number.add([RECORD] * 2)
-    assert _parts(tmp_path / "n") == []
-    by_number.add([RECORD])
-    assert len(_outcomes(_parts(tmp_path / "n")[0])) == 3
-    by_time = journal.Journal(str(tmp_path / "t"), interval_s=0.05)
-    by_time.add([RECORD])
-    deadline = time.monotonic() + 10
-    while not _parts(tmp_path / "t") and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert _outcomes(_parts(tmp_path / "t")[0]) == [RECORD]
-
-
-def test_full_parts_are_sealed(tmp_path: Path) -> None:
-    book = journal.Journal(str(tmp_path), most_pending=1, seal_bytes=2000)
-    for number in range(40):
-        book.add([replace(RECORD, image_id=f"{number}.png")])
-    parts = _parts(tmp_path)
-    assert 3 < len(parts) < 20
-    assert sorted(o.image_id for part in parts for o in _outcomes(part)) == sorted(f"{n}.png" for n in range(40))
-
-
-def test_a_part_that_is_cut_off_or_spoilt_gives_what_is_whole() -> None:
-    lines = [journal.entry_line(replace(RECORD, image_id=f"{n}")) for n in range(3)]
-    members = [journal.encode_member([line]) for line in lines]
-    whole = b"".join(members)
-    for length in range(len(whole)):
-        read = [image_id for image_id, _ in journal.entries(whole[:length])]
-        assert read == ["0", "1", "2"][: sum(length >= len(b"".join(members[: n + 1])) for n in range(3))]
-    spoilt = bytearray(whole)
-    spoilt[len(members[0]) + 40] ^= 0xFF
-    assert [image_id for image_id, _ in journal.entries(bytes(spoilt))] == ["0"]
-    assert list(journal.entries(b"no journal")) == []
-
-
-def test_another_format_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(journal, "_HEADER", journal._HEADER.replace("mask_bytes", "mask_size"))
-        foreign = journal.encode_member([journal.entry_line(RECORD)])
-    assert list(journal.entries(foreign)) == []
-    for line in ("[]", "{}", "null", '["record",1]', '["record"]', "[NaN]", '["spell","a"]'):
-        with pytest.raises(ValueError):  # noqa: PT011 (json's own and ours)
-            journal.parse_entry(line)
-
-
-def test_a_journal_that_cannot_be_written_stops_the_job(tmp_path: Path) -> None:
-    from pipeline.core.errors import StorageError
-
-    (tmp_path / "_progress").write_text("a file where a folder must be")
-    book = journal.Journal(str(tmp_path), interval_s=0.01)
-    book.add([RECORD])
-    time.sleep(0.2)
-    with pytest.raises(StorageError):
-        book.add([RECORD])
-
-
-# What holds, apart from files.
-
-PICTURE = Located("a.png", FileRef("/in/a.png", 10, "v1"))
-PRESENT = fingerprint(PICTURE, "settings")
-DONE = replace(RECORD, image_id="a.png", mask_uri="masks/a.png.png", mask_bytes=81, fingerprint=PRESENT)
-FAILED = replace(FAILURE, image_id="a.png", fingerprint=PRESENT)
-MASK = FoundFile("a.png", 81, 1000)
-
-
-def _recorded(outcome: PictureRecord | Failure, written_ns: int = 1000) -> Recorded:
-    return Recorded(outcome.image_id, journal.entry_line(outcome).rstrip("\n"), written_ns)
-
-
-@pytest.mark.parametrize(
-    ("recorded", "masks", "kept"),
-    [
-        ([_recorded(DONE)], [MASK], "record"),
-        ([_recorded(DONE, 999)], [MASK], "nothing"),
-        ([_recorded(DONE, 999), _recorded(DONE, 1001)], [MASK], "record"),
-        ([_recorded(DONE)], [replace(MASK, size_bytes=80)], "nothing"),
-        ([_recorded(DONE)], [], "nothing"),
-        ([_recorded(replace(DONE, mask_uri="", mask_bytes=0))], [], "record"),
-        ([_recorded(replace(DONE, fingerprint="old"))], [MASK], "nothing"),
-        ([_recorded(FAILED)], [], "failure"),
-        ([_recorded(FAILED, 2000), _recorded(DONE)], [MASK], "record"),
-        ([_recorded(FAILED), _recorded(DONE)], [], "failure"),
-        ([_recorded(replace(FAILED, error_type="StoreFault"))], [], "nothing"),
-        ([_recorded(replace(FAILED, fingerprint="old"))], [], "nothing"),
-        ([], [], "nothing"),
-    ],
-)
-def test_what_holds(recorded: list[Recorded], masks: list[FoundFile], kept: str) -> None:
-    work = sort_out([PICTURE], recorded, masks, "settings")
-    assert (len(work.records), len(work.failures), len(work.todo)) == {
-        "record": (1, 0, 0),
-        "failure": (0, 1, 0),
-        "nothing": (0, 0, 1),
-    }[kept]
-    # A picture that is done again replaces its mask, or deletes it; nobody else does before.
-    assert work.stale == []
-
-
-def test_masks_that_nobody_claims_are_stale() -> None:
-    other = FoundFile("a.jpg", 5, 1)
-    assert sort_out([PICTURE], [], [MASK, other], "settings").stale == ["masks/a.jpg.png"]
-    assert sort_out([], [_recorded(DONE)], [MASK], "settings").stale == ["masks/a.png.png"]
-    assert sort_out([PICTURE], [_recorded(FAILED)], [MASK], "settings").stale == ["masks/a.png.png"]
-    assert sort_out([PICTURE], [_recorded(FAILED)], [MASK], "settings", retry_failed=True).stale == []
-
-
-@pytest.mark.parametrize("overlay", [False, True])
-@pytest.mark.parametrize("probabilities", [False, True])
-@pytest.mark.parametrize("recorded", [[], [_recorded(DONE)], [_recorded(FAILED)]])
-def test_what_lies_beside_a_mask_is_stale_unless_it_is_still_wanted(
-    overlay: bool, probabilities: bool, recorded: list[Recorded]
-) -> None:
-    # The choice of overlays counts in the fingerprint, so a record holds only where it is as it was.
-    picture = replace(PICTURE, overlay=overlay)
-    beside = [replace(MASK, folder=folder) for folder in ("overlays", "probabilities")]
-    work = sort_out([picture], recorded, [MASK, *beside], "settings", probabilities=probabilities)
-    unwanted = {"masks/a.png.png": bool(work.failures)}
-    unwanted |= {"overlays/a.png.png": not overlay or bool(work.failures)}
-    unwanted |= {"probabilities/a.png.png": not probabilities or bool(work.failures)}
-    assert work.stale == [name for name, is_stale in unwanted.items() if is_stale]
-    gone = sort_out([], recorded, [MASK, *beside], "settings", probabilities=probabilities)
-    assert gone.stale == list(unwanted)
-
-
-def test_the_model_and_every_option_that_changes_results_are_in_the_fingerprint(tmp_path: Path) -> None:
-    from pipeline.app.launcher import prepare
-    from pipeline.app.options import parse_options
-
-    make_archive(tmp_path / "archive")
-
-    def digest(*arguments: str) -> str:
-        options = ["--input", str(tmp_path / "archive/images"), "--output", str(tmp_path / "out")]
-        prepared = prepare(parse_options([*options, "--model", str(TINY_MODEL), *arguments]))
-        return prepared.destination.digest(prepared.recipe)
-
-    plain = digest()
-    assert digest("--batch_size", "7", "--threads", "2", "--max_failure_ratio", "0.5") == plain
-    assert json.loads((TINY_MODEL / "metadata.json").read_text())["ignore_label"] is None
-    changed = [digest("--label_map", "0=0,1=1,2=0"), digest("--ignore_label", "2"), digest("--max_pixels", "1000")]
-    changed += [digest("--mask_format", "none"), digest("--probabilities"), digest("--backend", "tensorflow")]
-    assert digest("--backend", "litert") == plain
-    assert len({plain, *changed}) == 7

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from small_archive import Archive, draw_picture, expected_mask, save_mask
 from pipeline.core.errors import EngineError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.recipe import Recipe
-from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.core.records import Failure, FileRef, Located, OutputFile, PictureRecord
 from pipeline.core.scores import confusion_matrix, matrix_of
 from pipeline.core.spec import ClassSpec
 from pipeline.engines.base import Batch, Logits
@@ -91,7 +92,9 @@ def test_records_say_what_the_masks_hold(
         assert outcome.value("area_px") == tuple(np.bincount(mask.ravel(), minlength=3))
         assert sum(outcome.value("area_px")) == outcome.width * outcome.height
         assert np.array_equal(matrix_of(outcome.value("confusion"), 3), confusion_matrix(truth, mask, 3))
-        assert outcome.mask_uri == f"masks/{outcome.image_id}.png"
+        data = (Path(destination.root) / f"masks/{outcome.image_id}.png").read_bytes()
+        (output,) = destination.outputs
+        assert outcome.files == (OutputFile("mask", output.digest(), len(data), zlib.crc32(data)),)
         assert outcome.source_bytes == (archive.images / outcome.image_id).stat().st_size
     assert set(seconds) == {"read", "decode", "truth", "resize", "infer", "mask", "count", "encode", "write"}
     assert all(value >= 0 for value in seconds.values())
@@ -369,7 +372,8 @@ def test_a_batch_holds_its_files_until_they_are_written(
     files = [file for picture in located for file in (picture.image, picture.truth) if file is not None]
     assert sum(size for _, size in budget.shares) == sum(Path(file.uri).stat().st_size for file in files)
     outcomes, _ = segmenter.deliver(segmenter.compute(batch))
-    written = sum(outcome.mask_bytes for outcome in outcomes if isinstance(outcome, PictureRecord))
+    records = [outcome for outcome in outcomes if isinstance(outcome, PictureRecord)]
+    written = sum(file.size_bytes for record in records for file in record.files)
     assert -budget.shares[-1][1] == written > 0
     assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)
 

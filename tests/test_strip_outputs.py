@@ -35,11 +35,11 @@ def drawn(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.
 def test_the_files_of_a_picture_do_not_depend_on_its_strips(tops: list[int]) -> None:
     mask, pixels, planes = drawn(3)
     outputs = requested_outputs({"mask_format": "tar", "overlays": 1, "probabilities": True}, RECIPE)
-    writer = PictureWriter(Destination("/out", outputs).wanted(PICTURE), PICTURE.image_id, HEIGHT, WIDTH)
+    writer = PictureWriter(Destination("/out", outputs).missing(PICTURE), PICTURE.image_id, HEIGHT, WIDTH)
     for top, end in pairwise([*tops, HEIGHT]):
         strip = Strip(top, mask[top:end], pixels[top:end], None, lambda top=top, end=end: planes[:, top:end])
         writer.add(strip)
-    files = {file.file: file.data for file in writer.finish()}
+    files = {file.name: file.data for file in writer.finish()}
     assert files == {
         "probabilities/north/a.jpg.png": encode_probabilities(planes),
         "overlays/north/a.jpg.png": encode_overlay(pixels, mask, CLASSES),

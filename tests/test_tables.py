@@ -14,7 +14,7 @@ from records_of import random_records, record_of
 from small_archive import CLASS_NAMES, Finished
 
 from pipeline.core.layout import shard_name
-from pipeline.core.records import Failure, PictureRecord
+from pipeline.core.records import Failure, OutputFile, PictureRecord
 from pipeline.output.tables import (
     PICTURES_A_SHARD,
     failures_jsonl,
@@ -37,7 +37,7 @@ def row_of(record: PictureRecord, names: list[str] = NAMES) -> dict[str, Any]:
 
 def test_a_scored_row() -> None:
     record = record_of("b/a.png", [[6, 2, 0], [0, 8, 0], [0, 0, 0]], ignored=[4, 0, 0], pixel_area_m2=0.25)
-    row = row_of(replace(record, mask_uri="masks/b/a.png.png", group="north", source_bytes=77))
+    row = row_of(replace(record, files=(OutputFile("mask", "", 9),), group="north", source_bytes=77))
     assert list(row) == [
         *("image_id", "source_uri", "group", "width", "height", "mask_uri", "model_digest", "source_bytes"),
         *("area_px_background", "area_px_grass_soil", "area_px_grass_soil_2"),

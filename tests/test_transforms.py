@@ -28,6 +28,7 @@ from pipeline.output.failure_blocks import unpack_failures
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Destination
 from pipeline.output.results import ResultsWriter, RunInfo, WrittenFailures
+from pipeline.output.resume import ResumePlanner
 from pipeline.progress.counts import SILENT
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.sources.source import Source
@@ -35,7 +36,7 @@ from pipeline.sources.sources import parse_sources, parse_truths
 from pipeline.storage import storage
 from pipeline.transforms import pack_failures as packing
 from pipeline.transforms import segment_images
-from pipeline.transforms.locate_pictures import LocatePictures, Locations, Resume
+from pipeline.transforms.locate_pictures import LocatePictures, Locations
 from pipeline.transforms.pack_failures import PackFailures
 from pipeline.transforms.picture_counts import NAMESPACE
 from pipeline.transforms.remains import BeginRun, ReadRemains
@@ -73,8 +74,10 @@ def locate(root: beam.Pipeline, output: Path, pictures: Sequence[object], truths
     groups = parse_sources([str(text) for text in pictures], "--input")
     masks = [mask for group in parse_truths([str(text) for text in truths], groups) for mask in group]
     flat: list[Source] = [source for group in groups for source in group]
+    recipe = Recipe(ModelSpec("m", 8, 8, 3, tuple(classes_of(3))), "digest", LabelMap.identity(3), None, 10**6)
+    planner = ResumePlanner(recipe, Destination(str(output), (MaskOutput(recipe),)))
     remains = root | BeginRun(str(output), "resume") | ReadRemains()
-    located: Locations = root | LocatePictures(flat, masks, SILENT, remains, Resume("digest"))
+    located: Locations = root | LocatePictures(flat, masks, SILENT, remains, planner)
     return located
 
 
@@ -278,7 +281,9 @@ def write_all(
             writer,
             failures=faults | PackFailures() | WriteFailures(writer),
             shards=shards,
-            resumed=root | "Resumed" >> beam.Create([]).with_output_types(PictureRecord),
+            resumed=root | "Resumed" >> beam.Create(records[:4]).with_output_types(PictureRecord),
+            updated=root | "Updated" >> beam.Create(records[:3]).with_output_types(PictureRecord),
+            inferred_again=root | "InferredAgain" >> beam.Create([1, 1]),
             stale=root | "Stale" >> beam.Create([0]),
             ignored=root | "Ignored" >> beam.Create([2, 3]),
             unpaired_truth=root | "Unpaired" >> beam.Create([1]),
@@ -314,6 +319,7 @@ def test_everything_is_written_and_the_summary_comes_last(
         **{"found": 32, "segmented": 30, "failed": 2, "truth_failed": 0, "with_ground_truth": 0},
         **{"ignored": 5, "unpaired_truth": 1, "unused": {}},
     }
+    assert [summary["run"][name] for name in ("resumed", "updated", "inferred_again")] == [4, 3, 2]
     assert summary["run"]["stages"] == {"infer": 3.5, "read": 0.25}
     assert summary["run"]["failures_by_type"] == {"Empty": 2}
     assert summary["run"]["status"] == "too_many_failures"

@@ -8,18 +8,18 @@ import apache_beam as beam
 from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure
 from pipeline.engines.backends import INT8
-from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
-from pipeline.output.probabilities_output import ProbabilitiesOutput
 from pipeline.output.results import ResultsWriter
+from pipeline.output.resume import ResumePlanner
 from pipeline.progress.counts import ProgressReporter
 from pipeline.sources.pairing import Grouping
 from pipeline.sources.source import Source
 from pipeline.transforms.compare_precisions import ComparePrecisions
-from pipeline.transforms.locate_pictures import LocatePictures, Resume
+from pipeline.transforms.locate_pictures import LocatePictures
 from pipeline.transforms.pack_failures import PackFailures, truth_failures
 from pipeline.transforms.remains import BeginRun, DeleteStale, ReadRemains
 from pipeline.transforms.segment_images import EngineSettings, SegmentImages
+from pipeline.transforms.update_pictures import UpdatePictures, inferred_again
 from pipeline.transforms.write_results import RemoveSpool, WriteFailures, WriteSummary, WriteTables
 
 
@@ -64,15 +64,17 @@ def build(root: beam.Pipeline, job: Job) -> None:
     output = job.destination.root
     begun = root | "BeginRun" >> BeginRun(output, job.existing)
     remains = begun | "ReadRemains" >> ReadRemains()
-    names = {one.name for one in job.destination.outputs}
-    resume = Resume(
-        job.destination.digest(job.recipe), job.retry_failed, MASK in names, ProbabilitiesOutput.name in names
-    )
+    planner = ResumePlanner(job.recipe, job.destination, retry_failed=job.retry_failed)
     locations = root | "Locate" >> LocatePictures(
-        job.pictures, job.truths, job.progress, remains, resume, job.grouping, job.overlays
+        job.pictures, job.truths, job.progress, remains, planner, job.grouping, job.overlays
     )
-    segmented = locations.todo | "Segment" >> SegmentImages(job.engine, job.recipe, job.destination, job.progress)
-    records = (locations.records, segmented.records) | "AllRecords" >> beam.Flatten()
+    updated = locations.updates | "Update" >> UpdatePictures(
+        job.recipe, job.destination, job.engine.processes, job.progress
+    )
+    todo = (locations.todo, updated.todo) | "AllToDo" >> beam.Flatten()
+    segmented = todo | "Segment" >> SegmentImages(job.engine, job.recipe, job.destination, job.progress)
+    resumed = (locations.records, updated.records) | "Resumed" >> beam.Flatten()
+    records = (resumed, segmented.records) | "AllRecords" >> beam.Flatten()
     failed = segmented.failures | "PackFailures" >> PackFailures()
     truth_failed = (
         records
@@ -85,18 +87,20 @@ def build(root: beam.Pipeline, job: Job) -> None:
     model = job.engine.model
     compared = None
     if model.precision == INT8:
-        compared = locations.todo | "ComparePrecisions" >> ComparePrecisions(model, job.recipe, output)
+        compared = todo | "ComparePrecisions" >> ComparePrecisions(model, job.recipe, output)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
     stale = locations.stale | "DeleteStale" >> DeleteStale(output, after=shards)
     summary = records | "Summarise" >> WriteSummary(
         job.writer,
         failures=written,
         shards=shards,
-        resumed=locations.records,
+        resumed=resumed,
+        updated=updated.records,
+        inferred_again=todo | "InferredAgain" >> beam.FlatMap(inferred_again).with_output_types(int),
         stale=stale,
         ignored=locations.ignored,
         unpaired_truth=locations.unpaired_truth,
-        seconds=segmented.seconds,
+        seconds=(segmented.seconds, updated.seconds) | "Seconds" >> beam.Flatten(),
         grouped=job.grouping is not None,
         precision_cost=compared,
     )

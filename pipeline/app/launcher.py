@@ -25,10 +25,10 @@ from pipeline.core.wording import pictures_text, printable
 from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.model_folder import ModelFolder, open_model
 from pipeline.engines.quiet import without_python_stderr
+from pipeline.output.earlier_run import check_output
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, ResultsWriter, RunInfo
-from pipeline.output.resume import check_output
 from pipeline.progress.counts import SILENT
 from pipeline.sources.checks import check_pictures, check_truths
 from pipeline.sources.manifest import OWN_COLUMNS

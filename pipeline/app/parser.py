@@ -8,8 +8,8 @@ from pipeline.core.decode import DEFAULT_MAX_PIXELS
 from pipeline.core.errors import OptionError
 from pipeline.core.labels import parse_ignore_label
 from pipeline.engines.backends import BACKEND_NAMES, FLOAT32, PRECISIONS
+from pipeline.output.earlier_run import EXISTING, RESUME
 from pipeline.output.mask_output import MASK_FORMATS
-from pipeline.output.resume import EXISTING, RESUME
 
 LATER_MODES = ("tile",)
 

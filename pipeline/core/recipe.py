@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from pipeline.core.labels import IgnoreLabel, LabelMap
+from pipeline.core.measures.measures import measures_for
 from pipeline.core.records import FileRef, Located
 from pipeline.core.spec import ModelSpec
 
@@ -54,34 +55,58 @@ class Recipe:
 
     def truth_digest(self) -> str:
         """A digest of everything that changes the class ids of a ground truth."""
-        return digest_of(
-            sorted(self.label_map.to_metadata().items()),
-            self.ignore_label,
-            self.spec.num_classes,
-            self.preprocessing,
-        )
+        return digest_of(sorted(self.label_map.to_metadata().items()), self.ignore_label, self.preprocessing)
+
+    def measures_digest(self) -> str:
+        """A digest of what is measured."""
+        return digest_of(self.measure_names)
+
+    @property
+    def measure_names(self) -> tuple[str, ...]:
+        """The names of what is measured of every picture."""
+        return tuple(measure.name for measure in measures_for(self.spec.num_classes))
+
+
+class Fingerprints:
+    """Digests of pictures' inputs under one recipe: as long as they are equal, nothing need be done again.
+
+    Args:
+        recipe: the job's.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._inference = recipe.inference_digest()
+        self._truth = recipe.truth_digest()
+        self._measures = recipe.measures_digest()
+        self._max_pixels = recipe.max_pixels
+
+    def of_image(self, picture: Located) -> str:
+        """Of all that decides a picture's class ids and probabilities."""
+        return _fingerprint(identity_of(picture.image), self._inference)
+
+    def of_measures(self, picture: Located) -> str:
+        """Of all that decides a picture's values besides: its ground truth and what is measured."""
+        truth = (identity_of(picture.truth), self._truth) if picture.truth else None
+        return _fingerprint(self._measures, truth)
+
+    def of_failure(self, picture: Located) -> str:
+        """Of all that decides whether a picture fails."""
+        return _fingerprint(identity_of(picture.image), self._inference, self._max_pixels)
 
 
 def digest_of(*parts: object) -> str:
     """A digest of values whose `repr` tells them apart: numbers, text, tuples and lists of them.
 
     Returns:
-        32 hexadecimal digits.
+        16 hexadecimal digits.
     """
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
-def fingerprint(picture: Located, digest: str) -> str:
-    """A digest of one picture's inputs: equal fingerprints mean equal outcomes, so the work need not be done again.
-
-    Args:
-        picture: where it is, and which version of it.
-        digest: of everything else that decides the outcome, the same for all pictures of a job.
-    """
-    truth = picture.truth and _identity(picture.truth)
-    parts = (_identity(picture.image), truth, picture.group, picture.overlay, digest)
+def _fingerprint(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
 
 
-def _identity(file: FileRef) -> tuple[str, int, str, int, str]:
+def identity_of(file: FileRef) -> tuple[str, int, str, int, str]:
+    """What tells a version of a file from others."""
     return file.uri, file.size_bytes, file.version, file.offset_bytes, file.member

@@ -71,6 +71,27 @@ class FileRef:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file that was written of a picture, a mask or another output.
+
+    Args:
+        output: the output's name.
+        digest: of what it shows besides the inference: `Output.digest`.
+        size_bytes: its length; -1 where an early version of the journal did not say.
+        crc32: of its content; -1 likewise.
+        part: the tar file that holds it, by its name below `--output`; "" for a file of its own.
+        offset_bytes: where it begins in the part; 0 for a file of its own.
+    """
+
+    output: str
+    digest: str
+    size_bytes: int = -1
+    crc32: int = -1
+    part: str = ""
+    offset_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """One picture to do: its id, its file, and its mask's file where there is one.
 
@@ -80,6 +101,7 @@ class Located:
         truth: the ground truth's file, None where there is none.
         group: the value of `--group_by`, "" where none was asked for.
         overlay: whether it is one of those whose mask is also drawn over the picture.
+        standing: files that an earlier run wrote of it and that need not be written again.
     """
 
     image_id: str
@@ -87,6 +109,7 @@ class Located:
     truth: FileRef | None = None
     group: str = ""
     overlay: bool = False
+    standing: tuple[OutputFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +122,12 @@ class PictureRecord:
         group: the value of `--group_by`, "" where none was asked for.
         width: upright width, px.
         height: upright height, px.
-        mask_uri: where the mask was written, "" for `--mask_format none`.
         source_bytes: size of the picture's file.
-        fingerprint: digest of the picture's and truth's versions, the model and the options that change results.
+        fingerprint: of the inference, `Fingerprints.of_image`.
         values: name and value of each measure that has one, in the order of `pipeline.core.measures.measures`.
+        measured: fingerprint of what the values come from besides, `Fingerprints.of_measures`.
+        files: what was written of it.
         pixel_area_m2: area of one pixel; None where it isn't known.
-        mask_bytes: size of the mask's file; 0 where none was written.
         truth_error_type: why its ground truth could not be used, a type of `PictureError`; "" where nothing failed.
         truth_message: the same as one sentence for a person.
         unused: what of the picture's file is not used, values of `pipeline.core.file_formats.Unused`.
@@ -115,12 +138,12 @@ class PictureRecord:
     group: str
     width: int
     height: int
-    mask_uri: str
     source_bytes: int
     fingerprint: str
     values: tuple[tuple[str, Value], ...]
+    measured: str = ""
+    files: tuple[OutputFile, ...] = ()
     pixel_area_m2: float | None = None
-    mask_bytes: int = 0
     truth_error_type: str = ""
     truth_message: str = ""
     unused: tuple[str, ...] = ()
@@ -128,6 +151,10 @@ class PictureRecord:
     def value(self, measure: str) -> Value | None:
         """A measure's value by its name; None where the picture has none."""
         return next((value for name, value in self.values if name == measure), None)
+
+    def file(self, output: str) -> OutputFile | None:
+        """The file of an output by its name; None where none was written."""
+        return next((file for file in self.files if file.output == output), None)
 
     @property
     def truth_failure(self) -> "Failure | None":
@@ -148,7 +175,7 @@ class Failure:
         stage: one of `pipeline.core.errors.STAGES`.
         error_type: a short stable name of the fault.
         message: one sentence for a person.
-        fingerprint: as in `PictureRecord`; "" where the fault came before a version was known.
+        fingerprint: `Fingerprints.of_failure`; "" where the fault came before a version was known.
     """
 
     image_id: str
@@ -157,3 +184,24 @@ class Failure:
     error_type: str
     message: str
     fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A picture whose inference of an earlier run holds, and of which something is missing or in doubt.
+
+    Args:
+        picture: where it is now.
+        record: what the earlier run found; its `files` are there and are kept.
+        mask: the mask that the earlier run wrote, whatever its colours; None where there is none.
+        make: names of the outputs to make from the picture and the mask.
+        verify: names of the outputs whose files must be compared with their checksums first.
+        measure: whether its values must be found anew.
+    """
+
+    picture: Located
+    record: PictureRecord
+    mask: OutputFile | None = None
+    make: tuple[str, ...] = ()
+    verify: tuple[str, ...] = ()
+    measure: bool = False

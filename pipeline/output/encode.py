@@ -44,6 +44,25 @@ def encode_mask(mask: ClassIds, palette: bytes) -> bytes:
     return _png(picture)
 
 
+def decode_mask_file(data: bytes) -> ClassIds:
+    """The inverse of `encode_mask`.
+
+    Returns:
+        (H, W) class ids, uint8 or uint16.
+
+    Raises:
+        ValueError: the file is none of `encode_mask`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            mask = np.asarray(picture)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the mask can't be decoded: {error}") from error
+    if mask.ndim != 2 or mask.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"the mask has shape {mask.shape} and dtype {mask.dtype}")
+    return mask
+
+
 def encode_probabilities(planes: npt.NDArray[np.uint8]) -> bytes:
     """Encodes the classes' probabilities as one grey picture, the planes below one another in order of their ids.
 

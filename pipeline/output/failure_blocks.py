@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from pipeline.core.records import Failure
-from pipeline.output.journal import entry_line, parse_entry
+from pipeline.output.journal_format import entry_line, parse_entry
 
 FAILURES_A_BLOCK = 4_096
 # So much of each block is unpacked at a time while all of them are merged.

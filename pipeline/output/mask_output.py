@@ -22,10 +22,11 @@ class MaskOutput:
     suffix: ClassVar[str] = ".png"
     option: ClassVar[str] = "mask_format"
     needs_pixels: ClassVar[bool] = False
-    needs_inference: ClassVar[bool] = True
+    needs_inference: ClassVar[bool] = False
 
     def __init__(self, recipe: Recipe) -> None:
         self._palette = palette_of([one.color for one in recipe.spec.classes][:_MAX_PALETTE])
+        self._digest = digest_of(self._palette)
 
     @staticmethod
     def is_requested(value: object) -> bool:
@@ -34,7 +35,7 @@ class MaskOutput:
 
     def digest(self) -> str:
         """As `Output.digest`: of the palette."""
-        return digest_of(self._palette)
+        return self._digest
 
     def wants(self, picture: Located) -> bool:
         """As `Output.wants`: of every picture."""

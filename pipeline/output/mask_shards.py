@@ -11,13 +11,16 @@ of the tars by range, and leaves a tar alone that would become what it is.
 
 import re
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pipeline.core.errors import StorageError
 from pipeline.core.layout import PACKED_FOLDER
-from pipeline.core.records import PictureRecord
-from pipeline.output.mask_output import MaskOutput
+from pipeline.core.records import OutputFile, PictureRecord
+from pipeline.output.delivery import read_file
+from pipeline.output.mask_output import MASK, MaskOutput
+from pipeline.output.registry import file_name
 from pipeline.sources.archives.members import Member
 from pipeline.sources.archives.parallel import walk_stored_tar
 from pipeline.sources.archives.tar import BLOCK_BYTES
@@ -42,7 +45,7 @@ class MaskPacker:
     def __init__(self, output: str, shard: int, shards: int) -> None:
         self._output = output
         self._stem = f"{MASK_FOLDER}/part-{shard:05d}-of-{shards:05d}-"
-        self._rows: list[tuple[PictureRecord, bytes, int]] = []
+        self._rows: list[tuple[PictureRecord, OutputFile, bytes, int]] = []
         self._size = 0
         self._written: list[str] = []
         self._waiting: list[str] = []
@@ -53,25 +56,53 @@ class MaskPacker:
         """Packs masks while their records pass, in order of their ids.
 
         Args:
-            records: their `mask_uri` names the single file, or `TAR!OFFSET` where an earlier run packed it.
+            records: their masks are in files of their own, or in tar files of an earlier run.
 
         Yields:
-            The records, `mask_uri` now `TAR!MEMBER`. When all are taken the tars stand and the single files are gone.
+            The records, their masks in the tar files of this shard. When all are taken the tar files are whole and the
+            single files are gone.
 
         Raises:
             StorageError: a mask can't be read, or a tar can't be written.
         """
         try:
             for record in records:
-                header = _header(record)
-                if self._rows and self._size + len(header) + record.mask_bytes > _TAR_BYTES:
+                mask = record.file(MASK)
+                if mask is None:
+                    yield record
+                    continue
+                header = _header(record, mask)
+                if self._rows and self._size + len(header) + mask.size_bytes > _TAR_BYTES:
                     yield from self._flush()
-                self._rows.append((record, header, self._size + len(header)))
-                self._size += len(header) + -(-record.mask_bytes // BLOCK_BYTES) * BLOCK_BYTES
+                self._rows.append((record, mask, header, self._size + len(header)))
+                self._size += len(header) + -(-mask.size_bytes // BLOCK_BYTES) * BLOCK_BYTES
             yield from self._flush()
             self._put_in_place()
         except OSError as error:
             raise StorageError(f"the masks can't be packed: {self._stem}*: {error.strerror or error}") from error
+
+    def unpack(self, records: Iterable[PictureRecord]) -> Iterator[PictureRecord]:
+        """Writes masks that an earlier run packed as files of their own while their records pass.
+
+        Yields:
+            The records, each mask in a file of its own.
+
+        Raises:
+            StorageError: a mask can't be read or written.
+        """
+        scratch = storage.scratch_of(self._output)
+        for record in records:
+            mask = record.file(MASK)
+            if mask is None or not mask.part:
+                yield record
+                continue
+            single = replace(mask, part="", offset_bytes=0)
+            try:
+                name = storage.join(self._output, file_name(MASK, record.image_id))
+                storage.write_bytes(name, self._read(record, mask), scratch)
+            except OSError as error:
+                raise StorageError(f"a mask can't be unpacked: {mask.part}: {error.strerror or error}") from error
+            yield _with_mask(record, single)
 
     def _flush(self) -> Iterator[PictureRecord]:
         if not self._rows:
@@ -79,19 +110,19 @@ class MaskPacker:
         tar = f"{self._stem}{len(self._written):05d}.tar"
         uri = storage.join(self._output, tar)
         self._written.append(tar)
-        unchanged = all(record.mask_uri == f"{tar}!{offset}" for record, _, offset in self._rows)
+        unchanged = all(mask.part == tar and mask.offset_bytes == offset for _, mask, _, offset in self._rows)
         if not unchanged or storage.stat_file(uri).size_bytes != self._size + len(_END_MARK):
             parts: list[bytes] = []
-            for record, header, _ in self._rows:
-                data = self._read(record)
+            for record, mask, header, _ in self._rows:
+                data = self._read(record, mask)
                 parts += [header, data, bytes(-len(data) % BLOCK_BYTES)]
             # Later rows may still have to be read from the tar that bears this name now.
             self._waiting.append(tar)
             storage.write_bytes(storage.join(self._output, PACKED_FOLDER, tar), b"".join([*parts, _END_MARK]))
-        for record, _, _ in self._rows:
-            if packed_place(record.mask_uri) is None:
-                self._single.append(record.mask_uri)
-            yield replace(record, mask_uri=f"{tar}!{record.image_id}{_ENDING}")
+        for record, mask, _, offset in self._rows:
+            if not mask.part:
+                self._single.append(file_name(MASK, record.image_id))
+            yield _with_mask(record, replace(mask, part=tar, offset_bytes=offset))
         self._rows, self._size = [], 0
 
     def _put_in_place(self) -> None:
@@ -105,16 +136,14 @@ class MaskPacker:
         for single in self._single:
             storage.delete_with_empty_folders(storage.join(self._output, single), self._output)
 
-    def _read(self, record: PictureRecord) -> bytes:
-        """A mask's bytes: from its single file or its place in a tar, or where a retry finds it moved from there."""
-        place = packed_place(record.mask_uri)
-        if place is None:
-            try:
-                return storage.read_bytes(storage.join(self._output, record.mask_uri))
-            except FileNotFoundError:
-                pass
-        elif (data := self._member(*place, record)) is not None:
-            return data
+    def _read(self, record: PictureRecord, mask: OutputFile) -> bytes:
+        """A mask's bytes: from its place, or where a retry finds it moved from there."""
+        try:
+            data = read_file(self._output, record.image_id, mask)
+            if _is_whole(data, mask):
+                return data
+        except FileNotFoundError:
+            pass
         if self._index is None:
             tars = storage.list_glob(storage.join(self._output, f"{self._stem}*.tar"))
             self._index = {
@@ -123,30 +152,14 @@ class MaskPacker:
                 for found in walk_stored_tar(tar.uri, tar.size_bytes)
                 if isinstance(found, Member)
             }
-        moved = self._index.get(f"{record.image_id}{_ENDING}")
-        data = self._member(*moved, record) if moved else None
-        if data is None:
-            raise StorageError(f"the mask of {record.image_id} is gone from the output; run the job again")
-        return data
-
-    def _member(self, tar: str, offset: int, record: PictureRecord) -> bytes | None:
-        """A member's data where it is still this picture's, which the header before it tells."""
-        uri = storage.join(self._output, tar)
-        try:
-            found = storage.read_range(uri, offset - BLOCK_BYTES, BLOCK_BYTES + record.mask_bytes)
-        except FileNotFoundError:
-            return None
-        expected = _header(record)[-BLOCK_BYTES:]
-        return found[BLOCK_BYTES:] if found.startswith(expected) else None
+        if (moved := self._index.get(f"{record.image_id}{_ENDING}")) is not None:
+            data = read_file(self._output, record.image_id, replace(mask, part=moved[0], offset_bytes=moved[1]))
+            if _is_whole(data, mask):
+                return data
+        raise StorageError(f"the mask of {record.image_id} is gone from the output; run the job again")
 
 
-def packed_place(mask_uri: str) -> tuple[str, int] | None:
-    """The tar and offset of `TAR!OFFSET`; None for a single file."""
-    tar, mark, offset = mask_uri.partition("!")
-    return (tar, int(offset)) if mark and offset.isdecimal() and _TAR_NAME.fullmatch(tar) else None
-
-
-def packed_masks(output_masks: str, stored: storage.StoredFile) -> Iterator[tuple[str, int, str]]:
+def packed_masks(output_masks: str, stored: storage.StoredFile) -> Iterator[tuple[str, int, str, int]]:
     """The masks in a tar that an earlier run packed.
 
     Args:
@@ -154,7 +167,7 @@ def packed_masks(output_masks: str, stored: storage.StoredFile) -> Iterator[tupl
         stored: a file below it.
 
     Yields:
-        Image id, size and place (`TAR!OFFSET`) a mask; nothing for other files.
+        Image id, size, tar file and place in it; nothing for other files.
 
     Raises:
         OSError: it can't be read.
@@ -164,7 +177,7 @@ def packed_masks(output_masks: str, stored: storage.StoredFile) -> Iterator[tupl
         return
     for found in walk_stored_tar(stored.uri, stored.size_bytes):
         if isinstance(found, Member) and found.name.endswith(_ENDING):
-            yield found.name[: -len(_ENDING)], found.size_bytes, f"{name}!{found.offset_bytes}"
+            yield found.name[: -len(_ENDING)], found.size_bytes, name, found.offset_bytes
 
 
 def delete_stale_tars(output: str, shards: int | None) -> None:
@@ -179,7 +192,16 @@ def delete_stale_tars(output: str, shards: int | None) -> None:
             storage.delete(stored.uri)
 
 
-def _header(record: PictureRecord) -> bytes:
+def _is_whole(data: bytes, mask: OutputFile) -> bool:
+    """Whether data are the mask that was recorded; an early version recorded no checksum."""
+    return len(data) == mask.size_bytes and mask.crc32 in (-1, zlib.crc32(data))
+
+
+def _with_mask(record: PictureRecord, mask: OutputFile) -> PictureRecord:
+    return replace(record, files=tuple(mask if file.output == MASK else file for file in record.files))
+
+
+def _header(record: PictureRecord, mask: OutputFile) -> bytes:
     member = tarfile.TarInfo(f"{record.image_id}{_ENDING}")
-    member.size = record.mask_bytes
+    member.size = mask.size_bytes
     return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")

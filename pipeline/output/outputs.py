@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.layout import picture_file
-from pipeline.core.recipe import Recipe, digest_of
+from pipeline.core.recipe import Recipe
 from pipeline.core.records import Located
 from pipeline.core.strips import Strip
 
@@ -41,7 +41,7 @@ class Output(Protocol):
         suffix: what a file's name has behind the image id.
         option: the job's option that asks for it.
         needs_pixels: whether its strips need the picture's own pixels.
-        needs_inference: whether it can't be made from the picture and its mask alone.
+        needs_inference: whether it can't be made from the picture and a mask that is there.
     """
 
     name: ClassVar[str]
@@ -77,12 +77,14 @@ class EncodedFile:
 
     Args:
         output: the output's name.
-        file: its name below the job's output.
+        digest: the output's.
+        name: its name below the job's output.
         data: its content.
     """
 
     output: str
-    file: str
+    digest: str
+    name: str
     data: bytes
 
 
@@ -100,21 +102,21 @@ class Destination:
     outputs: tuple[Output, ...]
     packs_masks: bool = False
 
-    def digest(self, recipe: Recipe) -> str:
-        """A digest of all that decides the outcome of a picture besides the picture."""
-        outputs = [(output.name, output.digest()) for output in self.outputs]
-        return digest_of(recipe.inference_digest(), recipe.truth_digest(), recipe.max_pixels, outputs, self.packs_masks)
-
     def wanted(self, picture: Located) -> tuple[Output, ...]:
         """The outputs of one picture, in the order of writing."""
         return tuple(output for output in self.outputs if output.wants(picture))
+
+    def missing(self, picture: Located) -> tuple[Output, ...]:
+        """The outputs of one picture of which an earlier run left nothing to keep, in the order of writing."""
+        standing = {file.output for file in picture.standing}
+        return tuple(output for output in self.wanted(picture) if output.name not in standing)
 
 
 class PictureWriter:
     """Makes all files of one picture.
 
     Args:
-        outputs: as `Destination.wanted` gives them.
+        outputs: as `Destination.missing` gives them.
         image_id: the picture's.
         height: the picture's height, px.
         width: the picture's width, px.
@@ -132,7 +134,12 @@ class PictureWriter:
     def finish(self) -> list[EncodedFile]:
         """Returns the files in the order of writing."""
         return [
-            EncodedFile(output.name, picture_file(output.folder, self._image_id, output.suffix), writer.finish())
+            EncodedFile(
+                output.name,
+                output.digest(),
+                picture_file(output.folder, self._image_id, output.suffix),
+                writer.finish(),
+            )
             for output, writer in self._begun
         ]
 

@@ -22,6 +22,7 @@ class OverlayOutput:
 
     def __init__(self, recipe: Recipe) -> None:
         self._classes = recipe.spec.classes
+        self._digest = digest_of([(one.name, one.color) for one in self._classes])
 
     @staticmethod
     def is_requested(value: object) -> bool:
@@ -30,7 +31,7 @@ class OverlayOutput:
 
     def digest(self) -> str:
         """As `Output.digest`: of the colours, and of the names, one of which may name the background."""
-        return digest_of([(one.name, one.color) for one in self._classes])
+        return self._digest
 
     def wants(self, picture: Located) -> bool:
         """As `Output.wants`: of the pictures that were chosen when they were located."""

@@ -20,7 +20,7 @@ class ProbabilitiesOutput:
     needs_inference: ClassVar[bool] = True
 
     def __init__(self, recipe: Recipe) -> None:
-        pass
+        self._digest = digest_of()
 
     @staticmethod
     def is_requested(value: object) -> bool:
@@ -29,7 +29,7 @@ class ProbabilitiesOutput:
 
     def digest(self) -> str:
         """As `Output.digest`: they follow from the inference alone."""
-        return digest_of()
+        return self._digest
 
     def wants(self, picture: Located) -> bool:
         """As `Output.wants`: of every picture."""

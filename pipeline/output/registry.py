@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from pipeline.core.layout import picture_file
 from pipeline.core.recipe import Recipe
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Output
@@ -23,3 +24,14 @@ def requested_outputs(options: Mapping[str, object], recipe: Recipe) -> tuple[Ou
         The outputs in the order of writing.
     """
     return tuple(output(recipe) for output in OUTPUTS if output.is_requested(options.get(output.option)))
+
+
+def file_name(output: str, image_id: str) -> str:
+    """The name of the file that an output writes of a picture, below the job's output.
+
+    Args:
+        output: the output's name.
+        image_id: the picture's.
+    """
+    one = next(one for one in OUTPUTS if one.name == output)
+    return picture_file(one.folder, image_id, one.suffix)

@@ -26,6 +26,7 @@ from pipeline.core.spec import ModelSpec
 from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 from pipeline.output import journal, tables
+from pipeline.output.journal_format import Member, entry_line
 from pipeline.output.mask_shards import MaskPacker, delete_stale_tars
 from pipeline.output.summary_csv import summary_csv
 from pipeline.report.page import report_html
@@ -36,7 +37,7 @@ STATUS_DONE = "done"
 STATUS_TOO_MANY_FAILURES = "too_many_failures"
 STATUS_NO_TRUTH = "no_ground_truth"
 _MOST_FAILURES_IN_REPORT = 100
-_FAILURES_PART = f"failures{journal.PART_ENDING}"
+_FAILURES_PART = f"failures{journal.PART_SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ class ResultsWriter:
     def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
         """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
         name = shard_name(shard, shards)
-        if self.mask_format == "tar":
-            records = MaskPacker(self.output, shard, shards).pack(records)
-        member = journal.Member()
+        packer = MaskPacker(self.output, shard, shards)
+        records = packer.pack(records) if self.mask_format == "tar" else packer.unpack(records)
+        member = Member()
         self._write(name, tables.pictures_parquet(member.noted(records), self.spec.class_names, self.model_digest))
         journal.write_part(self.output, _journal_part(name), member.finish())
         return name
@@ -110,7 +111,7 @@ class ResultsWriter:
         first: list[Failure] = []
         by_type: Counter[str] = Counter()
         truth_count = 0
-        member = journal.Member()
+        member = Member()
 
         def noted() -> Iterator[Failure]:
             nonlocal truth_count
@@ -120,7 +121,7 @@ class ResultsWriter:
                 if len(first) < _MOST_FAILURES_IN_REPORT:
                     first.append(failure)
                 if failure.fingerprint:
-                    member.add(journal.entry_line(failure))
+                    member.add(entry_line(failure))
                 yield failure
 
         self._write(FAILURES_FILE, tables.failures_jsonl(noted()))
@@ -134,6 +135,8 @@ class ResultsWriter:
         shards: Iterable[str],
         *,
         resumed: int,
+        updated: int,
+        inferred_again: int,
         stale: int,
         ignored: int,
         unpaired_truth: int,
@@ -148,7 +151,9 @@ class ResultsWriter:
             totals: the sums over all pictures.
             failures: what was written of them.
             shards: the Parquet files that were written; others in their folder are an earlier run's and go.
-            resumed: pictures that an earlier run did.
+            resumed: pictures whose inference is an earlier run's.
+            updated: those of them of which something was made or verified.
+            inferred_again: pictures that were inferred again for an output that needs it; their other files were kept.
             stale: files of earlier runs that were deleted before, so that the summary comes last.
             ignored: files of the sources that are no pictures.
             unpaired_truth: masks that no picture claims.
@@ -166,7 +171,8 @@ class ResultsWriter:
         names = set(shards)
         self._delete_stale_parts(names)
         delete_stale_tars(self.output, len(names) if self.mask_format == "tar" else None)
-        summary = self._summary(totals, failures, resumed, ignored, unpaired_truth, seconds, groups)
+        earlier = {"resumed": resumed, "updated": updated, "inferred_again": inferred_again}
+        summary = self._summary(totals, failures, earlier, ignored, unpaired_truth, seconds, groups)
         note = groups_note(group_count, self.spec.num_classes)
         if note:
             summary["groups_note"] = note
@@ -181,7 +187,7 @@ class ResultsWriter:
         self,
         totals: Totals,
         failures: WrittenFailures,
-        resumed: int,
+        earlier: Mapping[str, int],
         ignored: int,
         unpaired_truth: int,
         seconds: Mapping[str, float],
@@ -202,7 +208,7 @@ class ResultsWriter:
                 "started": _iso(self.run.started_s),
                 "finished": _iso(finished_s),
                 "seconds": round(finished_s - self.run.started_s, 3),
-                "resumed": resumed,
+                **earlier,
                 "model": {"name": self.model_name, "digest": self.model_digest},
                 "options": self.run.options,
                 "versions": self.run.versions,
@@ -232,7 +238,7 @@ class ResultsWriter:
         parts = {_journal_part(shard) for shard in shards} | {_FAILURES_PART}
         for folder, ending, written in (
             (TABLES_FOLDER, ".parquet", {storage.base_name(shard) for shard in shards}),
-            (JOURNAL_FOLDER, journal.PART_ENDING, parts),
+            (JOURNAL_FOLDER, journal.PART_SUFFIX, parts),
         ):
             for stored in storage.list_files(storage.join(self.output, folder)):
                 if stored.uri.endswith(ending) and storage.base_name(stored.uri) not in written:
@@ -256,7 +262,7 @@ def _json_bytes(content: dict[str, Any]) -> bytes:
 
 def _journal_part(shard: str) -> str:
     """The part of the journal that goes with a shard of the tables."""
-    return f"{storage.base_name(shard).removesuffix('.parquet')}{journal.PART_ENDING}"
+    return f"{storage.base_name(shard).removesuffix('.parquet')}{journal.PART_SUFFIX}"
 
 
 def _iso(seconds: float) -> str:

@@ -1,302 +1,225 @@
-"""What an earlier run left, and what of it still holds: by picture, without a look at any file of its own."""
+"""What of an earlier run still holds, picture by picture: a pure function of its journal and of the files there are.
 
-from collections.abc import Iterable, Iterator, Sequence
+A record has one fingerprint of the inference and one of its values (ground truth, label map, what is measured); each of
+its files has the digest of what the output shows besides. So a change of options redoes what it changes and no more:
+what needs logits is inferred, what follows from the picture and its mask is made from these.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pipeline.core.errors import TRUTH_STAGE, OptionError, StorageError
-from pipeline.core.layout import (
-    JOURNAL_FOLDER,
-    MARKER_FILE,
-    PROGRESS_FOLDER,
-    SCRATCH_FOLDER,
-    SUMMARY_FILE,
-    TABLES_FOLDER,
-    picture_file,
-)
-from pipeline.core.recipe import fingerprint
-from pipeline.core.records import Failure, Located, PictureRecord
-from pipeline.output import journal
-from pipeline.output.mask_shards import packed_masks
-from pipeline.sources.source import Source
-from pipeline.storage import storage
+from pipeline.core.errors import TRUTH_STAGE
+from pipeline.core.limits import max_file_bytes
+from pipeline.core.recipe import Fingerprints, Recipe
+from pipeline.core.records import Failure, Located, OutputFile, PictureRecord, Update
+from pipeline.output import registry
+from pipeline.output.earlier_run import FoundFile, Recorded
+from pipeline.output.journal_format import parse_entry
+from pipeline.output.journal_v1 import MEASURES_V1, VERSION_1, FingerprintsV1
+from pipeline.output.mask_output import MASK
+from pipeline.output.outputs import Destination
 
-RESUME, OVERWRITE, ERROR = EXISTING = ("resume", "overwrite", "error")
 RETRIED_ERRORS = frozenset(("Missing", "Unreadable", "StoreFault", "OutOfMemory"))
 """Failures that say more of the store or the machine than of the picture: taken up again on every resume."""
 
-_MARKER = b'{"maskbeam_output": 1}\n'
-_MASKS, _OVERLAYS, _PROBABILITIES = _PICTURE_FOLDERS = ("masks", "overlays", "probabilities")
-"""Where a file a picture lies; what of it nobody claims is deleted."""
-_OWN_FOLDERS = (*_PICTURE_FOLDERS, "instances", TABLES_FOLDER, PROGRESS_FOLDER)
-_ENDING = ".png"
-
-
-@dataclass(frozen=True, slots=True)
-class Remains:
-    """A file or folder of an earlier run that is to be gone through.
-
-    Args:
-        kind: `journal` for a part of the journal, `masks`, `overlays` or `probabilities` for the folder of that name.
-        uri: where it lies.
-        written_ns: when it was written, by the store's clock.
-    """
-
-    kind: str
-    uri: str
-    written_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An outcome that an earlier run recorded.
-
-    Args:
-        image_id: the picture's.
-        line: for `journal.parse_entry`.
-        written_ns: when the part of the journal was written.
-    """
-
-    image_id: str
-    line: str
-    written_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A picture's mask, or what else a run may write of a picture, that lies in the output.
-
-    Args:
-        image_id: of the picture whose name it bears.
-        size_bytes: its length.
-        modified_ns: when it was written, by the store's clock; 0 where it stands in a tar.
-        place: the tar and the place in it, "" for a file of its own.
-        folder: of what kind it is, the name of its folder.
-    """
-
-    image_id: str
-    size_bytes: int
-    modified_ns: int
-    place: str = ""
-    folder: str = _MASKS
-
 
 @dataclass(slots=True)
-class Sorted:
+class ResumePlan:
     """What of some pictures is done and what is to do.
 
     Args:
-        todo: pictures to do, for the first time or again.
-        records: pictures whose masks and records still hold.
+        todo: pictures to segment; their `standing` files stay as they are.
+        updates: pictures of which something is to be made or verified without the engine.
+        records: pictures of which nothing is missing.
         failures: failures that still hold.
-        stale: names, below the output, of masks and what lies beside them that no picture of the job claims.
+        stale: names, below the output, of files that no picture claims.
     """
 
     todo: list[Located] = field(default_factory=list)
+    updates: list[Update] = field(default_factory=list)
     records: list[PictureRecord] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
 
 
-def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
-    """Refuses an output that a job would take for its input, or whose files are not maskbeam's to replace.
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    """A file of an earlier run that is there, and whether somebody else may have written it since."""
+
+    file: OutputFile
+    is_doubtful: bool
+
+
+class ResumePlanner:
+    """Compares what earlier runs recorded with the pictures and files as they are now.
 
     Args:
-        output: absolute folder or bucket prefix.
-        existing: one of `EXISTING`.
-        sources: what is read.
-
-    Raises:
-        OptionError: it can't be used so.
-    """
-    for source in sources:
-        if any(source.reads_below(storage.join(output, own), _ENDING) for own in (*_PICTURE_FOLDERS, "instances")):
-            raise OptionError(f"--output {output} is within {source.uri}: its masks would be taken for pictures")
-        for own in _OWN_FOLDERS if source.folder is not None else ():
-            if storage.is_within(storage.real_path(source.uri), storage.real_path(storage.join(output, own))):
-                raise OptionError(f"--output {output} keeps files of its own in {own}, where {source.uri} is read")
-    try:
-        if existing == ERROR and holds_results(output):
-            raise OptionError(f"--output {output} holds results; --existing resume goes on, overwrite does all anew")
-        if (foreign := _foreign_folder(output)) is not None:
-            raise OptionError(f"--output {output} holds a folder {foreign} that maskbeam did not write; name another")
-    except OSError as error:
-        raise OptionError(f"--output {output} can't be read: {error.strerror or error}") from error
-
-
-def holds_results(output: str) -> bool:
-    """Whether a run of maskbeam, whole or not, has left something in an output."""
-    return any(storage.exists(storage.join(output, name)) for name in (SUMMARY_FILE, MARKER_FILE))
-
-
-def _foreign_folder(output: str) -> str | None:
-    """The first folder with somebody else's files among those in which a job deletes what it does not claim."""
-    if holds_results(output):
-        return None
-    folders = ((name, storage.join(output, name)) for name in _PICTURE_FOLDERS)
-    return next((name for name, folder in folders if any(True for _ in _files(folder))), None)
-
-
-def begin(output: str, existing: str) -> list[Remains]:
-    """Readies an output for a run: takes away what would mislead, and says what an earlier run left.
-
-    The summary goes first, for it marks the end of a job; with `overwrite` the journal goes too. Masks and tables stay
-    until something takes their place or the run is through.
-
-    Args:
-        output: absolute folder or bucket prefix.
-        existing: `resume` or `overwrite`.
-
-    Returns:
-        What is to be gone through, nothing for a fresh output.
-
-    Raises:
-        StorageError: the output can't be read or written.
-    """
-    try:
-        if not holds_results(output):
-            storage.write_bytes(storage.join(output, MARKER_FILE), _MARKER)
-            return []
-        storage.delete(storage.join(output, SUMMARY_FILE))
-        storage.write_bytes(storage.join(output, MARKER_FILE), _MARKER)
-        scratch = storage.join(output, SCRATCH_FOLDER)
-        if storage.is_folder(scratch):
-            for left in storage.list_files(scratch):
-                storage.delete(left.uri)
-        parts = list(_files(storage.join(output, JOURNAL_FOLDER)))
-        if existing == OVERWRITE:
-            for part in parts:
-                storage.delete(part.uri)
-            parts = []
-    except OSError as error:
-        raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
-    remains = [Remains(folder, storage.join(output, folder)) for folder in _PICTURE_FOLDERS]
-    for part in parts:
-        if part.uri.endswith(journal.PART_ENDING):
-            remains.append(Remains("journal", part.uri, part.modified_ns))
-    return remains
-
-
-def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile]:
-    """Goes through one part of the journal, or lists a folder.
-
-    Raises:
-        StorageError: it can't be read, though it is there.
-    """
-    try:
-        if remains.kind == "journal":
-            for image_id, line in journal.entries(storage.read_bytes(remains.uri)):
-                yield Recorded(image_id, line, remains.written_ns)
-            return
-        for stored in _files(remains.uri):
-            image_id = stored.uri[len(remains.uri) :].lstrip("/")
-            if image_id.endswith(_ENDING):
-                image_id = image_id[: -len(_ENDING)]
-                yield FoundFile(image_id, stored.size_bytes, stored.modified_ns, folder=remains.kind)
-            elif remains.kind == _MASKS:
-                for packed_id, size_bytes, place in packed_masks(remains.uri, stored):
-                    yield FoundFile(packed_id, size_bytes, 0, place)
-    except FileNotFoundError:  # a part that a run of long ago deletes only now
-        return
-    except OSError as error:
-        raise StorageError(f"the output can't be read: {remains.uri}: {error.strerror or error}") from error
-
-
-def _files(folder: str) -> Iterator[storage.StoredFile]:
-    if storage.is_remote(folder) or storage.is_folder(folder):
-        yield from storage.list_files(folder)
-
-
-def sort_out(
-    located: Sequence[Located],
-    recorded: Iterable[Recorded],
-    files: Iterable[FoundFile],
-    settings_digest: str,
-    *,
-    retry_failed: bool = False,
-    keeps_masks: bool = True,
-    probabilities: bool = False,
-) -> Sorted:
-    """Holds what earlier runs recorded of some pictures against the pictures as they are now.
-
-    A record holds where its fingerprint is the present one and its mask lies there, as long as it was, and no younger
-    than the part of the journal that speaks of it. A failure, or a record's truth failure, holds where its fingerprint
-    is the present one, unless it is of `RETRIED_ERRORS`.
-
-    Args:
-        located: pictures with distinct ids.
-        recorded: what was recorded of these or of pictures that are gone.
-        files: what was written of the same.
-        settings_digest: of the present settings.
+        recipe: the job's.
+        destination: the job's.
         retry_failed: whether no failure holds.
-        keeps_masks: whether the job writes masks; those of an earlier run go where it doesn't.
-        probabilities: whether it writes probabilities.
-
-    Returns:
-        Every picture once, and the files that no picture claims.
     """
-    found: dict[str, FoundFile] = {}
-    beside: set[str] = set()
-    # A file of its own is younger than what was packed.
-    for file in sorted(files, key=lambda file: not file.place):
-        if file.folder == _MASKS:
-            found[file.image_id] = file
-        else:
-            beside.add(_name_in(file.folder, file.image_id))
-    entries: dict[str, list[Recorded]] = {}
-    for entry in recorded:
-        entries.setdefault(entry.image_id, []).append(entry)
-    result = Sorted()
-    for picture in located:
-        outcome = _still_holding(
-            entries.get(picture.image_id, ()), found, fingerprint(picture, settings_digest), retry_failed
-        )
-        if outcome is None:
-            result.todo.append(picture)
-            if keeps_masks:
-                found.pop(picture.image_id, None)  # what is done again replaces or deletes it
-        elif isinstance(outcome, PictureRecord):
-            if outcome.mask_uri:
-                mask = found.pop(picture.image_id, None)
-                outcome = replace(outcome, mask_uri=(mask and mask.place) or _name_in(_MASKS, picture.image_id))
-            result.records.append(outcome)
-        else:
-            result.failures.append(outcome)
-            continue
-        # What is done again replaces these, but knows nothing of those that it was not asked for.
-        if picture.overlay:
-            beside.discard(_name_in(_OVERLAYS, picture.image_id))
-        if probabilities:
-            beside.discard(_name_in(_PROBABILITIES, picture.image_id))
-    result.stale = [*(_name_in(_MASKS, image_id) for image_id in sorted(found)), *sorted(beside)]
-    return result
 
+    def __init__(self, recipe: Recipe, destination: Destination, *, retry_failed: bool = False) -> None:
+        self._recipe = recipe
+        self._destination = destination
+        self._retry_failed = retry_failed
+        self._fingerprints = Fingerprints(recipe)
+        self._version_1 = FingerprintsV1(recipe)
+        self._digests = {output.name: output(recipe).digest() for output in registry.OUTPUTS}
+        self._measures_are_v1 = recipe.measure_names == MEASURES_V1
 
-def _name_in(folder: str, image_id: str) -> str:
-    return picture_file(folder, image_id, _ENDING)
+    def plan(self, located: Sequence[Located], recorded: Iterable[Recorded], files: Iterable[FoundFile]) -> ResumePlan:
+        """Plans what to do.
 
+        Args:
+            located: pictures with distinct ids.
+            recorded: what was recorded of these or of pictures that are gone.
+            files: what was written of the same.
 
-def _still_holding(
-    entries: Iterable[Recorded], masks: dict[str, FoundFile], present: str, retry_failed: bool
-) -> PictureRecord | Failure | None:
-    failure = None
-    for entry in sorted(entries, key=lambda entry: -entry.written_ns):
-        outcome = journal.parse_entry(entry.line)
-        if outcome.fingerprint != present:
-            continue
-        if isinstance(outcome, Failure):
-            # Earlier versions did not segment a picture whose truth failed: it is done now.
-            if outcome.stage != TRUTH_STAGE and not _is_retried(outcome.error_type, retry_failed):
+        Returns:
+            Every picture once, and the files that no picture claims.
+        """
+        found: dict[str, list[FoundFile]] = {}
+        for file in files:
+            found.setdefault(file.image_id, []).append(file)
+        entries: dict[str, list[Recorded]] = {}
+        for entry in recorded:
+            entries.setdefault(entry.image_id, []).append(entry)
+        plan = ResumePlan()
+        for picture in located:
+            there = found.get(picture.image_id, [])
+            self._plan_picture(picture, entries.get(picture.image_id, ()), there, plan)
+        unclaimed = [file for there in found.values() for file in there]
+        plan.stale = sorted({registry.file_name(file.output, file.image_id) for file in unclaimed})
+        return plan
+
+    def _plan_picture(
+        self, picture: Located, entries: Iterable[Recorded], there: list[FoundFile], plan: ResumePlan
+    ) -> None:
+        """Adds one picture to a plan and removes from `there` what the picture claims."""
+        records: list[tuple[PictureRecord, int]] = []
+        failure: Failure | None = None
+        for entry in sorted(entries, key=lambda entry: -entry.written_ns):
+            outcome = self._holding(picture, parse_entry(entry.line))
+            if isinstance(outcome, PictureRecord):
+                records.append((outcome, entry.written_ns))
+            elif outcome is not None:
                 failure = failure or outcome
-            continue
-        if outcome.truth_error_type and _is_retried(outcome.truth_error_type, retry_failed):
-            continue
-        mask = masks.get(entry.image_id)
-        if not outcome.mask_uri:
-            return outcome
-        if mask and mask.size_bytes == outcome.mask_bytes and mask.modified_ns <= entry.written_ns:
-            return outcome
-    return failure
+        update = self._update(picture, records, there) if records else None
+        if update is None and failure is not None:
+            plan.failures.append(failure)
+            return
+        claimed = {output.name for output in self._destination.wanted(picture)}
+        there[:] = [file for file in there if file.output not in claimed]
+        if update is None:
+            plan.todo.append(picture)
+        elif self._needs_inference(update):
+            kept = tuple(file for file in update.record.files if file.output not in update.verify)
+            plan.todo.append(replace(picture, standing=kept))
+        elif update.make or update.verify or update.measure:
+            plan.updates.append(update)
+        else:
+            plan.records.append(update.record)
+
+    def _holding(self, picture: Located, outcome: PictureRecord | Failure) -> PictureRecord | Failure | None:
+        """An outcome in the present form where it is one of the picture as it is now; None for others."""
+        if outcome.fingerprint.startswith(VERSION_1):
+            outcome_then = self._from_version_1(picture, outcome)
+            if outcome_then is None:
+                return None
+            outcome = outcome_then
+        if isinstance(outcome, Failure):
+            is_present = outcome.fingerprint == self._fingerprints.of_failure(picture)
+            return outcome if is_present and not self._is_retried(outcome.error_type) else None
+        if outcome.fingerprint != self._fingerprints.of_image(picture) or self._is_refused(picture, outcome):
+            return None
+        return replace(outcome, source_uri=picture.image.display_uri, group=picture.group)
+
+    def _from_version_1(self, picture: Located, outcome: PictureRecord | Failure) -> PictureRecord | Failure | None:
+        then = self._version_1.written_then(outcome, picture)
+        if then is None:
+            return None
+        if isinstance(outcome, Failure):
+            # Version 1 did not segment a picture whose truth failed: it is done now.
+            is_of_truth = outcome.stage == TRUTH_STAGE
+            return None if is_of_truth else replace(outcome, fingerprint=self._fingerprints.of_failure(picture))
+        masks = [replace(file, digest=self._digests[file.output]) for file in outcome.files if then.has_mask]
+        others = [OutputFile(name, self._digests[name]) for name in then.outputs]
+        return replace(
+            outcome,
+            fingerprint=self._fingerprints.of_image(picture),
+            measured=self._fingerprints.of_measures(picture) if self._measures_are_v1 else "",
+            files=(*others, *masks),
+        )
+
+    def _is_refused(self, picture: Located, record: PictureRecord) -> bool:
+        """Whether a picture that was segmented would be refused with the present `--max_pixels`."""
+        sizes = [record.source_bytes, picture.image.size_bytes, picture.truth.size_bytes if picture.truth else 0]
+        max_pixels = self._recipe.max_pixels
+        return record.width * record.height > max_pixels or max(sizes) > max_file_bytes(max_pixels)
+
+    def _is_retried(self, error_type: str) -> bool:
+        return self._retry_failed or error_type in RETRIED_ERRORS
+
+    def _update(
+        self, picture: Located, records: Sequence[tuple[PictureRecord, int]], there: Sequence[FoundFile]
+    ) -> Update:
+        """What is missing of a picture, the newest of its records first."""
+        usable = {output.name: _usable(output.name, records, there) for output in registry.OUTPUTS}
+        measured = self._fingerprints.of_measures(picture)
+        record, must_measure = records[0][0], True
+        for candidate, _ in records:
+            is_retried = bool(candidate.truth_error_type) and self._is_retried(candidate.truth_error_type)
+            if candidate.measured == measured and not is_retried:
+                record, must_measure = candidate, False
+                break
+        kept: list[OutputFile] = []
+        make: list[str] = []
+        verify: list[str] = []
+        for output in self._destination.wanted(picture):
+            one = usable[output.name]
+            if one is None or one.file.digest != output.digest():
+                make.append(output.name)
+                continue
+            kept.append(one.file)
+            if one.is_doubtful:
+                verify.append(output.name)
+        mask = usable[MASK]
+        if mask is not None and mask.is_doubtful and MASK not in verify and (make or must_measure):
+            verify.append(MASK)
+        return Update(
+            picture,
+            replace(record, files=tuple(kept)),
+            mask.file if mask is not None else None,
+            tuple(make),
+            tuple(verify),
+            must_measure,
+        )
+
+    def _needs_inference(self, update: Update) -> bool:
+        outputs = {output.name: output for output in self._destination.outputs}
+        if any(outputs[name].needs_inference for name in update.make):
+            return True
+        return update.mask is None and bool(update.make or update.measure)
 
 
-def _is_retried(error_type: str, retry_failed: bool) -> bool:
-    return retry_failed or error_type in RETRIED_ERRORS
+def _usable(output: str, records: Iterable[tuple[PictureRecord, int]], there: Iterable[FoundFile]) -> _Usable | None:
+    """The file of an output that one of the records names and that is there with its size.
+
+    A file that is younger than the part of the journal which names it is doubtful: somebody else may have written it.
+    """
+    doubtful: _Usable | None = None
+    files = [found for found in there if found.output == output]
+    for record, written_ns in records:
+        file = record.file(output)
+        for found in files if file is not None else ():
+            if file is None or file.size_bytes not in (found.size_bytes, -1):
+                continue
+            is_doubtful = found.modified_ns > written_ns
+            if is_doubtful and file.crc32 < 0:
+                continue
+            placed = replace(file, size_bytes=found.size_bytes, part=found.part, offset_bytes=found.offset_bytes)
+            if not is_doubtful:
+                return _Usable(placed, is_doubtful=False)
+            doubtful = doubtful or _Usable(placed, is_doubtful=True)
+    return doubtful

@@ -14,6 +14,8 @@ from pipeline.core.measures.measure import Measure
 from pipeline.core.measures.measures import measures_for
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.spec import class_slugs
+from pipeline.output.delivery import file_uri
+from pipeline.output.mask_output import MASK
 
 PICTURES_A_SHARD = 20_000
 _ROWS_A_GROUP = 4_096
@@ -59,13 +61,18 @@ def _table(rows: list[PictureRecord], class_names: Sequence[str], model_digest: 
         "group": pa.array([row.group or None for row in rows], pa.string()),
         "width": pa.array([row.width for row in rows], pa.int32()),
         "height": pa.array([row.height for row in rows], pa.int32()),
-        "mask_uri": pa.array([row.mask_uri or None for row in rows], pa.string()),
+        "mask_uri": pa.array([_uri_of(row, MASK) for row in rows], pa.string()),
         "model_digest": pa.array([model_digest] * len(rows), pa.string()),
         "source_bytes": pa.array([row.source_bytes for row in rows], pa.int64()),
     }
     for measure in measures_for(len(class_names)):
         columns |= _measured(rows, measure, class_names)
     return pa.table(columns)
+
+
+def _uri_of(row: PictureRecord, output: str) -> str | None:
+    file = row.file(output)
+    return file_uri(row.image_id, file) if file is not None else None
 
 
 def _measured(

@@ -11,7 +11,7 @@ from pipeline.core.errors import PictureError
 from pipeline.core.measures.measures import measures_for
 from pipeline.core.model_input import ModelInput
 from pipeline.core.raster import Raster
-from pipeline.core.recipe import Recipe
+from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Located
 from pipeline.core.strips import Window
 from pipeline.engines.base import Engine, Logits
@@ -86,7 +86,7 @@ class Computing:
     ) -> None:
         self._recipe = recipe
         self._destination = destination
-        self._digest = destination.digest(recipe)
+        self._fingerprints = Fingerprints(recipe)
         self._mode = mode_named(recipe.mode)
         self._measures = measures_for(recipe.spec.num_classes)
         self._inference = Inference(engine, max_items)
@@ -152,7 +152,7 @@ class Computing:
             truth,
             assembler=self._mode.assembler(info, self._recipe.spec),
             measures=self._measures,
-            outputs=self._destination.wanted(picture),
+            outputs=self._destination.missing(picture),
         )
         keep = finisher.needs_pixels
         for window, pixels in model_inputs(work.raster, self._mode, self._recipe, run.seconds, keep=keep):
@@ -188,7 +188,7 @@ class Computing:
                 raise answer
             item.finisher.add(item.window, answer, seconds)
             if item.finisher.is_complete:
-                work.end(item.finisher.segmented(work.source_bytes, self._digest, seconds))
+                work.end(item.finisher.segmented(work.source_bytes, self._fingerprints, seconds))
         except PictureError as error:
             work.end(error)
 

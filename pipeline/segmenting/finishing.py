@@ -8,11 +8,10 @@ from pipeline.core.labels import ClassIds
 from pipeline.core.measures.measure import Measure
 from pipeline.core.measures.measures import PictureMeasuring
 from pipeline.core.raster import Raster
-from pipeline.core.recipe import fingerprint
+from pipeline.core.recipe import Fingerprints
 from pipeline.core.records import Located, PictureRecord
 from pipeline.core.strips import Strip, Window
 from pipeline.engines.base import Logits
-from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import EncodedFile, Output, PictureWriter
 from pipeline.segmenting.modes import Assembler, FinishedRows
 from pipeline.segmenting.stage_clock import Seconds, timed
@@ -96,29 +95,27 @@ class PictureFinisher:
                 self._writer.add(strip)
             self._rows += len(rows.mask)
 
-    def segmented(self, source_bytes: int, digest: str, seconds: Seconds) -> Segmented:
+    def segmented(self, source_bytes: int, fingerprints: Fingerprints, seconds: Seconds) -> Segmented:
         """The record and the files, once all rows are finished.
 
         Args:
             source_bytes: size of the picture's file.
-            digest: of all that decides the outcome besides the picture.
+            fingerprints: of the job.
             seconds: the time goes to its `encode`.
         """
         with timed("encode", seconds):
             files = self._writer.finish()
-        mask_uri, mask_bytes = next(((file.file, len(file.data)) for file in files if file.output == MASK), ("", 0))
         record = PictureRecord(
             image_id=self._picture.image_id,
             source_uri=self._picture.image.display_uri,
             group=self._picture.group,
             width=self._info.width,
             height=self._info.height,
-            mask_uri=mask_uri,
             source_bytes=source_bytes,
-            fingerprint=fingerprint(self._picture, digest),
+            fingerprint=fingerprints.of_image(self._picture),
             values=self._measuring.values(),
+            measured=fingerprints.of_measures(self._picture),
             pixel_area_m2=self._info.pixel_area_m2,
-            mask_bytes=mask_bytes,
             truth_error_type=self._truth_error.error_type if self._truth_error else "",
             truth_message=self._truth_error.message if self._truth_error else "",
             unused=self._info.unused,

@@ -3,9 +3,10 @@
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pipeline.core.errors import PictureError
-from pipeline.core.recipe import Recipe, fingerprint
+from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.engines.base import Engine
 from pipeline.output.delivery import Delivery
@@ -64,7 +65,7 @@ class Segmenter:
         decoding: ByteBudget | None = None,
         engine_batch: int | None = None,
     ) -> None:
-        self._digest = destination.digest(recipe)
+        self._fingerprints = Fingerprints(recipe)
         self._fetcher = Fetcher(read or FileReader(destination.root), recipe.max_pixels)
         self._delivery = Delivery(destination.root)
         self._budget = budget or ByteBudget()
@@ -140,10 +141,10 @@ class Segmenter:
             if isinstance(computed, PictureError):
                 raise computed
             with timed("write", seconds):
-                self._delivery.write(computed.files)
+                written = self._delivery.write(computed.files)
         except PictureError as error:
             return self._failure(picture, error)
-        return computed.record
+        return replace(computed.record, files=(*picture.standing, *written))
 
     def _failure(self, picture: Located, error: PictureError) -> Failure:
         """A failure has no files: those that an earlier run or a first attempt left go before it is recorded."""
@@ -154,7 +155,7 @@ class Segmenter:
             error.stage,
             error.error_type,
             error.message,
-            fingerprint(picture, self._digest),
+            self._fingerprints.of_failure(picture),
         )
 
 

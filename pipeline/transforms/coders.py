@@ -7,26 +7,54 @@ from typing import Any, TypeVar
 from apache_beam.coders import Coder, FastPrimitivesCoder
 from apache_beam.coders.typecoders import registry
 
-from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Spooled, ZipMember
+from pipeline.core.records import (
+    Failure,
+    FileRef,
+    Located,
+    OutputFile,
+    PictureRecord,
+    Spooled,
+    Update,
+    ZipMember,
+)
 
-_TYPES: tuple[type[Any], ...] = (FileRef, Located, PictureRecord, Failure, ZipMember, Spooled)
+_TYPES: tuple[type[Any], ...] = (
+    FileRef,
+    Located,
+    PictureRecord,
+    Failure,
+    ZipMember,
+    Spooled,
+    OutputFile,
+    Update,
+)
 _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     record_type: attrgetter(*record_type.__dataclass_fields__) for record_type in _TYPES
 }
-# Which fields of a record are records themselves, or None.
+# Which fields of a record are records themselves, tuples of records, or None.
 _NESTED: dict[type, tuple[int, ...]] = {
     record_type: tuple(position for position, name in enumerate(record_type.__dataclass_fields__) if name in names)
-    for record_type, names in ((Located, ("image", "truth")), (FileRef, ("packing",)))
+    for record_type, names in (
+        (Located, ("image", "truth", "standing")),
+        (FileRef, ("packing",)),
+        (PictureRecord, ("files",)),
+        (Update, ("picture", "record", "mask")),
+    )
 }
-_Record = TypeVar("_Record", FileRef, Located, PictureRecord, Failure)
+_Record = TypeVar("_Record", FileRef, Located, PictureRecord, Failure, Update)
 
 
 def pack(value: Any) -> Any:
-    """A record as (type's number, field, field …), records within it alike; other values pass."""
-    fields = _FIELDS.get(type(value))
-    if fields is None:
-        return value
-    return (_TYPES.index(type(value)), *map(pack, fields(value)))
+    """A record as (type's number, field, field …), records within it alike; None passes."""
+    if value is None:
+        return None
+    record_type = type(value)
+    if record_type is tuple:
+        return tuple(map(pack, value))
+    fields = list(_FIELDS[record_type](value))
+    for position in _NESTED.get(record_type, ()):
+        fields[position] = pack(fields[position])
+    return (_TYPES.index(record_type), *fields)
 
 
 def unpack(packed: Any, record_type: type[_Record]) -> _Record:
@@ -38,9 +66,13 @@ def unpack(packed: Any, record_type: type[_Record]) -> _Record:
 
 
 def _unpack(packed: Any) -> Any:
+    if packed is None:
+        return None
+    if not packed or type(packed[0]) is tuple:  # a record begins with a number
+        return tuple(map(_unpack, packed))
     record_type, values = _TYPES[packed[0]], list(packed[1:])
     for position in _NESTED.get(record_type, ()):
-        values[position] = values[position] and _unpack(values[position])
+        values[position] = _unpack(values[position])
     return record_type(*values)
 
 
@@ -89,6 +121,13 @@ class FailureCoder(_RecordCoder):
     record_type = Failure
 
 
+class UpdateCoder(_RecordCoder):
+    """Encodes `Update`."""
+
+    record_type = Update
+
+
 registry.register_coder(Located, LocatedCoder)
+registry.register_coder(Update, UpdateCoder)
 registry.register_coder(PictureRecord, PictureRecordCoder)
 registry.register_coder(Failure, FailureCoder)

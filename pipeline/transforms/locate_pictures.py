@@ -1,15 +1,16 @@
 """From sources to located pictures, each joined to its mask by key. Only names cross the shuffle."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 
 from pipeline.core.errors import TRUTH_STAGE, StorageError
-from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.output.resume import FoundFile, Recorded, sort_out
+from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Update
+from pipeline.output.earlier_run import FoundFile, Recorded
+from pipeline.output.resume import ResumePlanner
 from pipeline.progress.counts import Count, ProgressReporter
 from pipeline.sources.pairing import Grouping, overlay_rank, pair
 from pipeline.sources.source import Ignored, Listed, Source
@@ -29,6 +30,7 @@ class Locations(NamedTuple):
     Args:
         todo: `Located`, the pictures to do.
         records: `PictureRecord`, of the pictures that an earlier run did.
+        updates: `Update`, of the pictures that an earlier run inferred and of which something is missing.
         failures: blocks of the pictures that can't be named or told apart or that failed in an earlier run, and of
             truths that can't be told apart.
         stale: str, names of files of pictures that no picture claims.
@@ -39,28 +41,12 @@ class Locations(NamedTuple):
 
     todo: PCollection[Located]
     records: PCollection[PictureRecord]
+    updates: PCollection[Update]
     failures: PCollection[bytes]
     stale: PCollection[str]
     located: PCollection[int]
     ignored: PCollection[int]
     unpaired_truth: PCollection[int]
-
-
-@dataclass(frozen=True)
-class Resume:
-    """What decides whether an earlier run's outcome still holds.
-
-    Args:
-        settings_digest: of everything that changes results.
-        retry_failed: whether failures are taken up again.
-        keeps_masks: whether the job writes masks.
-        probabilities: whether it writes probabilities.
-    """
-
-    settings_digest: str
-    retry_failed: bool = False
-    keeps_masks: bool = True
-    probabilities: bool = False
 
 
 def _candidates(element: tuple[int, Source], progress: ProgressReporter) -> Iterator[Any]:
@@ -92,9 +78,9 @@ def _candidates(element: tuple[int, Source], progress: ProgressReporter) -> Iter
 class _PairDoFn(beam.DoFn):
     """Joins the candidates of one key, and what an earlier run left of them."""
 
-    def __init__(self, progress: ProgressReporter, resume: Resume, grouping: Grouping | None) -> None:
+    def __init__(self, progress: ProgressReporter, planner: ResumePlanner, grouping: Grouping | None) -> None:
         self._counts = PictureCounts(progress)
-        self._resume = resume
+        self._planner = planner
         self._grouping = grouping
 
     def process(self, element: tuple[str, Iterable[_Candidate]], last_overlay: int = -1) -> Iterator[Any]:
@@ -115,15 +101,7 @@ class _PairDoFn(beam.DoFn):
                 truths.append(listed.file)
         paired = pair(pictures, truths, self._grouping)
         located = [replace(one, overlay=overlay_rank(one.image_id) <= last_overlay) for one in paired.located]
-        work = sort_out(
-            located,
-            recorded,
-            files,
-            self._resume.settings_digest,
-            retry_failed=self._resume.retry_failed,
-            keeps_masks=self._resume.keeps_masks,
-            probabilities=self._resume.probabilities,
-        )
+        work = self._planner.plan(located, recorded, files)
         self._counts.add(Count.RESUMED, len(work.records))
         self._counts.add(Count.FAILED, len(paired.failures) + len(work.failures))
         yield from work.todo
@@ -131,6 +109,8 @@ class _PairDoFn(beam.DoFn):
             yield TaggedOutput("located", len(paired.located))
         for record in work.records:
             yield TaggedOutput("records", record)
+        for update in work.updates:
+            yield TaggedOutput("updates", update)
         for failure in (*paired.failures, *paired.truth_failures, *work.failures):
             yield TaggedOutput("failures", failure)
         for name in work.stale:
@@ -150,7 +130,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
         truths: parsed sources of masks, in the order of `pictures`, or none.
         progress: where to report how many were found.
         remains: what `ReadRemains` emits.
-        resume: what decides whether it still holds.
+        planner: decides what of it still holds.
         grouping: how a picture's group is found, None where there are no groups.
         overlays: over how many pictures their masks are to be drawn.
     """
@@ -161,14 +141,14 @@ class LocatePictures(beam.PTransform[Any, Any]):
         truths: Sequence[Source],
         progress: ProgressReporter,
         remains: PCollection[Keyed],
-        resume: Resume,
+        planner: ResumePlanner,
         grouping: Grouping | None = None,
         overlays: int = 0,
     ) -> None:
         super().__init__()
         self._overlays = overlays
         self._remains = remains
-        self._resume = resume
+        self._planner = planner
         self._sources = [(_PICTURE, source) for source in pictures] + [(_TRUTH, source) for source in truths]
         self._progress = progress
         self._grouping = grouping
@@ -192,11 +172,17 @@ class LocatePictures(beam.PTransform[Any, Any]):
             | "WithRemains" >> beam.Flatten()
             | "JoinByKey" >> beam.GroupByKey()
             | "Pair"
-            >> beam.ParDo(_PairDoFn(self._progress, self._resume, self._grouping), *last_overlay)
+            >> beam.ParDo(_PairDoFn(self._progress, self._planner, self._grouping), *last_overlay)
             .with_output_types(
-                Located, records=PictureRecord, failures=Failure, stale=str, located=int, unpaired_truth=int
+                Located,
+                records=PictureRecord,
+                updates=Update,
+                failures=Failure,
+                stale=str,
+                located=int,
+                unpaired_truth=int,
             )
-            .with_outputs("records", "failures", "stale", "located", "unpaired_truth", main="todo")
+            .with_outputs("records", "updates", "failures", "stale", "located", "unpaired_truth", main="todo")
         )
         failures = (
             listed.failures | "PackListed" >> PackFailures(),
@@ -205,6 +191,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
         return Locations(
             paired.todo,
             paired.records,
+            paired.updates,
             failures,
             paired.stale,
             paired.located,

@@ -1,12 +1,13 @@
 """Taking up what an earlier run left: its journal and its masks, keyed as the pictures are."""
 
 from collections.abc import Iterator
+from dataclasses import astuple
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsIter, PBegin, PCollection
 
-from pipeline.output.resume import FoundFile, Recorded, Remains, begin, read_remains
+from pipeline.output.earlier_run import FoundFile, Recorded, Remains, begin, read_remains
 from pipeline.sources.source import pairing_key
 from pipeline.storage import storage
 
@@ -21,8 +22,7 @@ def _keyed(remains: Remains) -> Iterator[Keyed]:
         if isinstance(found, Recorded):
             yield pairing_key(found.image_id), (RECORDED, found.image_id, found.line, found.written_ns)
         else:
-            fields = (found.image_id, found.size_bytes, found.modified_ns, found.place, found.folder)
-            yield pairing_key(found.image_id), (FOUND_FILE, *fields)
+            yield pairing_key(found.image_id), (FOUND_FILE, *astuple(found))
 
 
 class BeginRun(beam.PTransform[Any, Any]):

@@ -7,10 +7,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection, TaggedOutput
-from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.shared import Shared
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
-from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline.core.process import prepare_process
 from pipeline.core.recipe import Recipe
@@ -25,6 +22,7 @@ from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.memory import usable_memory_bytes
 from pipeline.segmenting.segmenter import Batch, Segmenter
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
+from pipeline.transforms.global_window import in_global_window
 from pipeline.transforms.picture_counts import PictureCounts
 
 
@@ -145,11 +143,11 @@ class _SegmentDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         for done in self._window.finish():
             for output in self._outputs(done):
-                yield _in_global_window(output)
+                yield in_global_window(output)
         # Nothing may be written behind the end of the job, by which time the mask may be another's.
         self._loaded.journal.flush()
         for item in self._seconds.items():
-            yield _in_global_window(TaggedOutput("seconds", item))
+            yield in_global_window(TaggedOutput("seconds", item))
         self._counts.flush()
 
     def _outputs(self, done: Done) -> Iterator[Any]:
@@ -163,13 +161,6 @@ class _SegmentDoFn(beam.DoFn):
             else:
                 self._counts.add(Count.SEGMENTED)
                 yield outcome
-
-
-def _in_global_window(output: Any) -> Any:
-    """What `finish_bundle` may yield: a value with a window, inside the tag where there is one."""
-    if isinstance(output, TaggedOutput):
-        return TaggedOutput(output.tag, _in_global_window(output.value))
-    return WindowedValue(output, MIN_TIMESTAMP, (GlobalWindow(),))
 
 
 class SegmentImages(beam.PTransform[Any, Any]):

@@ -98,7 +98,9 @@ class WriteSummary(beam.PTransform[Any, Any]):
         writer: the output's.
         failures: what `WriteFailures` emits.
         shards: what `WriteTables` emits.
-        resumed: the records among all that an earlier run made.
+        resumed: the records among all whose inference is an earlier run's.
+        updated: the records among `resumed` of which something was made or verified.
+        inferred_again: a number for each picture that was inferred again for an output that needs it.
         stale: how many files were deleted that no picture claims.
         ignored: counts to be summed.
         unpaired_truth: counts to be summed.
@@ -114,6 +116,8 @@ class WriteSummary(beam.PTransform[Any, Any]):
         failures: PCollection[WrittenFailures],
         shards: PCollection[str],
         resumed: PCollection[PictureRecord],
+        updated: PCollection[PictureRecord],
+        inferred_again: PCollection[int],
         stale: PCollection[int],
         ignored: PCollection[int],
         unpaired_truth: PCollection[int],
@@ -125,8 +129,13 @@ class WriteSummary(beam.PTransform[Any, Any]):
         self._writer = writer
         self._failures = failures
         self._shards = shards
-        self._resumed = resumed
-        self._counts = {"stale": stale, "ignored": ignored, "unpaired_truth": unpaired_truth}
+        self._records = {"resumed": resumed, "updated": updated}
+        self._counts = {
+            "inferred_again": inferred_again,
+            "stale": stale,
+            "ignored": ignored,
+            "unpaired_truth": unpaired_truth,
+        }
         self._seconds = seconds
         self._grouped = grouped
         self._compared = {} if precision_cost is None else {"precision_cost": AsIter(precision_cost)}
@@ -142,13 +151,14 @@ class WriteSummary(beam.PTransform[Any, Any]):
             name: AsSingleton(values | f"Sum/{name}" >> beam.CombineGlobally(sum))
             for name, values in self._counts.items()
         }
-        resumed = AsSingleton(self._resumed | "CountResumed" >> Count.Globally())
+        counts |= {
+            name: AsSingleton(some | f"Count/{name}" >> Count.Globally()) for name, some in self._records.items()
+        }
         seconds = self._seconds | "SumSeconds" >> beam.CombinePerKey(sum)
         summary: PCollection[dict[str, Any]] = totals | "WriteSummary" >> beam.Map(
             writer.write_summary,
             AsSingleton(self._failures),
             AsIter(self._shards),
-            resumed=resumed,
             **counts,
             seconds=AsDict(seconds),
             **groups,

@@ -1,0 +1,191 @@
+"""What an earlier run left in an output: whether it may be used, and the reading of what is there."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pipeline.core.errors import OptionError, StorageError
+from pipeline.core.layout import (
+    JOURNAL_FOLDER,
+    MARKER_FILE,
+    PROGRESS_FOLDER,
+    SCRATCH_FOLDER,
+    SUMMARY_FILE,
+    TABLES_FOLDER,
+)
+from pipeline.output import registry
+from pipeline.output.journal import PART_SUFFIX
+from pipeline.output.journal_format import entries
+from pipeline.output.mask_output import MASK
+from pipeline.output.mask_shards import packed_masks
+from pipeline.sources.source import Source
+from pipeline.storage import storage
+
+RESUME, OVERWRITE, ERROR = EXISTING = ("resume", "overwrite", "error")
+_MARKER = b'{"maskbeam_output": 1}\n'
+_JOURNAL = "journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """A file or folder of an earlier run that is to be read or listed.
+
+    Args:
+        kind: `journal` for a part of the journal, else the name of the output whose folder it is.
+        uri: its address.
+        written_ns: when it was written, by the store's clock.
+    """
+
+    kind: str
+    uri: str
+    written_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An outcome that an earlier run recorded.
+
+    Args:
+        image_id: the picture's.
+        line: for `journal_format.parse_entry`.
+        written_ns: when the part of the journal was written.
+    """
+
+    image_id: str
+    line: str
+    written_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file of a picture that is in the output.
+
+    Args:
+        output: the name of the output that writes such files.
+        image_id: the picture whose name it has.
+        size_bytes: its length.
+        modified_ns: when it, or the tar file that holds it, was written, by the store's clock.
+        part: the tar file that holds it, by its name below `--output`; "" for a file of its own.
+        offset_bytes: where it begins in the part.
+    """
+
+    output: str
+    image_id: str
+    size_bytes: int
+    modified_ns: int
+    part: str = ""
+    offset_bytes: int = 0
+
+
+def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
+    """Refuses an output that a job would take for its input, or whose files are not maskbeam's to replace.
+
+    Args:
+        output: absolute folder or bucket prefix.
+        existing: one of `EXISTING`.
+        sources: what is read.
+
+    Raises:
+        OptionError: it can't be used so.
+    """
+    picture_folders = [*((one.folder, one.suffix) for one in registry.OUTPUTS), ("instances", ".png")]
+    own_folders = [*(folder for folder, _ in picture_folders), TABLES_FOLDER, PROGRESS_FOLDER]
+    for source in sources:
+        if any(source.reads_below(storage.join(output, folder), suffix) for folder, suffix in picture_folders):
+            raise OptionError(f"--output {output} is within {source.uri}: its masks would be taken for pictures")
+        for own in own_folders if source.folder is not None else ():
+            if storage.is_within(storage.real_path(source.uri), storage.real_path(storage.join(output, own))):
+                raise OptionError(f"--output {output} keeps files of its own in {own}, where {source.uri} is read")
+    try:
+        if existing == ERROR and holds_results(output):
+            raise OptionError(f"--output {output} holds results; --existing resume goes on, overwrite does all anew")
+        if (foreign := _foreign_folder(output)) is not None:
+            raise OptionError(f"--output {output} holds a folder {foreign} that maskbeam did not write; name another")
+    except OSError as error:
+        raise OptionError(f"--output {output} can't be read: {error.strerror or error}") from error
+
+
+def holds_results(output: str) -> bool:
+    """Whether a run of maskbeam, whole or not, has left something in an output."""
+    return any(storage.exists(storage.join(output, name)) for name in (SUMMARY_FILE, MARKER_FILE))
+
+
+def _foreign_folder(output: str) -> str | None:
+    """The first folder with somebody else's files among those in which a job deletes what it does not claim."""
+    if holds_results(output):
+        return None
+    folders = ((one.folder, storage.join(output, one.folder)) for one in registry.OUTPUTS)
+    return next((name for name, folder in folders if any(True for _ in _files(folder))), None)
+
+
+def begin(output: str, existing: str) -> list[Remains]:
+    """Readies an output for a run: takes away what would mislead, and says what an earlier run left.
+
+    The summary goes first, for it marks the end of a job; with `overwrite` the journal goes too. Masks and tables stay
+    until something takes their place or the run is through.
+
+    Args:
+        output: absolute folder or bucket prefix.
+        existing: `resume` or `overwrite`.
+
+    Returns:
+        What is to be gone through, nothing for a fresh output.
+
+    Raises:
+        StorageError: the output can't be read or written.
+    """
+    try:
+        if not holds_results(output):
+            storage.write_bytes(storage.join(output, MARKER_FILE), _MARKER)
+            return []
+        storage.delete(storage.join(output, SUMMARY_FILE))
+        storage.write_bytes(storage.join(output, MARKER_FILE), _MARKER)
+        scratch = storage.join(output, SCRATCH_FOLDER)
+        if storage.is_folder(scratch):
+            for left in storage.list_files(scratch):
+                storage.delete(left.uri)
+        parts = list(_files(storage.join(output, JOURNAL_FOLDER)))
+        if existing == OVERWRITE:
+            for part in parts:
+                storage.delete(part.uri)
+            parts = []
+    except OSError as error:
+        raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
+    remains = [Remains(one.name, storage.join(output, one.folder)) for one in registry.OUTPUTS]
+    for part in parts:
+        if part.uri.endswith(PART_SUFFIX):
+            remains.append(Remains(_JOURNAL, part.uri, part.modified_ns))
+    return remains
+
+
+def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile]:
+    """Reads one part of the journal, or lists a folder.
+
+    Raises:
+        StorageError: it can't be read, though it is there.
+    """
+    try:
+        if remains.kind == _JOURNAL:
+            for image_id, line in entries(storage.read_bytes(remains.uri)):
+                yield Recorded(image_id, line, remains.written_ns)
+            return
+        output = next(one for one in registry.OUTPUTS if one.name == remains.kind)
+        for stored in _files(remains.uri):
+            image_id = stored.uri[len(remains.uri) :].lstrip("/")
+            if image_id.endswith(output.suffix):
+                image_id = image_id[: -len(output.suffix)]
+                yield FoundFile(output.name, image_id, stored.size_bytes, stored.modified_ns)
+            elif output.name == MASK:
+                for image_id, size_bytes, part, offset_bytes in packed_masks(remains.uri, stored):
+                    yield FoundFile(MASK, image_id, size_bytes, stored.modified_ns, part, offset_bytes)
+    except FileNotFoundError:  # a part that a run of long ago deletes only now
+        return
+    except ValueError as error:
+        reason = f"{error}; --existing overwrite does all anew"
+        raise StorageError(f"the output was written by a later version of maskbeam: {reason}") from error
+    except OSError as error:
+        raise StorageError(f"the output can't be read: {remains.uri}: {error.strerror or error}") from error
+
+
+def _files(folder: str) -> Iterator[storage.StoredFile]:
+    if storage.is_remote(folder) or storage.is_folder(folder):
+        yield from storage.list_files(folder)

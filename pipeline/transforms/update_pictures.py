@@ -1,0 +1,133 @@
+"""Pictures of earlier runs brought up to date: the DoFn around the updater."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.utils.shared import Shared
+
+from pipeline.core.process import prepare_process
+from pipeline.core.recipe import Recipe
+from pipeline.core.records import Located, PictureRecord, Update
+from pipeline.engines.load import usable_cores
+from pipeline.output.journal import Journal
+from pipeline.output.outputs import Destination
+from pipeline.progress.counts import Count, ProgressReporter
+from pipeline.segmenting.stage_clock import Seconds
+from pipeline.segmenting.updater import Updater
+from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
+from pipeline.transforms.global_window import in_global_window
+from pipeline.transforms.picture_counts import PictureCounts
+
+_Done = Future[tuple[PictureRecord | Located, Seconds]]
+# A thread waits for a store's files while others compute.
+_THREADS_A_CORE = 4
+
+
+class Updated(NamedTuple):
+    """What updating gives.
+
+    Args:
+        records: `PictureRecord`, of the pictures that are up to date.
+        todo: `Located`, pictures that have to be segmented after all.
+        seconds: (stage, seconds) pairs, to be summed.
+    """
+
+    records: PCollection[PictureRecord]
+    todo: PCollection[Located]
+    seconds: PCollection[tuple[str, float]]
+
+
+class _Loaded:
+    """What all bundles of a process share."""
+
+    def __init__(self, recipe: Recipe, destination: Destination, cores: int) -> None:
+        prepare_process()
+        self._updater = Updater(recipe, destination)
+        self._threads = ThreadPoolExecutor(_THREADS_A_CORE * cores, "maskbeam-updater")
+        self.max_in_flight = 2 * _THREADS_A_CORE * cores
+        self.journal = Journal(destination.root)
+
+    def submit(self, update: Update) -> _Done:
+        """Begins an update."""
+        return self._threads.submit(self._update, update)
+
+    def _update(self, update: Update) -> tuple[PictureRecord | Located, Seconds]:
+        outcome, seconds = self._updater.update(update)
+        if isinstance(outcome, PictureRecord):
+            self.journal.add([outcome])
+        return outcome, seconds
+
+
+class _UpdateDoFn(beam.DoFn):
+    def __init__(
+        self, recipe: Recipe, destination: Destination, processes: int, progress: ProgressReporter, shared: Shared
+    ) -> None:
+        self._recipe = recipe
+        self._destination = destination
+        self._processes = processes
+        self._counts = PictureCounts(progress)
+        self._shared = shared
+
+    def setup(self) -> None:
+        cores = max(1, usable_cores() // self._processes)
+        self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._recipe, self._destination, cores))
+
+    def start_bundle(self) -> None:
+        self._seconds: Seconds = {}
+        self._in_flight: list[_Done] = []
+
+    def process(self, update: Update) -> Iterator[Any]:
+        self._in_flight.append(self._loaded.submit(update))
+        while len(self._in_flight) >= self._loaded.max_in_flight:
+            yield self._output(self._in_flight.pop(0))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for done in self._in_flight:
+            yield in_global_window(self._output(done))
+        self._loaded.journal.flush()
+        for item in self._seconds.items():
+            yield in_global_window(TaggedOutput("seconds", item))
+        self._counts.flush()
+
+    def _output(self, done: _Done) -> Any:
+        outcome, seconds = done.result()
+        for stage, value in seconds.items():
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + value
+        if isinstance(outcome, Located):
+            return TaggedOutput("todo", outcome)
+        self._counts.add(Count.RESUMED)
+        return outcome
+
+
+class UpdatePictures(beam.PTransform[Any, Any]):
+    """Makes what is missing of pictures whose inference of an earlier run holds.
+
+    Args:
+        recipe: what decides the results.
+        destination: where and what to write.
+        processes: worker processes that share a machine.
+        progress: where to report what is done.
+    """
+
+    def __init__(self, recipe: Recipe, destination: Destination, processes: int, progress: ProgressReporter) -> None:
+        super().__init__()
+        self._recipe = recipe
+        self._destination = destination
+        self._processes = processes
+        self._progress = progress
+
+    def expand(self, updates: PCollection[Update]) -> Updated:
+        update = beam.ParDo(
+            _UpdateDoFn(self._recipe, self._destination, self._processes, self._progress, Shared())
+        ).with_output_types(PictureRecord, todo=Located, seconds=tuple[str, float])
+        outputs = updates | "Update" >> update.with_outputs("todo", "seconds", main="records")
+        return Updated(outputs.records, outputs.todo, outputs.seconds)
+
+
+def inferred_again(picture: Located) -> Iterator[int]:
+    """1 for a picture of which an earlier run's files are kept though it is inferred again."""
+    if picture.standing:
+        yield 1
