@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.core.errors import ModelError
-from pipeline.core.split import PARTS, SplitDigests, picture_digest
+from pipeline.core.spec import ModelSpec
+from pipeline.core.split import PARTS, SPLIT_FILE, SplitDigests, picture_digest
+from pipeline.engines.model_folder import carried_names, folder_of
 
 
 def _split() -> SplitDigests:
@@ -58,3 +61,20 @@ def test_a_hundred_thousand_pictures_take_little() -> None:
 def test_what_is_no_split_is_refused(text: str) -> None:
     with pytest.raises(ModelError, match=r"split\.json"):
         SplitDigests.from_json(text)
+
+
+@pytest.mark.parametrize("name", carried_names())
+def test_the_carried_models_say_what_they_were_trained_on(name: str) -> None:
+    folder = Path(folder_of(name))
+    spec = ModelSpec.from_json((folder / "metadata.json").read_text())
+    text = (folder / SPLIT_FILE).read_bytes()
+    assert spec.files[SPLIT_FILE] == {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
+    split = SplitDigests.from_json(text.decode())
+    sizes = {part: split.digests[part].size for part in PARTS}
+    training = spec.training
+    assert sizes == {
+        "train": training["pictures"],
+        "validation": training["validation_pictures"],
+        "test": spec.scores["pictures"],
+    }
+    assert split.shared("train", "test") == split.shared("train", "validation") == 0
