@@ -23,7 +23,13 @@ CORE = [
 
 # Extras of the user's.
 # tensorflow-datasets imports importlib_resources and does not ask for it.
-TRAIN = ["tensorflow>=2.21,<3", "keras>=3.15,<4", "tensorflow-datasets>=4.9.9,<5", "importlib_resources>=6"]
+TRAIN = [
+    "tensorflow>=2.21,<3",
+    "keras>=3.15,<4",
+    "tensorflow-datasets>=4.9.9,<5",
+    "importlib_resources>=6",
+    "matplotlib>=3.10",
+]
 # Packing the job for remote workers (--setup_file) takes setuptools and build in the launcher's environment.
 GCP = ["apache-beam[gcp]>=2.77,<3", "build>=1.2", "setuptools>=77"]
 AWS = ["apache-beam[aws]>=2.77,<3"]

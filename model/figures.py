@@ -1,25 +1,31 @@
-"""The two figures of a training: how it went, and what it came to on pictures it never saw."""
+"""The two figures of a training: how it went, and its masks on pictures that it was not trained on."""
 
+import importlib.util
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from pipeline.core.labels import ClassIds
 from pipeline.core.palette import rgb_from_hex
-from pipeline.core.spec import ModelSpec
+from pipeline.core.spec import ClassSpec, ModelSpec
+from pipeline.core.wording import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UInt8Array = npt.NDArray[np.uint8]
 
-_BILINEAR, _NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
-_CELL_PX, _GAP_PX, _TEXT_PX = 256, 12, 16
-_CHART_PX = (760, 300)
-_MARGIN_PX = 52
-_INK, _FAINT, _PAPER, _IGNORED = "#1e1e28", "#d5d5dc", "#ffffff", (128, 128, 128)
-_LINES = ("#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d", "#475569")
+_DPI = 100
+_PANEL_PX, _TITLE_PX = 256, 34
+_CHARTS_PX = (760, 600)
+_MAX_LINES = 12
+_MAX_TITLE = 90
+_IGNORED = (128, 128, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Example:
     """One row of the examples.
 
     Attributes:
-        title: what stands above it.
+        title: printed above it.
         image: (H, W, C) uint8.
         truth: (H, W) class ids, `num_classes` where ignored.
         prediction: (H, W) class ids.
@@ -39,110 +45,111 @@ class Example:
     prediction: ClassIds
 
 
-def draw_examples(examples: Sequence[Example], spec: ModelSpec) -> bytes:
-    """Draws image, true mask and predicted mask side by side, a row an example, with a legend of the classes.
-
-    Returns:
-        A PNG.
-    """
-    colors = np.array([*(rgb_from_hex(one.color) for one in spec.classes), _IGNORED], np.uint8)
-    rows = [_panels(example, colors) for example in examples]
-    tops = [2 * _GAP_PX + _TEXT_PX]
-    for panels in rows:
-        tops.append(tops[-1] + panels[0].height + _TEXT_PX + 2 * _GAP_PX)
-    sheet = Image.new("RGB", (3 * _CELL_PX + 4 * _GAP_PX, tops[-1]), _PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT_PX)
-    _draw_legend(pen, spec)
-    for example, panels, top in zip(examples, rows, tops, strict=False):
-        pen.text((_GAP_PX, top), f"{example.title}: image, true mask, predicted mask", _INK, font)
-        for column, panel in enumerate(panels):
-            sheet.paste(panel, (_GAP_PX + column * (_CELL_PX + _GAP_PX), top + _TEXT_PX + 6))
-    return _png(sheet)
+def can_draw() -> bool:
+    """Whether matplotlib, of the extra `train`, is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
-def _panels(example: Example, colors: UInt8Array) -> list[Image.Image]:
-    """Image, true and predicted mask, none larger than a cell."""
-    rgb = np.broadcast_to(example.image, (*example.image.shape[:2], 3)).astype(np.uint8)
-    panels = [Image.fromarray(pixels) for pixels in (rgb, colors[example.truth], colors[example.prediction])]
-    for panel in panels:
-        # A mask is never interpolated, not even for show.
-        panel.thumbnail((_CELL_PX, _CELL_PX), _BILINEAR if panel is panels[0] else _NEAREST)
-    return panels
-
-
-def _draw_legend(pen: ImageDraw.ImageDraw, spec: ModelSpec) -> None:
-    left, font = _GAP_PX, ImageFont.load_default(_TEXT_PX)
-    for one in spec.classes:
-        pen.rectangle((left, _GAP_PX, left + _TEXT_PX, _GAP_PX + _TEXT_PX), fill=one.color, outline=_INK)
-        pen.text((left + _TEXT_PX + 6, _GAP_PX), one.name, _INK, font)
-        left += _TEXT_PX + 6 + round(pen.textlength(one.name, font)) + 2 * _GAP_PX
-
-
-def draw_curves(log: Sequence[dict[str, float]], class_names: Sequence[str]) -> bytes:
-    """Draws the loss above, the validation scores below, over the epochs.
+def examples_figure(examples: Sequence[Example], spec: ModelSpec) -> "Figure":
+    """Image, true mask and predicted mask side by side, a row an example, with a legend of the classes.
 
     Args:
-        log: a row an epoch, as `model.fit` writes it.
-        class_names: by id.
-
-    Returns:
-        A PNG.
+        examples: at least one.
+        spec: gives the classes their names and colours; ignored pixels are grey.
     """
-    scores = {"global_mean_iou": [row["val_global_mean_iou"] for row in log]}
-    for class_id, name in enumerate(class_names[: len(_LINES) - 1]):
-        scores[f"IoU {name}"] = [row.get(f"val_iou_{class_id}", float("nan")) for row in log]
-    charts = [({"training loss": [row["loss"] for row in log]}, None), (scores, 1.0)]
-    width, height = _CHART_PX
-    sheet = Image.new("RGB", (width, height * len(charts)), _PAPER)
-    pen = ImageDraw.Draw(sheet)
-    for number, (lines, limit) in enumerate(charts):
-        _draw_chart(pen, number * height, lines, limit)
-    return _png(sheet)
+    from matplotlib.patches import Patch
+
+    colors = np.array([*(rgb_from_hex(one.color) for one in spec.classes), _IGNORED], np.uint8)
+    height_px = len(examples) * (_PANEL_PX + _TITLE_PX) + 2 * _TITLE_PX
+    # Titles are wider than the first column and take no part in the layout; their height is reserved here.
+    figure = _new_figure(3.1 * _PANEL_PX, height_px, row_gap_px=_TITLE_PX / 2)
+    rows = figure.subplots(len(examples), 3, squeeze=False)
+    for axes, example in zip(rows, examples, strict=True):
+        title = _shortened(f"{example.title}: image, true mask, predicted mask")
+        axes[0].set_title(title, loc="left", **_PLAIN).set_in_layout(False)
+        rgb = np.broadcast_to(example.image, (*example.image.shape[:2], 3)).astype(np.uint8)
+        # A mask is never interpolated, not even for show.
+        axes[0].imshow(_thumbnail(rgb, Image.Resampling.BILINEAR))
+        for ax, mask in zip(axes[1:], (example.truth, example.prediction), strict=True):
+            ax.imshow(_thumbnail(colors[mask], Image.Resampling.NEAREST), interpolation="nearest")
+        for ax in axes:
+            ax.set_axis_off()
+    handles = [Patch(facecolor=one.color, edgecolor="black") for one in spec.classes[:_MAX_LINES]]
+    _add_legend(figure, handles, [one.name for one in spec.classes[:_MAX_LINES]], loc="outside upper left")
+    return figure
 
 
-def _draw_chart(pen: ImageDraw.ImageDraw, top: int, lines: dict[str, list[float]], limit: float | None) -> None:
-    """One chart: a grid with numbers, a line a name, the names above in the lines' colours."""
-    font = ImageFont.load_default(12)
-    width, height = _CHART_PX
-    known = [value for values in lines.values() for value in values if np.isfinite(value)]
-    highest = limit or max([*known, 1e-9])
-    epochs = max(len(values) for values in lines.values())
-    right, bottom = width - _GAP_PX, top + height - 24
+def curves_figure(log: Sequence[dict[str, float]], best_epoch: int, classes: Sequence[ClassSpec]) -> "Figure":
+    """The loss above, the validation scores below, over the epochs.
 
-    def place(epoch: float, value: float) -> tuple[float, float]:
-        x = _MARGIN_PX + (right - _MARGIN_PX) * (epoch / max(1, epochs - 1))
-        return x, bottom - (bottom - top - 28) * value / highest
+    Args:
+        log: a row an epoch, as `model.fit` writes it; at least one.
+        best_epoch: whose weights were kept, from 1.
+        classes: by id; the first ones get a line each.
+    """
+    from matplotlib.ticker import MaxNLocator
 
-    for step in range(5):
-        value = highest * step / 4
-        y = place(0, value)[1]
-        pen.line((_MARGIN_PX, y, right, y), _FAINT)
-        pen.text((6, y - 7), f"{value:.3g}", _INK, font)
-    for epoch in sorted({0, (epochs - 1) // 2, epochs - 1}):
-        pen.text((place(epoch, 0)[0], bottom + 5), str(epoch + 1), _INK, font, anchor="ra" if epoch else "la")
-    left = float(_MARGIN_PX)
-    for color, (name, values) in zip(_LINES, lines.items(), strict=False):
-        pen.text((left, top + 6), name, color, font)
-        left += pen.textlength(name, font) + 16
-        for segment in _segments(values):
-            points = [place(epoch, value) for epoch, value in segment]
-            pen.line(points, color, 2) if len(points) > 1 else pen.circle(points[0], 2, color)
-
-
-def _segments(values: Sequence[float]) -> Iterator[list[tuple[int, float]]]:
-    """The runs of epochs whose value is a number."""
-    run: list[tuple[int, float]] = []
-    for epoch, value in enumerate(values):
-        if np.isfinite(value):
-            run.append((epoch, value))
-        elif run:
-            yield run
-            run = []
-    if run:
-        yield run
+    figure = _new_figure(*_CHARTS_PX)
+    loss, scores = figure.subplots(2, 1, sharex=True)
+    epochs = [row["epoch"] for row in log]
+    style: dict[str, Any] = {"marker": "o", "markersize": 3}
+    loss.plot(epochs, [row["loss"] for row in log], color="black", **style)
+    loss.set_ylabel("training loss")
+    loss.set_ylim(0.0, max(1.05 * max(row["loss"] for row in log), 1e-9))
+    shown = classes[: _MAX_LINES - 1]
+    handles = scores.plot(epochs, [row["val_global_mean_iou"] for row in log], "k--", linewidth=2, **style)
+    for one in shown:
+        values = [row.get(f"val_iou_{one.class_id}", np.nan) for row in log]
+        handles += scores.plot(epochs, values, color=one.color, **style)
+    scores.set_ylabel("validation")
+    scores.set_ylim(0.0, 1.0)
+    scores.set_xlabel(f"epoch (dotted: {best_epoch}, whose weights are kept)")
+    scores.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for ax in (loss, scores):
+        ax.grid(alpha=0.3)
+        ax.axvline(best_epoch, color="grey", linestyle=":")
+    _add_legend(scores, handles, ["global_mean_iou", *(f"IoU {one.name}" for one in shown)], fontsize="small")
+    return figure
 
 
-def _png(sheet: Image.Image) -> bytes:
+def png_of(figure: "Figure") -> bytes:
+    """Renders a figure as a PNG."""
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", compress_level=6)
+    figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
+
+
+_PLAIN: dict[str, Any] = {"parse_math": False, "fontsize": "small"}
+"""Names are printed as they are: a dollar sign begins no formula."""
+
+
+def _new_figure(width_px: float, height_px: float, row_gap_px: float = 4.0) -> "Figure":
+    """A figure of its own, outside pyplot's list, drawn without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(h_pad=row_gap_px / _DPI)
+    figure = Figure(figsize=(width_px / _DPI, height_px / _DPI), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _add_legend(parent: Any, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
+    # Matplotlib leaves names that begin with an underscore out.
+    labels = [_shortened(f" {name}" if name.startswith("_") else name) for name in names]
+    legend = parent.legend(handles, labels, ncols=min(4, len(labels)), **options)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _thumbnail(pixels: UInt8Array, resampling: Image.Resampling) -> UInt8Array:
+    """Shrinks to a panel, so that a large picture takes little memory in the figure."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((_PANEL_PX, _PANEL_PX), resampling)
+    return np.asarray(picture)
+
+
+def _shortened(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= _MAX_TITLE else f"{text[: _MAX_TITLE // 2]}…{text[-_MAX_TITLE // 2 :]}"

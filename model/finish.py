@@ -15,7 +15,7 @@ from model.classes import known_dataset
 from model.dataset import LoadedPair, load_or_fault
 from model.evaluate import PictureScore, load_engine, score_pictures, summarise
 from model.export import Exported, export_network, file_entry, keras_file
-from model.figures import Example, draw_curves, draw_examples
+from model.figures import Example, can_draw, curves_figure, examples_figure, png_of
 from model.fit import Progress
 from model.job import Job
 from model.network import logits_of
@@ -58,7 +58,9 @@ def finish(job: Job, network: keras.Model, progress: Progress, folder: Path, fig
     if FLOAT_MODEL_FILE in exported.files:
         content = (folder / FLOAT_MODEL_FILE).read_bytes()
         engine = load_engine(content, spec.height, spec.width, spec.channels)
-    storage.write_bytes(os.fspath(figures / CURVES_FILE), draw_curves(progress.log, job.class_names))
+    if can_draw():
+        curves = curves_figure(progress.log, progress.best_epoch, spec.classes)
+        storage.write_bytes(os.fspath(figures / CURVES_FILE), png_of(curves))
     left_out: dict[str, str] = {}
     pictures = list(score_pictures(_test_pairs(job), job.labels, engine, spec, left_out))
     gone = job.kept - left_out.keys() - {one.pair_id for one in pictures}
@@ -67,8 +69,8 @@ def finish(job: Job, network: keras.Model, progress: Progress, folder: Path, fig
         say(f"warning: not scored: {pair_id}: {message}")
     if pictures:
         spec = replace(spec, scores=summarise(pictures, spec, len(left_out)))
-        examples = _examples(job, pictures, engine, spec)
-        storage.write_bytes(os.fspath(figures / EXAMPLES_FILE), draw_examples(examples, spec))
+        if can_draw() and (examples := _examples(job, pictures, engine, spec)):
+            storage.write_bytes(os.fspath(figures / EXAMPLES_FILE), png_of(examples_figure(examples, spec)))
         named = ("pictures", "left_out", "global_mean_iou", "global_mean_dice", "pixel_accuracy")
         say("kept pictures: " + ", ".join(f"{name} {spec.scores[name]}" for name in named))
     elif left_out:

@@ -12,6 +12,7 @@ import keras
 
 from model.batches import TrainingPictures
 from model.classes import balanced_weights
+from model.figures import can_draw
 from model.finish import finish
 from model.fit import CHECKPOINT_FILE, Fitter
 from model.job import Job
@@ -58,6 +59,8 @@ def _train(job: Job, folder: Path, say: Say) -> ModelSpec:
     if options.resume and fitter.resume():
         say(f"resumed behind epoch {fitter.progress.epoch}")
     say(f"{job.config.preset} network, {network.count_params():,} parameters, {keras.backend.backend()} backend")
+    if not can_draw():
+        say("warning: no figures: matplotlib is missing: pip install 'maskbeam[train]'")
     callbacks: list[Any] = []
     if options.tensorboard:
         callbacks = [keras.callbacks.TensorBoard(folder / TRAINING_FOLDER / "tensorboard", write_graph=False)]

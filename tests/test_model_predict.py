@@ -1,6 +1,5 @@
 """Predicting one's own pictures, the scores at the end, the figures, and the export command."""
 
-import io
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from PIL import Image
 from model.cli import main
 from model.dataset import Labels
 from model.evaluate import PictureScore, load_engine, score_pictures, summarise
-from model.figures import Example, draw_curves, draw_examples
 from model.predict import predict
 from model.sample import draw_sample, write_sample
 from model.source import open_source
@@ -131,25 +129,6 @@ def test_the_summary_is_that_of_the_summed_matrix() -> None:
     assert summary["samplewise_mean_iou"] == pytest.approx(0.725)
     assert summary["classes"]["class 2"] == {"iou": None, "dice": None}
     assert (summary["pictures"], summary["left_out"]) == (2, 4)
-
-
-def test_the_figures_can_be_drawn(sample: Path) -> None:
-    spec = open_model("shapes").spec
-    picture = draw_sample(7, 0)
-    engine = load_engine(open_model("shapes").read(), spec.height, spec.width, spec.channels)
-    prediction = segment_pixels(picture.image, engine, spec)
-    truth = picture.mask.copy()
-    truth[:5] = spec.num_classes
-    sheet = Image.open(io.BytesIO(draw_examples([Example("best", picture.image, truth, prediction)] * 2, spec)))
-    assert sheet.format == "PNG"
-    colors = {color for _, color in sheet.getcolors(1 << 20) or []}
-    assert (128, 128, 128) in colors
-    log = [
-        {"loss": 1.0 / n, "val_global_mean_iou": 0.5, "val_iou_0": float("nan"), "val_iou_1": 0.1 * n}
-        for n in (1, 2, 3)
-    ]
-    assert Image.open(io.BytesIO(draw_curves(log, ["a", "b"]))).size[0] > 300
-    assert Image.open(io.BytesIO(draw_curves(log[:1], ["a", "b"]))).format == "PNG"
 
 
 def test_export_writes_the_same_lite_model_again(sample: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
 
 from model.cli import main  # noqa: E402
+from model.figures import can_draw  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
 from model.sample import write_sample  # noqa: E402
 from model.train import train  # noqa: E402
@@ -83,7 +84,20 @@ def test_the_folder_holds_what_the_contract_names(trained: tuple[Path, list[str]
     names = {path.name for path in trained[0].iterdir()}
     assert names == {"metadata.json", "model.keras", "model.tflite", "model_int8.tflite", "split.json", "training"}
     training = {path.name for path in (trained[0] / "training").iterdir()}
-    assert training == {"checkpoint.npz", "log.csv", "curves.png", "examples.png"}
+    assert training == {"checkpoint.npz", "log.csv", *(("curves.png", "examples.png") if can_draw() else ())}
+
+
+def test_without_matplotlib_a_line_says_so_and_the_rest_is_done(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("model.train", "model.finish"):
+        monkeypatch.setattr(f"{module}.can_draw", lambda: False)
+    said: list[str] = []
+    train(_options(sample, tmp_path / "out", epochs=1), said.append)
+    warned = said.index("warning: no figures: matplotlib is missing: pip install 'maskbeam[train]'")
+    assert warned < next(number for number, line in enumerate(said) if line.startswith("epoch"))
+    assert open_model(str(tmp_path / "out")).spec.scores["pictures"] > 0
+    assert not list((tmp_path / "out" / "training").glob("*.png"))
 
 
 def test_the_loss_falls_and_is_logged(trained: tuple[Path, list[str]]) -> None:
