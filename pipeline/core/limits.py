@@ -32,7 +32,6 @@ MOST_SEGMENT_BYTES = 32 << 20
 
 _BYTES_A_VALUE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _LEAST_SCAN_BYTES = 10
-_MAX_BYTES_A_PIXEL, _BYTES_BESIDES_PIXELS = 16, 64 << 20
 _DIRECTORY_SLACK_BYTES = 1 << 16
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _load_any_directory = TiffImagePlugin.ImageFileDirectory_v2.load
@@ -198,11 +197,3 @@ def has_endless_scans(picture: Image.Image, data: bytes) -> bool:
         return False
     scans = data.count(b"\xff\xda")
     return scans > MOST_SCANS and scans * pixels > MOST_SCANNED_PIXELS
-
-
-def max_file_bytes(max_pixels: int) -> int:
-    """The size, bytes, above which no file can be a picture of so many pixels.
-
-    No format stores a pixel in more than 16 bytes; what a file holds besides pixels fits in the rest.
-    """
-    return _BYTES_BESIDES_PIXELS + _MAX_BYTES_A_PIXEL * max_pixels
