@@ -68,7 +68,10 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["pipeline", "pipeline.*", "model", "model.*"]),
+    # `import maskbeam` is the folder pipeline/maskbeam under a name of its own.
+    packages=[*find_packages(include=["pipeline", "pipeline.*", "model", "model.*"]), "maskbeam"],
+    package_dir={"maskbeam": "pipeline/maskbeam"},
+    entry_points={"console_scripts": ["maskbeam = maskbeam.command:main"]},
     include_package_data=True,
     # The carried models lie in folders that are data, not packages.
     package_data={"model": ["pretrained/**/*"], "pipeline": ["docs/**/*", "report/templates/*"]},

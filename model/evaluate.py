@@ -15,7 +15,7 @@ from pipeline.core.spec import ModelSpec
 from pipeline.engines.base import Engine
 from pipeline.engines.litert import LiteRTEngine
 from pipeline.engines.quiet import LITERT_GREETING, quiet
-from pipeline.segmenting.whole import segment_pixels
+from pipeline.segmenting.segmentation import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,14 @@ def score_pictures(
     Yields:
         The scores of each other picture.
     """
+    model = Model(spec, engine)
     for pair in pairs:
         try:
             loaded = load_pair(pair, labels, spec.channels)
         except PictureError as error:
             left_out[pair.pair_id] = error.message
             continue
-        matrix = scores.confusion_matrix(loaded.mask, segment_pixels(loaded.image, engine, spec), spec.num_classes)
+        matrix = scores.confusion_matrix(loaded.mask, model.segment(loaded.image).mask, spec.num_classes)
         yield PictureScore(pair.pair_id, scores.mean_of_present(scores.iou_per_class(matrix)), matrix)
 
 

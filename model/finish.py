@@ -26,7 +26,7 @@ from pipeline.core.palette import default_colors
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
 from pipeline.core.split import SPLIT_FILE
 from pipeline.engines.base import Engine
-from pipeline.segmenting.whole import segment_pixels
+from pipeline.segmenting.segmentation import Model
 from pipeline.storage import storage
 
 CURVES_FILE, EXAMPLES_FILE = "curves.png", "examples.png"
@@ -121,7 +121,7 @@ def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: Mode
             continue
         loaded = load_or_fault(pair, job.labels, spec.channels)
         if isinstance(loaded, LoadedPair):  # a picture that was scored may have been removed since
-            prediction = segment_pixels(loaded.image, engine, spec)
+            prediction = Model(spec, engine).segment(loaded.image).mask
             found[pair.pair_id] = Example(title_of[pair.pair_id], loaded.image, loaded.mask, prediction)
     return [found[pair_id] for pair_id in title_of if pair_id in found]
 

@@ -5,13 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from model.evaluate import load_engine
-from pipeline.core.decode import decode_image, has_picture_ending
+from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import OptionError, PictureError
-from pipeline.core.overlay import overlay
-from pipeline.engines.model_folder import open_model
-from pipeline.output.encode import encode_mask, palette_of
-from pipeline.segmenting.whole import segment_pixels
+from pipeline.segmenting.segmentation import load_model
 from pipeline.storage import storage
 
 
@@ -31,25 +27,18 @@ def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -
         OptionError: the model or the output can't be used, a file is missing, or two pictures have the same name.
     """
     named = _names(pictures)
-    folder = open_model(model, precision=precision)
-    spec = folder.spec
-    engine = load_engine(folder.read(), spec.height, spec.width, spec.channels)
-    palette = palette_of([one.color for one in spec.classes])
+    segmenter = load_model(model, precision=precision)
     failures = []
     for name, path in named.items():
         try:
-            image = decode_image(path.read_bytes(), channels=spec.channels).pixels
+            found = segmenter.segment(path)
         except PictureError as error:
             failures.append(f"{path}: {error.message}")
             continue
-        except OSError as error:
-            failures.append(f"{path}: {error.strerror or error}")
-            continue
-        mask = segment_pixels(image, engine, spec)
         try:
-            storage.write_bytes(str(output / "masks" / f"{name}.png"), encode_mask(mask, palette))
+            storage.write_bytes(str(output / "masks" / f"{name}.png"), found.mask_png())
             (output / "overlays").mkdir(exist_ok=True)
-            Image.fromarray(overlay(image, mask, spec.classes)).save(output / "overlays" / f"{name}.jpg", quality=90)
+            Image.fromarray(found.overlay()).save(output / "overlays" / f"{name}.jpg", quality=90)
         except OSError as error:
             raise OptionError(f"--output {output} can't be written: {error.strerror or error}") from error
     return len(named) - len(failures), failures

@@ -2,14 +2,28 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 from pipeline.app.launcher import INTERRUPTED, main
 
-if __name__ == "__main__":
-    status = main(sys.argv[1:])
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the job's command, and ends the process at once where it was interrupted.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit status.
+    """
+    status = main(arguments)
     if status == INTERRUPTED:
-        # Beam's threads would go on with their bundles. Nothing half-written bears a final name.
+        # Beam's threads would go on with their bundles. Nothing half-written has a final name.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-    sys.exit(status)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

@@ -70,7 +70,7 @@ def test_a_broken_picture_costs_itself_alone(sample: Path, tmp_path: Path) -> No
     assert done == 1
     assert len(failures) == 2
     assert "broken.png" in failures[0]
-    assert failures[1] == f"{tmp_path / 'folder' / 'album.jpg'}: Is a directory"
+    assert failures[1] == f"{tmp_path / 'folder' / 'album.jpg'}: can't be read: Is a directory"
 
 
 def test_what_cannot_be_predicted_is_refused(sample: Path, tmp_path: Path) -> None:

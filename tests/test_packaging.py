@@ -85,7 +85,12 @@ def test_sdist_carries_everything(built: Built) -> None:
 def test_wheel_carries_the_packages_and_their_data_only(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert files == built.package_files
+    # The Python interface is there under its own name as well.
+    interface = {
+        name.removeprefix("pipeline/") for name in built.package_files if name.startswith("pipeline/maskbeam/")
+    }
+    assert "maskbeam/__init__.py" in interface
+    assert files == built.package_files | interface
 
 
 def test_versions_agree(built: Built) -> None:
