@@ -72,7 +72,7 @@ def _network_config(options: TrainOptions) -> NetworkConfig:
 
 
 def _read(options: TrainOptions, config: NetworkConfig, labels: Labels, say: Say) -> PreparedData:
-    pairs = open_source(options.dataset, options.ground_truth)
+    pairs = open_source(options.dataset, options.ground_truth, say=say)
     data = prepare(pairs, labels, config.image_height, config.image_width, config.channels)
     for line in data.left_out:
         say(f"left out: {line}")
@@ -91,7 +91,7 @@ def _check_test_dataset(options: TrainOptions, labels: Labels, say: Say) -> dict
     """
     faults: list[TruthFault] = []
     found: dict[str, int | None] = {}
-    pairs = open_source(options.test_dataset or "", None, "--test_dataset")
+    pairs = open_source(options.test_dataset or "", None, "--test_dataset", say)
     for pair, loaded in map_in_order(pairs, lambda one: load_or_fault(one, labels, options.channels)):
         found[pair.pair_id] = None
         if isinstance(loaded, TruthFault):

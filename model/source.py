@@ -37,7 +37,9 @@ class EncodedPair:
     read: Callable[[], tuple[bytes, bytes]]
 
 
-def open_source(source: str, ground_truth: str | None, option: str = "--dataset") -> Iterator[EncodedPair]:
+def open_source(
+    source: str, ground_truth: str | None, option: str = "--dataset", say: Callable[[str], None] | None = None
+) -> Iterator[EncodedPair]:
     """Lists a source's pictures that have a mask, in a fixed order.
 
     Args:
@@ -45,6 +47,7 @@ def open_source(source: str, ground_truth: str | None, option: str = "--dataset"
             `tfds:NAME[/CONFIG][:VERSION]/SPLIT`.
         ground_truth: the source of masks; None where the source holds them.
         option: what names the source on the command line, for messages.
+        say: takes a line if pictures have no mask or masks no picture; these are left out.
 
     Returns:
         The pairs, by id, or in the data set's order for TFDS.
@@ -59,12 +62,14 @@ def open_source(source: str, ground_truth: str | None, option: str = "--dataset"
     root = storage.absolute(source)
     images, masks = storage.join(root, "images"), storage.join(root, "masks")
     if ground_truth is None and storage.is_folder(images) and storage.is_folder(masks):
-        return _paired(option, source, images, masks)
-    return _paired(option, source, source, ground_truth)
+        return _paired(option, source, images, masks, say)
+    return _paired(option, source, source, ground_truth, say)
 
 
-def _paired(option: str, source: str, images: str, masks: str | None) -> Iterator[EncodedPair]:
-    """Pairs as the job does; whatever the job would count as a failure is said at once."""
+def _paired(
+    option: str, source: str, images: str, masks: str | None, say: Callable[[str], None] | None
+) -> Iterator[EncodedPair]:
+    """Pairs as the job does; what the job would count as a failure is an error."""
     groups = parse_sources([images], option)
     truths = parse_truths([] if masks is None else [masks], groups)
     pictures = [listed for group in groups for one in group for listed in _list(one)]
@@ -76,16 +81,24 @@ def _paired(option: str, source: str, images: str, masks: str | None) -> Iterato
     for listed in pictures:
         pictures_by_key.setdefault(listed.pairing_key, []).append(listed)
     read, pairs = FileReader(_spool_output()), []
+    without_mask = 0
     for key, same in pictures_by_key.items():
         found = pair(same, masks_by_key.get(key, ()))
         for failure in (*found.failures, *found.truth_failures):
             raise OptionError(f"{option} {source}: {failure.image_id}: {failure.message}")
         pairs += [_file_pair(read, one.image_id, one.image, one.truth) for one in found.located if one.truth]
+        without_mask += sum(one.truth is None for one in found.located)
     if not pairs:
         raise OptionError(
             f"{option} {source}: no masks: needs images/ and masks/, --ground_truth, or a manifest's mask column"
             if masks is None
             else f"{option} {source}: no masks: not one of {len(pictures)} pictures has a mask of its name"
+        )
+    without_picture = sum(key not in pictures_by_key for key in masks_by_key)
+    if say and (without_mask or without_picture):
+        say(
+            f"{option}: {without_mask} of {len(pictures)} pictures have no mask and are left out,"
+            f" {without_picture} masks have no picture"
         )
     return iter(sorted(pairs, key=lambda one: one.pair_id))
 

@@ -39,8 +39,10 @@ def test_pairs_are_found_by_their_path_without_the_ending(tmp_path: Path) -> Non
     for name in ("masks/a/1.png", "masks/b/1.png", "masks/other.png"):
         _save(tmp_path / name, np.zeros((12, 16), np.uint8))
     assert [pair.pair_id for pair in open_source(str(tmp_path), None)] == ["a/1.jpg", "b/1.png"]
-    apart = open_source(str(tmp_path / "images"), str(tmp_path / "masks"))
+    said: list[str] = []
+    apart = open_source(str(tmp_path / "images"), str(tmp_path / "masks"), say=said.append)
     assert [pair.pair_id for pair in apart] == ["a/1.jpg", "b/1.png"]
+    assert said == ["--dataset: 1 of 3 pictures have no mask and are left out, 1 masks have no picture"]
 
 
 def test_two_masks_for_a_picture_are_refused(tmp_path: Path) -> None:
@@ -51,7 +53,7 @@ def test_two_masks_for_a_picture_are_refused(tmp_path: Path) -> None:
         list(open_source(str(tmp_path), None))
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "csv", "glob"])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "csv", "csv of masks", "glob"])
 def test_the_sources_of_the_job_train_too(kind: str, tmp_path: Path) -> None:
     write_sample(tmp_path / "data", 4, 2)
     images, masks = tmp_path / "data" / "images", tmp_path / "data" / "masks"
@@ -60,6 +62,10 @@ def test_the_sources_of_the_job_train_too(kind: str, tmp_path: Path) -> None:
         rows = [f"{path},{masks / path.stem}.png\n" for path in sorted(images.iterdir())]
         (tmp_path / "set.csv").write_text("image,mask\n" + "".join(rows))
         found = open_source(str(tmp_path / "set.csv"), None)
+    elif kind == "csv of masks":
+        rows = [f"{path.name},{masks / path.stem}.png\n" for path in sorted(images.iterdir())]
+        (tmp_path / "list.csv").write_text("image,mask\n" + "".join(rows))
+        found = open_source(str(images), str(tmp_path / "list.csv"))
     elif kind == "glob":
         found = open_source(f"{images}/*", f"{masks}/*.png")
     else:
