@@ -56,6 +56,7 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.17,<0.18",
     "scikit-learn>=1.6",
+    "scipy>=1.15",
 ]
 
 setup(

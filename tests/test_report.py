@@ -115,7 +115,7 @@ def test_without_a_single_picture_there_is_a_page() -> None:
 
 
 def test_scores_and_counts_are_the_summarys() -> None:
-    summary = make_summary(["a", "b", "c"])
+    summary = make_summary(["a", "b", "c"], pictures=12)
     text = Page(report_html(summary, [])).text
     assert f"{summary['metrics']['global_mean_iou']:.3f}" in text
     low, high = summary["classes"][0]["iou_ci95"]
@@ -124,6 +124,16 @@ def test_scores_and_counts_are_the_summarys() -> None:
         for count in row:
             assert f"{count:,}" in text
     assert "4 March 2026, 05:06–05:07 UTC" in text
+
+
+def test_an_interval_that_is_missing_says_why() -> None:
+    summary = make_summary(["a", "b", "c"], pictures=4)
+    note = summary["classes"][0]["iou_ci95_note"]
+    assert note == "too few pictures: 4, and an interval takes 10"
+    page = report_html(summary, [])
+    # Below each metric, and on hovering over a dash of each of the two classes that occur.
+    assert page.count(f"<small>{note}</small>") == 6
+    assert page.count(f'<small title="{note}">–</small>') == 2 * 2
 
 
 def test_a_hundred_failures_are_shown_and_all_are_counted() -> None:
@@ -148,7 +158,7 @@ def test_physical_areas_show_where_they_are_known() -> None:
 
 
 def test_the_table_of_classes_reads_back() -> None:
-    summary = make_summary(["sky", 'a, b "c"\nd', "never"], m2=2.0)
+    summary = make_summary(["sky", 'a, b "c"\nd', "never"], pictures=12, m2=2.0)
     text = summary_csv(summary)
     assert text.endswith("\n")
     assert "\r" not in text
@@ -174,8 +184,8 @@ def test_the_table_of_classes_reads_back() -> None:
 
 
 def test_every_number_of_a_class_has_a_column() -> None:
-    entry = make_summary(["a", "b"])["classes"][0]
-    columns = set(next(csv.reader(io.StringIO(summary_csv(make_summary(["a", "b"]))))))
+    summary = make_summary(["a", "b"], pictures=12)
+    entry, columns = summary["classes"][0], set(next(csv.reader(io.StringIO(summary_csv(summary)))))
     areas = {{"px": "area_px", "fraction": "area_fraction", "m2": "area_m2"}.get(key, key) for key in entry["area"]}
     plain = set(entry) - {"area", "iou_ci95", "dice_ci95"}
     plain = {name for name in plain if not name.endswith("_note")}

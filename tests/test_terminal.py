@@ -21,7 +21,7 @@ def printed(summary: dict[str, Any], *, width: int = 80, colored: bool = False, 
 
 
 def test_classes_scores_and_counts_stand_within_80_columns() -> None:
-    summary = make_summary(["background", "pet", "never"])
+    summary = make_summary(["background", "pet", "never"], pictures=12)
     text = printed(summary)
     assert max(map(len, text.splitlines())) <= 80
     pet = next(line for line in text.splitlines() if "pet" in line)
@@ -32,7 +32,7 @@ def test_classes_scores_and_counts_stand_within_80_columns() -> None:
     never = next(line for line in text.splitlines() if "never" in line)
     assert never.split() == ["never", "0.0", "%", "0", "–", "–", "–"]
     assert f"Mean IoU {summary['metrics']['global_mean_iou']:.3f} global" in text
-    assert "6 pictures found, 6 segmented, 0 failed · 1 min 00 s, 0.1 pictures/s" in text
+    assert "12 pictures found, 12 segmented, 0 failed · 1 min 00 s, 0.2 pictures/s" in text
     assert "Report: out/run/report.html" in text
     assert "failures.jsonl" not in text
 

@@ -7,9 +7,9 @@ MAX_GROUPS = 10_000
 MAX_MATRIX_CELLS = 10_000_000
 """Nor beyond so many cells of all groups' confusion matrices, groups × classes²: 80 MB."""
 MAX_GROUP_CLASSES_WITH_INTERVALS = 1_000
-"""Up to so many groups × classes have intervals, whose replicates take 12 kB a class."""
-FEW_GROUPS = Detail(intervals=True, histogram_bins=1_000)
-MANY_GROUPS = Detail(intervals=False, histogram_bins=48)
+"""Up to so many groups × classes have intervals, whose blocks take 6 kB a class."""
+FEW_GROUPS = Detail(histogram_bins=1_000)
+MANY_GROUPS = Detail(blocks=0, histogram_bins=48)
 """A group of three classes takes less than 5 kB."""
 
 

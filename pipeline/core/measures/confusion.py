@@ -45,7 +45,7 @@ class Confusion:
         )
 
     def sums(self, detail: Detail) -> ScoreSums:
-        return ScoreSums.empty(self.num_classes, intervals=detail.intervals)
+        return ScoreSums.empty(self.num_classes, detail.blocks)
 
 
 def _by_class(values: scores.Scores) -> list[Number]:

@@ -8,6 +8,7 @@ columns of the Parquet tables, and is summed into `summary.json` for the whole j
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
+from pipeline.core.blocks import JOB_BLOCKS
 from pipeline.core.records import PictureRecord, Value
 from pipeline.core.strips import Strip
 
@@ -34,16 +35,16 @@ class Detail:
     """How much of their pictures sums keep.
 
     Args:
-        intervals: whether they keep what the intervals of 95 % are computed from.
+        blocks: how many blocks of pictures they keep apart for the intervals of 95 %; 0 for no intervals.
         histogram_bins: how many bins a class histograms may keep on average; None for no limit.
     """
 
-    intervals: bool = True
+    blocks: int = JOB_BLOCKS
     histogram_bins: int | None = None
 
 
 WHOLE_JOB = Detail()
-WITHOUT_INTERVALS = Detail(intervals=False)
+WITHOUT_INTERVALS = Detail(0)
 
 
 @dataclass(slots=True)

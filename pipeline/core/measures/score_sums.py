@@ -1,21 +1,20 @@
 """Confusion matrices summed over pictures, and the scores of `summary.json` that come from the sums."""
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.core import scores
+from pipeline.core.blocks import BlockSums
 from pipeline.core.fixed_point import fixed, mean_of_fixed
+from pipeline.core.intervals import LeftOut, interval_of
+from pipeline.core.measures.left_out import SCORE_ONE, scores_left_out
 from pipeline.core.measures.measure import SummaryPart
 from pipeline.core.records import PictureRecord, Value
-from pipeline.core.replicates import Replicates, interval_of
-
-REPLICATE_ONE = 1 << 30
-"""Scale of per-picture scores within replicates: 2^30 · 10^9 pictures still fit in 63 bits."""
 
 
 @dataclass(slots=True)
@@ -24,12 +23,11 @@ class ScoreSums:
 
     Args:
         num_classes: the model's number of classes.
-        replicates: bootstrap replicates of 3 · num_classes + 3 sums: intersection, truth and predicted pixels a class;
-            mean IoU, mean Dice, and how many pictures have them. None where no intervals are wanted.
+        blocks: what intervals are computed from, in the columns that `scores_left_out` reads; None for no intervals.
     """
 
     num_classes: int
-    replicates: Replicates | None
+    blocks: BlockSums | None
     pictures: int = 0
     counts: "array[int]" = field(init=False)
     sample_present: list[int] = field(init=False)
@@ -40,9 +38,9 @@ class ScoreSums:
     sample_means: int = 0
 
     @staticmethod
-    def empty(num_classes: int, *, intervals: bool) -> "ScoreSums":
-        """Sums over no pictures, with or without what intervals are computed from."""
-        return ScoreSums(num_classes, Replicates(3 * num_classes + 3) if intervals else None)
+    def empty(num_classes: int, blocks: int) -> "ScoreSums":
+        """Sums over no pictures, with so many blocks for the intervals; 0 for no intervals."""
+        return ScoreSums(num_classes, BlockSums(blocks, 3 * num_classes + 3) if blocks else None)
 
     def __post_init__(self) -> None:
         self.counts = array("q", bytes(8 * self.num_classes**2))
@@ -68,10 +66,10 @@ class ScoreSums:
         self.sample_means += bool(present)
         self.sample_mean_iou_sum += fixed(mean_iou)
         self.sample_mean_dice_sum += fixed(mean_dice)
-        if self.replicates is not None:
-            means = [round(mean_iou * REPLICATE_ONE), round(mean_dice * REPLICATE_ONE), int(bool(present))]
+        if self.blocks is not None:
+            means = [round(mean_iou * SCORE_ONE), round(mean_dice * SCORE_ONE), int(bool(present))]
             terms = [np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0), means]
-            self.replicates.add(picture.image_id, np.concatenate(terms).astype(np.int64))
+            self.blocks.add(picture.image_id, np.concatenate(terms).astype(np.int64))
 
     def merge(self, other: "ScoreSums") -> None:
         for name in ("pictures", "sample_mean_iou_sum", "sample_mean_dice_sum", "sample_means"):
@@ -79,19 +77,19 @@ class ScoreSums:
         for name in _CLASS_SUMS:
             setattr(self, name, list(map(add, getattr(self, name), getattr(other, name))))
         self.matrix[...] += other.matrix
-        if self.replicates is not None and other.replicates is not None:
-            self.replicates.merge(other.replicates)
+        if self.blocks is not None and other.blocks is not None:
+            self.blocks.merge(other.blocks)
 
     def summary(self) -> SummaryPart:
-        replicated = None if self.replicates is None else _scores_of(self.replicates, self.num_classes)
+        left_out = {} if self.blocks is None else scores_left_out(self.blocks, self.num_classes)
         counts = self.matrix.tolist() if self.pictures else None
         return SummaryPart(
-            classes=self._classes(replicated),
-            metrics=self._metrics(replicated),
+            classes=self._classes(left_out),
+            metrics=self._metrics(left_out),
             keys={"confusion_matrix": {"rows": "truth", "columns": "prediction", "counts": counts}},
         )
 
-    def _classes(self, replicated: "_Replicated | None") -> list[dict[str, Any]]:
+    def _classes(self, left_out: Mapping[str, LeftOut]) -> list[dict[str, Any]]:
         matrix = self.matrix
         truth_px, predicted_px, intersection_px = matrix.sum(axis=1), matrix.sum(axis=0), np.diagonal(matrix)
         counts = {
@@ -106,9 +104,9 @@ class ScoreSums:
         for k, pictures in enumerate(self.sample_present):
             row: dict[str, Any] = {}
             for name, values in overlaps.items():
-                estimate = scores.known(values[k])
-                drawn = None if replicated is None else replicated.classes[name][:, k]
-                row |= interval_of(estimate, drawn, pictures).keys_of(name, estimate)
+                without = left_out.get(name)
+                interval = interval_of(values[[k]], without and without.of(k), [pictures])
+                row |= interval.keys_of(name, scores.known(values[k]))
             row |= {name: scores.known(values[k]) for name, values in shares.items()}
             row |= {name: int(values[k]) if self.pictures else None for name, values in counts.items()}
             row["samplewise_iou"] = mean_of_fixed(self.sample_iou_sum[k], pictures)
@@ -116,57 +114,24 @@ class ScoreSums:
             rows.append(row)
         return rows
 
-    def _metrics(self, replicated: "_Replicated | None") -> dict[str, Any]:
-        matrix = self.matrix
+    def _metrics(self, left_out: Mapping[str, LeftOut]) -> dict[str, Any]:
+        matrix, means = self.matrix, self.sample_means
+        of_classes = {"global_mean_iou": "iou", "global_mean_dice": "dice"}
         values = {
-            "pixel_accuracy": scores.known(scores.pixel_accuracy(matrix)),
-            "global_mean_iou": scores.known(scores.mean_of_present(scores.iou_per_class(matrix))),
-            "global_mean_dice": scores.known(scores.mean_of_present(scores.dice_per_class(matrix))),
-            "frequency_weighted_iou": scores.known(scores.frequency_weighted_iou(matrix)),
-            "samplewise_mean_iou": mean_of_fixed(self.sample_mean_iou_sum, self.sample_means),
-            "samplewise_mean_dice": mean_of_fixed(self.sample_mean_dice_sum, self.sample_means),
+            "pixel_accuracy": [scores.pixel_accuracy(matrix)],
+            "global_mean_iou": scores.iou_per_class(matrix),
+            "global_mean_dice": scores.dice_per_class(matrix),
+            "frequency_weighted_iou": [scores.frequency_weighted_iou(matrix)],
+            "samplewise_mean_iou": [mean_of_fixed(self.sample_mean_iou_sum, means)],
+            "samplewise_mean_dice": [mean_of_fixed(self.sample_mean_dice_sum, means)],
         }
         keys: dict[str, Any] = {}
-        for name, estimate in values.items():
-            drawn = None if replicated is None else replicated.metrics[name]
-            keys |= interval_of(estimate, drawn, self.sample_means).keys_of(name, estimate)
+        for name, value in values.items():
+            averaged = np.array(value, np.float64)
+            pictures = self.sample_present if name in of_classes else [means]
+            interval = interval_of(averaged, left_out.get(of_classes.get(name, name)), pictures)
+            keys |= interval.keys_of(name, scores.known(scores.mean_of_present(averaged)))
         return keys
-
-
-class _Replicated(NamedTuple):
-    """Scores in each replicate, NaN where a replicate has none.
-
-    Args:
-        classes: (REPLICATES, num_classes) each, by the name of the score.
-        metrics: (REPLICATES,) each, by the name of the score.
-    """
-
-    classes: dict[str, npt.NDArray[np.float64]]
-    metrics: dict[str, npt.NDArray[np.float64]]
-
-
-def _scores_of(replicates: Replicates, num_classes: int) -> _Replicated:
-    sums = replicates.sums
-    both, true, predicted = (sums[:, part * num_classes : (part + 1) * num_classes] for part in range(3))
-    mean_iou_sum, mean_dice_sum, means = (sums[:, 3 * num_classes + part] for part in range(3))
-    iou, dice = scores.iou_from_counts(both, true, predicted), scores.dice_from_counts(both, true, predicted)
-    all_px = true.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        metrics = {
-            "pixel_accuracy": both.sum(axis=1) / all_px,
-            "global_mean_iou": _row_means(iou),
-            "global_mean_dice": _row_means(dice),
-            "frequency_weighted_iou": (true * np.nan_to_num(iou)).sum(axis=1) / all_px,
-            "samplewise_mean_iou": mean_iou_sum / REPLICATE_ONE / means,
-            "samplewise_mean_dice": mean_dice_sum / REPLICATE_ONE / means,
-        }
-    return _Replicated({"iou": iou, "dice": dice}, metrics)
-
-
-def _row_means(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    present = ~np.isnan(values)
-    means: npt.NDArray[np.float64] = np.where(present, values, 0.0).sum(axis=1) / present.sum(axis=1)
-    return means
 
 
 _CLASS_SUMS = ("sample_present", "sample_iou_sum", "sample_dice_sum")
