@@ -29,7 +29,19 @@ def make_summary(
         area_px = tuple(matrix.sum(axis=0).tolist())
         group = groups[index % len(groups)] if groups else ""
         values = values_of(area_px, cells_of(matrix) if truth else None)
-        records.append(PictureRecord(f"{index}.png", "", group, sum(area_px), 1, "", 0, "", values, m2))
+        records.append(
+            PictureRecord(
+                image_id=f"{index}.png",
+                source_uri="",
+                group=group,
+                width=sum(area_px),
+                height=1,
+                source_bytes=0,
+                fingerprint="",
+                values=values,
+                pixel_area_m2=m2,
+            )
+        )
 
     def part(group: str) -> dict[str, Any]:
         mine = [record for record in records if record.group == group]
