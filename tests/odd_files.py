@@ -21,12 +21,12 @@ class OddFile:
     Args:
         name: what is odd about it.
         data: the file.
-        verdict: `OK`, or the error types that are right, one of them.
+        verdict: `OK` or the error's type. One is right: Pillow and the libraries in its wheels are pinned.
     """
 
     name: str
     data: bytes
-    verdict: tuple[str, ...]
+    verdict: str
 
 
 def pixels(height: int = SIDE_PX, width: int = SIDE_PX) -> np.ndarray[Any, Any]:
@@ -143,8 +143,8 @@ def with_exif(block: bytes) -> bytes:
 def odd_files() -> Iterator[OddFile]:
     """All kinds; the sizes that are refused are beyond 10 million pixels, the rest small."""
 
-    def kind(name: str, data: bytes, *verdict: str) -> OddFile:
-        return OddFile(name, data, verdict or (OK,))
+    def kind(name: str, data: bytes, verdict: str = OK) -> OddFile:
+        return OddFile(name, data, verdict)
 
     jpeg, plain_png, webp = encoded("JPEG", quality=90), encoded("PNG"), encoded("WEBP")
     # No picture at all.
@@ -169,43 +169,44 @@ def odd_files() -> Iterator[OddFile]:
     yield kind("grib", b"GRIB\0\0\0\x01" + bytes(100), "UnsupportedFormat")
     yield kind("hdf5", b"\x89HDF\r\n\x1a\n" + bytes(100), "UnsupportedFormat")
     # Cut off.
-    for name, whole in (("jpeg", jpeg), ("png", plain_png), ("webp", webp), ("bmp", encoded("BMP"))):
-        yield kind(f"{name} cut in the pixels", whole[: len(whole) * 2 // 3], "Truncated", "Broken")
-    yield kind("gif cut in the pixels", encoded("GIF", "P")[:-400], "Truncated", "Broken")
-    yield kind("tiff cut in the pixels", tiff_of(SIDE_PX, SIDE_PX, bytes(900)), "Truncated", "Broken")
-    yield kind("ppm cut in the pixels", encoded("PPM")[:-300], "Truncated", "Broken")
-    yield kind("jpeg 2000 cut", encoded("JPEG2000")[:300], "Truncated", "Broken", "NotAPicture")
-    yield kind("avif cut", encoded("AVIF")[:-60], "Truncated", "Broken")
-    for name, whole in (("jpeg", jpeg), ("png", plain_png), ("webp", webp), ("gif", encoded("GIF", "P"))):
-        yield kind(f"{name} cut in the header", whole[:11], "NotAPicture", "Truncated", "Broken")
-    yield kind("jpeg without its end mark", jpeg[:-2], OK, "Truncated")
-    yield kind("png without IEND", plain_png[:-12], OK, "Truncated")
+    for name, whole in (("jpeg", jpeg), ("png", plain_png), ("bmp", encoded("BMP"))):
+        yield kind(f"{name} cut in the pixels", whole[: len(whole) * 2 // 3], "Truncated")
+    # libwebp tells no reason.
+    yield kind("webp cut in the pixels", webp[: len(webp) * 2 // 3], "Broken")
+    yield kind("gif cut in the pixels", encoded("GIF", "P")[:-400], "Truncated")
+    yield kind("tiff cut in the pixels", tiff_of(SIDE_PX, SIDE_PX, bytes(900)), "Truncated")
+    yield kind("ppm cut in the pixels", encoded("PPM")[:-300], "Truncated")
+    yield kind("jpeg 2000 cut", encoded("JPEG2000")[:300], "Broken")
+    yield kind("avif cut", encoded("AVIF")[:-60], "Truncated")
+    for name, whole in (("png", plain_png), ("webp", webp), ("gif", encoded("GIF", "P"))):
+        yield kind(f"{name} cut in the header", whole[:11], "NotAPicture")
+    yield kind("jpeg cut in the header", jpeg[:11], "Truncated")
+    yield kind("jpeg without its end mark", jpeg[:-2], "Truncated")
+    yield kind("png without IEND", plain_png[:-12])
     # Broken.
-    yield kind("jpeg with zeros in the pixels", jpeg[:-200] + bytes(198) + b"\xff\xd9", OK, "Broken", "Truncated")
-    yield kind("png with a wrong checksum", plain_png[:-16] + b"\0\0\0\0" + plain_png[-12:], "Broken", OK)
-    yield kind("png with broken deflate", png(9, 9, data=b"no deflate"), "Broken", "Truncated")
-    yield kind("png with too little data", png(9, 9, data=zlib.compress(bytes(30))), "Truncated", "Broken")
-    yield kind("png with too much data", png(9, 9, data=zlib.compress(bytes(50_000_000))), OK)
-    yield kind("png without pixels", plain_png[:33] + chunk(b"IEND", b""), "Truncated", "Broken", "NotAPicture")
-    yield kind("png of 0x0", png(0, 0), "NoPixels", "NotAPicture", "Broken")
-    yield kind("png of an unknown depth", png(9, 9, depth=7), "NotAPicture", "Broken")
-    yield kind("png of an unknown colour type", png(9, 9, color=5), "NotAPicture", "Broken")
-    yield kind("png palette without a palette", png(9, 9, color=3), OK, "Broken")
-    yield kind("tiff without pixels", tiff((256, 4, 1, 9), (257, 4, 1, 9)), "NotAPicture", "Broken")
-    yield kind("tiff whose directory lies outside", b"II*\0\xff\xff\xff\x7f", "NotAPicture", "Broken", "Truncated")
-    yield kind("tiff of an unknown compression", tiff_of(9, 9, bytes(81), compression=60_000), "NotAPicture", "Broken")
-    yield kind("tiff whose deflate is broken", tiff_of(9, 9, b"x" * 81, compression=8), "Broken", "Truncated")
+    yield kind("jpeg with zeros in the pixels", jpeg[:-200] + bytes(198) + b"\xff\xd9")
+    yield kind("png with a wrong checksum", plain_png[:-16] + b"\0\0\0\0" + plain_png[-12:])
+    yield kind("png with broken deflate", png(9, 9, data=b"no deflate"), "Broken")
+    yield kind("png with too little data", png(9, 9, data=zlib.compress(bytes(30))), "Truncated")
+    yield kind("png with too much data", png(9, 9, data=zlib.compress(bytes(50_000_000))))
+    yield kind("png without pixels", plain_png[:33] + chunk(b"IEND", b""), "Broken")
+    yield kind("png of 0x0", png(0, 0), "NotAPicture")
+    yield kind("png of an unknown depth", png(9, 9, depth=7), "NotAPicture")
+    yield kind("png of an unknown colour type", png(9, 9, color=5), "NotAPicture")
+    yield kind("png palette without a palette", png(9, 9, color=3))
+    yield kind("tiff without pixels", tiff((256, 4, 1, 9), (257, 4, 1, 9)), "NotAPicture")
+    yield kind("tiff whose directory lies outside", b"II*\0\xff\xff\xff\x7f", "NotAPicture")
+    yield kind("tiff of an unknown compression", tiff_of(9, 9, bytes(81), compression=60_000), "NotAPicture")
+    yield kind("tiff whose deflate is broken", tiff_of(9, 9, b"x" * 81, compression=8), "Broken")
     yield kind("tiff whose directory is its own successor", tiff_of(9, 9, bytes(81))[:-85] + b"\x08\0\0\0" + bytes(81))
-    yield kind("webp with a broken stream", webp[:40] + bytes(len(webp) - 40), OK, "Broken", "Truncated", "NotAPicture")
-    yield kind("gif without a frame", gif(), "NotAPicture", "Broken", "Truncated")
-    yield kind("icon without pictures", ico(), "NotAPicture", "Broken")
-    yield kind(
-        "icon whose picture lies outside", ico()[:4] + b"\x01\0" + b"\xff" * 16, "NotAPicture", "Broken", "Truncated"
-    )
-    yield kind("ppm of a negative size", b"P6\n-9 9\n255\n" + bytes(300), "NotAPicture", "Broken", "NoPixels")
-    yield kind("ppm of a maximum of 0", b"P6\n9 9\n0\n" + bytes(300), "NotAPicture", "Broken")
-    yield kind("ppm of endless digits", b"P6\n" + b"9" * 100_000, "NotAPicture", "Broken", "TooLarge")
-    yield kind("bmp of a negative width", bmp_claiming(-9, 9), "NotAPicture", "NoPixels", "Broken", "TooLarge")
+    yield kind("webp with a broken stream", webp[:40] + bytes(len(webp) - 40))
+    yield kind("gif without a frame", gif(), "NotAPicture")
+    yield kind("icon without pictures", ico(), "NotAPicture")
+    yield kind("icon whose picture lies outside", ico()[:4] + b"\x01\0" + b"\xff" * 16, "NotAPicture")
+    yield kind("ppm of a negative size", b"P6\n-9 9\n255\n" + bytes(300), "NotAPicture")
+    yield kind("ppm of a maximum of 0", b"P6\n9 9\n0\n" + bytes(300), "Broken")
+    yield kind("ppm of endless digits", b"P6\n" + b"9" * 100_000, "Broken")
+    yield kind("bmp of a negative width", bmp_claiming(-9, 9), "TooLarge")
     # Bombs and giant canvases: refused for their size.
     yield kind("png bomb", png(40_000, 40_000, data=zlib.compress(bytes(1 << 20))), "TooLarge")
     yield kind("png of 2^31 - 1 squared", png(2**31 - 1, 2**31 - 1, data=b""), "TooLarge")
@@ -218,7 +219,7 @@ def odd_files() -> Iterator[OddFile]:
     )
     yield kind("bmp of 100,000 squared", bmp_claiming(100_000, 100_000), "TooLarge")
     yield kind("tiff of 100,000 squared", tiff_of(100_000, 100_000, bytes(100)), "TooLarge")
-    yield kind("tiff tile larger than the picture", tiff_tiled(9, 9, 65_536, 65_536), "TooLarge", "NotAPicture")
+    yield kind("tiff tile larger than the picture", tiff_tiled(9, 9, 65_536, 65_536), "TooLarge")
     yield kind("webp canvas", webp_with(canvas=(16_384, 16_384), flags=2), "TooLarge")
     yield kind("webp lossless size", webp_lossless_claiming(16_384, 16_384), "TooLarge")
     yield kind("webp lossy size", webp_lossy_claiming(16_383, 16_383), "TooLarge")
@@ -240,52 +241,42 @@ def odd_files() -> Iterator[OddFile]:
     )
     yield kind(
         "pcx of 65,535 squared",
-        b"\x0a\x05\x01\x08" + struct.pack("<HHHH", 0, 0, 65_534, 65_534) + bytes(116),
+        b"\x0a\x05\x01\x08" + struct.pack("<4H53xBH", 0, 0, 65_534, 65_534, 1, 65_535) + bytes(960),
         "TooLarge",
-        "Broken",
     )
     yield kind("dds of 65,535 squared", dds_claiming(65_535, 65_535), "TooLarge")
-    yield kind("avif of a false size", avif_claiming(60_000, 60_000), "TooLarge", "NotAPicture", "Broken")
+    yield kind("avif of a false size", avif_claiming(60_000, 60_000), "NotAPicture")
     # Giant metadata.
-    yield kind("png text bomb", png(9, 9, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 28), 9))), OK, "Broken")
-    yield kind("png profile bomb", png(9, 9, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 28), 9))), OK, "Broken")
+    yield kind("png text bomb", png(9, 9, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 28), 9))), "Broken")
+    yield kind("png profile bomb", png(9, 9, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 28), 9))), "Broken")
     yield kind(
         "png with 200 text bombs",
         png(9, 9, *[chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20)))] * 200),
         "Broken",
-        OK,
     )
-    yield kind("png with 8 MB of comments", png(9, 9, *[chunk(b"tEXt", b"a\0" + b"x" * 1_000_000)] * 8), OK)
-    yield kind("png with a greedy exif", png(9, 9, chunk(b"eXIf", greedy_directory(60_000, 1 << 20))), OK)
-    yield kind("png with a greedy exif behind the pixels", late_exif(greedy_directory(60_000, 1 << 20)), OK)
-    yield kind("png with a greedy exif as text", png(9, 9, exif_text(greedy_directory(20_000, 200_000))), OK)
-    yield kind("jpeg with a greedy exif", jpeg_with(0xE1, with_exif(greedy_directory(3000, 25_000))), OK)
-    yield kind(
-        "jpeg with a greedy exif in parts", jpeg_with(0xE1, *exif_in_parts(greedy_directory(60_000, 1 << 19))), OK
-    )
-    yield kind(
-        "jpeg with a greedy mpo directory",
-        jpeg_with(0xE2, b"MPF\0" + greedy_directory(3000, 25_000)),
-        "MetadataTooLarge",
-        OK,
-    )
-    yield kind("webp with a greedy exif", webp_with((b"EXIF", greedy_directory(60_000, 1 << 20)), flags=8), OK)
+    yield kind("png with 8 MB of comments", png(9, 9, *[chunk(b"tEXt", b"a\0" + b"x" * 1_000_000)] * 8))
+    yield kind("png with a greedy exif", png(9, 9, chunk(b"eXIf", greedy_directory(60_000, 1 << 20))))
+    yield kind("png with a greedy exif behind the pixels", late_exif(greedy_directory(60_000, 1 << 20)))
+    yield kind("png with a greedy exif as text", png(9, 9, exif_text(greedy_directory(20_000, 200_000))))
+    yield kind("jpeg with a greedy exif", jpeg_with(0xE1, with_exif(greedy_directory(3000, 25_000))))
+    yield kind("jpeg with a greedy exif in parts", jpeg_with(0xE1, *exif_in_parts(greedy_directory(60_000, 1 << 19))))
+    yield kind("jpeg with a greedy mpo directory", jpeg_with(0xE2, b"MPF\0" + greedy_directory(3000, 25_000)))
+    yield kind("webp with a greedy exif", webp_with((b"EXIF", greedy_directory(60_000, 1 << 20)), flags=8))
     yield kind("tiff with a greedy directory", greedy_directory(60_000, 1 << 20), "MetadataTooLarge")
     yield kind(
         "jpeg with 16 MB of profiles",
         jpeg_with(0xE2, *[b"ICC_PROFILE\0" + bytes([n + 1, 255]) + bytes(65_000) for n in range(255)]),
-        OK,
     )
-    yield kind("jpeg with 6 MB of comments", jpeg_with(0xFE, *[b"x" * 65_000] * 100), OK)
+    yield kind("jpeg with 6 MB of comments", jpeg_with(0xFE, *[b"x" * 65_000] * 100))
     yield kind("gif with a comment of 1 kB", gif(b"!\xfe" + (b"\xff" + b"x" * 255) * 4 + b"\0", gif_frame()))
     endless = b"!\xfe" + (b"\xff" + b"x" * 255) * 20_000 + b"\0"
     yield kind("gif with an endless comment", gif(endless, gif_frame()), "MetadataTooLarge")
     yield kind("gif with endless comments", gif(b"!\xfe\x01x\0" * 400_000, gif_frame()), "MetadataTooLarge")
     yield kind("jpeg with 40 MB of exif", jpeg_with(0xE1, *[with_exif(bytes(65_000))] * 620), "MetadataTooLarge")
-    yield kind("gif of 30,000 frames", gif(gif_frame(), *[gif_frame(1, 1)] * 30_000), OK)
-    yield kind("gif whose frame lies outside", gif(gif_frame(8, 8, left=200)), OK)
-    yield kind("apng of 5,000 frames", png(9, 9, chunk(b"acTL", struct.pack(">II", 5_000, 0))), OK)
-    yield kind("jpeg of 40,000 scans", endless_scans(40_000), "TooManyScans", "Broken", "Truncated")
+    yield kind("gif of 30,000 frames", gif(gif_frame(), *[gif_frame(1, 1)] * 30_000))
+    yield kind("gif whose frame lies outside", gif(gif_frame(8, 8, left=200)))
+    yield kind("apng of 5,000 frames", png(9, 9, chunk(b"acTL", struct.pack(">II", 5_000, 0))))
+    yield kind("jpeg of 40,000 scans", endless_scans(40_000), "TooManyScans")
     # Odd, and good.
     yield kind("jpeg named otherwise", jpeg)
     yield kind("progressive jpeg", encoded("JPEG", progressive=True))

@@ -11,16 +11,21 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from datagrams import received_reports
 from packing import tar_of, zip_of
 from PIL import Image
 from small_archive import Archive, Finished, draw_picture, run_job
 
+from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.layout import SPOOL_FOLDER
+from pipeline.core.records import Failure
 from pipeline.sources.archives import spool
 from pipeline.sources.archives.listing import Entry, NoPictures, Refused, list_archive
 from pipeline.sources.reading import FileReader
+from pipeline.sources.sources import parse_sources, parse_truths
 
 FILES = {
     "a.jpg": b"first" * 300,
@@ -351,22 +356,81 @@ def test_an_archive_gives_what_its_folder_gives(
     assert job.rows[0]["source_uri"] == f"{pictures}!{archive.image_ids[0]}"
 
 
-def test_a_glob_of_archives_is_so_many_sources(tmp_path: Path) -> None:
+def test_a_glob_of_archives_is_so_many_sources_each_with_its_own_masks(tmp_path: Path) -> None:
+    truths = []
     for number in range(2):
+        truth = np.zeros((30, 40), np.uint8)
+        truth[: 5 + 20 * number] = 1
+        truths.append(truth)
         (tmp_path / f"i-{number}.tar").write_bytes(tar_of({"a.png": _png(), "b.png": _png()}))
-        (tmp_path / f"m-{number}.tar.gz").write_bytes(tar_of({"a.png": _grey_png()}, gzip=True))
+        (tmp_path / f"m-{number}.tar.gz").write_bytes(tar_of({"a.png": _mask_png(truth)}, gzip=True))
     job = run_job(tmp_path / "out", "--input", tmp_path / "i-*.tar", "--ground_truth", tmp_path / "m-*.tar.gz")
     assert sorted(job.masks) == ["i-0/a.png", "i-0/b.png", "i-1/a.png", "i-1/b.png"]
     assert job.summary["images"]["with_ground_truth"] == 2
+    # The same picture twice: only the mask that it was paired with decides its accuracy.
+    accuracies = {row["image_id"]: row["pixel_accuracy"] for row in job.rows}
+    expected = [float((job.masks["i-0/a.png"] == truth).mean()) for truth in truths]
+    assert expected[0] != expected[1]
+    assert accuracies == {
+        "i-0/a.png": pytest.approx(expected[0]),
+        "i-0/b.png": None,
+        "i-1/a.png": pytest.approx(expected[1]),
+        "i-1/b.png": None,
+    }
     one_mask = run_job(tmp_path / "no", "--input", tmp_path / "i-*.tar", "--ground_truth", tmp_path / "m-0.tar.gz")
     assert one_mask.status == 2
     assert "1 sources of masks for 2 archives" in one_mask.err
 
 
-def _grey_png() -> bytes:
+def _mask_png(mask: npt.NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
-    Image.new("L", (40, 30), 1).save(buffer, "PNG")
+    Image.fromarray(mask).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _broken_archives() -> dict[str, tuple[bytes, str]]:
+    """Archives of which nothing, or not all, can be read, and the error's type."""
+    masks = {f"{number}.png": _png() for number in range(3)}
+    unknown = bytearray(zip_of(masks))
+    for mark, method in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        at = -1
+        while (at := unknown.find(mark, at + 1)) >= 0:
+            struct.pack_into("<H", unknown, at + method, 97)
+    noise = random.Random(1).randbytes(5_000)
+    return {
+        "cut.tar": (tar_of(masks)[:-9_000], "Truncated"),
+        "cut.tar.gz": (tar_of(masks, gzip=True)[:-300], "Truncated"),
+        "cut.zip": (zip_of(masks)[:-300], "Truncated"),
+        "unknown.zip": (bytes(unknown), "NotAFile"),
+        "noise.tar": (noise, "BrokenArchive"),
+        "noise.tar.gz": (noise, "BrokenArchive"),
+        "noise.tgz": (b"\x1f\x8b" + noise, "BrokenArchive"),
+        "noise.zip": (noise, "BrokenArchive"),
+        "noise.tfrecord": (noise, "BrokenArchive"),
+        "empty.tar": (b"", "Truncated"),
+        "empty.tar.gz": (b"", "Truncated"),
+        "empty.zip": (b"", "Truncated"),
+    }
+
+
+@pytest.mark.parametrize("name", _broken_archives())
+@pytest.mark.parametrize("option", ["--input", "--ground_truth"])
+def test_a_broken_archive_is_a_failure_of_the_pictures_or_of_the_truth(option: str, name: str, tmp_path: Path) -> None:
+    data, error_type = _broken_archives()[name]
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / name).write_bytes(data)
+    pictures = parse_sources([str(tmp_path / (name if option == "--input" else "pictures"))], "--input")
+    [[source]] = pictures if option == "--input" else parse_truths([str(tmp_path / name)], pictures)
+    failures = [item for item in source.items() if isinstance(item, Failure)]
+    stage = "locate" if option == "--input" else TRUTH_STAGE
+    members = [f"{number}.png" for number in range(3)] if name == "unknown.zip" else [""]
+    # A mask that can't be read has no picture's id: its picture has that.
+    assert [(failure.image_id, failure.stage, failure.error_type) for failure in failures] == [
+        (member if option == "--input" else "", stage, error_type) for member in members
+    ]
+    assert [failure.source_uri for failure in failures] == [
+        f"{tmp_path / name}!{member}" if member else str(tmp_path / name) for member in members
+    ]
 
 
 @pytest.mark.full

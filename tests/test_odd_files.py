@@ -43,7 +43,7 @@ def test_verdict_memory_and_time(odd: OddFile) -> None:
     started = time.process_time()
     with growth() as grown:
         verdict = verdict_of(odd.data)
-    assert verdict in odd.verdict
+    assert verdict == odd.verdict
     assert grown[0] < REFUSING_BYTES + 4 * len(odd.data) + BYTES_A_PIXEL * 3000 * (verdict == OK)
     assert time.process_time() - started < 10
 
@@ -104,7 +104,7 @@ def test_a_job_over_all_of_them_ends_with_a_line_for_each_that_fails(tmp_path: P
     failed = {failure["image_id"]: failure["error_type"] for failure in finished.failures}
     assert len(failed) == images["failed"]
     for name, odd in ODD_FILES.items():
-        assert failed.get(f"{name.replace('^', '').replace(',', '')}.jpg", OK) in odd.verdict
+        assert failed.get(f"{name.replace('^', '').replace(',', '')}.jpg", OK) == odd.verdict
     assert len(list((tmp_path / "out/masks").iterdir())) == images["segmented"]
     for line in (tmp_path / "out/failures.jsonl").read_text().splitlines():
         assert set(json.loads(line)) == {"image_id", "source_uri", "stage", "error_type", "message"}

@@ -151,4 +151,4 @@ def inflated(packed: bytes, size_bytes: int) -> bytes:
     try:
         return inflater.decompress(packed, size_bytes + 1)
     except zlib.error as error:
-        raise ValueError(f"the archive's member can't be unpacked: {error}") from error
+        raise ValueError(f"its packed data can't be unpacked: {error}") from error

@@ -69,6 +69,9 @@ def walk_zip(source: ByteSource, size: int) -> Iterator[Member | Fault]:
     if directory is not None:
         yield from _walk_directory(source, size, directory)
         return
+    if size and source.read_at(0, len(LOCAL_MARK)) != LOCAL_MARK:
+        yield Fault("BrokenArchive", "the archive has neither a directory at its end nor a member at its beginning")
+        return
     yield from _walk_local_headers(source, size)
     yield Fault("Truncated", "the archive has no directory at its end: it is cut off")
 
