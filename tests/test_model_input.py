@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.dataset import Labels, prepare
 from model.source import EncodedPair
@@ -13,7 +14,7 @@ from pipeline.core.model_input import model_input
 from pipeline.core.resize import resize_image
 from pipeline.core.spec import InputSpec, ModelSpec
 from pipeline.engines.base import Batch, Logits
-from pipeline.output.encode import encode_mask, encode_overlay
+from pipeline.output.encode import encode_mask, encode_png
 from pipeline.segmenting.whole import segment_pixels
 
 SPEC = InputSpec(24, 20, 3)
@@ -54,7 +55,7 @@ class Seen:
 def test_training_sees_what_serving_sees(tiny_model_spec: ModelSpec) -> None:
     engine = Seen()
     segment_pixels(PIXELS, engine, tiny_model_spec)
-    image = encode_overlay(PIXELS, np.zeros((37, 51), np.uint8), tiny_model_spec.classes)
+    image = encode_png(Image.fromarray(PIXELS))
     mask = encode_mask(np.zeros((37, 51), np.uint8), b"")
     labels = Labels(LabelMap.identity(3), 3, None)
     pair = EncodedPair("a", lambda: (image, mask))

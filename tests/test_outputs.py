@@ -1,6 +1,5 @@
 """What is written besides the tables: masks or none, overlays, probabilities, many classes; and who can load it."""
 
-import io
 import shutil
 import tarfile
 import zlib
@@ -15,6 +14,7 @@ from small_archive import TINY_MODEL, Archive, Finished, run_job
 
 from pipeline.core.errors import StorageError
 from pipeline.core.labels import LabelMap
+from pipeline.core.overlay import overlay
 from pipeline.core.recipe import Recipe
 from pipeline.core.records import FileRef, Located, OutputFile, PictureRecord
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits
@@ -23,7 +23,6 @@ from pipeline.engines.base import Batch, Logits
 from pipeline.engines.model_folder import open_model
 from pipeline.output import mask_shards as maskshards
 from pipeline.output.delivery import file_uri
-from pipeline.output.encode import encode_overlay
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.mask_shards import MaskPacker
 from pipeline.output.outputs import Destination
@@ -203,7 +202,7 @@ def test_an_overlay_shows_the_classes_and_their_edges() -> None:
     mask = np.zeros((6, 8), np.uint8)
     mask[:, 4:] = 1
     classes = [ClassSpec(0, "background", "#000000"), ClassSpec(1, "object", "#ff0000")]
-    drawn = np.asarray(Image.open(io.BytesIO(encode_overlay(pixels, mask, classes))))
+    drawn = overlay(pixels, mask, classes)
     assert drawn[3, 0].tolist() == drawn[3, 3].tolist() == [100, 100, 100]
     assert drawn[3, 7].tolist() == [170, 55, 55]
     assert drawn[3, 4].tolist() == [255, 0, 0]

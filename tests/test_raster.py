@@ -54,8 +54,8 @@ def test_the_size_is_known_before_anything_is_decoded(monkeypatch: pytest.Monkey
     monkeypatch.setattr(decode.OpenedImage, "decode", refuse)
     raster = open_raster(flat)
     assert len(flat) < 300_000
-    assert raster.decoded_bytes == 3000 * 4000 * 7  # four of Pillow's, three of the array
-    assert open_raster(flat, channels=1).decoded_bytes == 3000 * 4000 * 5
+    assert raster.decoded_bytes == 3000 * 4000 * 10  # four of Pillow's, and twice three of the array
+    assert open_raster(flat, channels=1).decoded_bytes == 3000 * 4000 * 6
 
 
 @pytest.mark.parametrize(

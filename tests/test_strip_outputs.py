@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from pipeline.core.labels import LabelMap
+from pipeline.core.overlay import overlay
 from pipeline.core.recipe import Recipe
 from pipeline.core.records import FileRef, Located
 from pipeline.core.spec import ClassSpec, ModelSpec
 from pipeline.core.strips import Strip
-from pipeline.output.encode import encode_mask, encode_overlay, encode_probabilities, palette_of
+from pipeline.output.encode import encode_mask, encode_png, encode_probabilities, palette_of
 from pipeline.output.outputs import Destination, PictureWriter
 from pipeline.output.registry import OUTPUTS, requested_outputs
 
@@ -42,7 +43,7 @@ def test_the_files_of_a_picture_do_not_depend_on_its_strips(tops: list[int]) -> 
     files = {file.name: file.data for file in writer.finish()}
     assert files == {
         "probabilities/north/a.jpg.png": encode_probabilities(planes),
-        "overlays/north/a.jpg.png": encode_overlay(pixels, mask, CLASSES),
+        "overlays/north/a.jpg.png": encode_png(Image.fromarray(overlay(pixels, mask, CLASSES))),
         "masks/north/a.jpg.png": encode_mask(mask, palette_of([one.color for one in CLASSES])),
     }
     assert np.array_equal(Image.open(io.BytesIO(files["masks/north/a.jpg.png"])), mask)

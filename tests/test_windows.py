@@ -186,8 +186,8 @@ def large_flat(folder: Path, count: int) -> list[Located]:
     return pictures
 
 
-DECODED_BYTES = 500 * 400 * 7
-"""Four bytes a pixel for Pillow, three for the array."""
+DECODED_BYTES = 500 * 400 * 10
+"""Four bytes a pixel for Pillow, three for the array, three for the parts that it is joined of."""
 LEFT_BYTES = 500 * 400
 """What stays of a picture without truth and overlay until its mask is made: the mask's own bytes."""
 

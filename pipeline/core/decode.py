@@ -134,8 +134,8 @@ class OpenedImage:
 
     @property
     def decoded_bytes(self) -> int:
-        """What decoding takes of most pictures, from the header alone: Pillow's copy of the pixels and the array."""
-        return self._picture.width * self._picture.height * (_PILLOW_BYTES_A_PIXEL + self._channels)
+        """What decoding takes of most pictures, from the header alone: Pillow's pixels, the array, and its parts."""
+        return self._picture.width * self._picture.height * (_PILLOW_BYTES_A_PIXEL + 2 * self._channels)
 
     def decode(self) -> DecodedImage:
         """Decodes the pixels; to be called once.

@@ -19,13 +19,24 @@ def background_id(class_names: Sequence[str]) -> int:
     return lower.index("background") if "background" in lower else 0
 
 
-def overlay(image: npt.NDArray[np.uint8], mask: ClassIds, classes: Sequence[ClassSpec]) -> npt.NDArray[np.uint8]:
-    """Lays the classes' colours half through over a picture, with full edges; the background stays as it is.
+def overlay(
+    image: npt.NDArray[np.uint8],
+    mask: ClassIds,
+    classes: Sequence[ClassSpec],
+    *,
+    above: ClassIds | None = None,
+    below: ClassIds | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Draws the classes' colours half transparent over a picture, their edges opaque; the background is left as it is.
+
+    An edge is a pixel with a neighbour of another class, so rows of a larger picture need those next to them.
 
     Args:
         image: (H, W, 1 or 3) uint8.
         mask: (H, W) class ids.
         classes: give names and colours, by class id.
+        above: (W,) class ids of the row above the first; None where there is none.
+        below: (W,) class ids of the row below the last; None where there is none.
 
     Returns:
         (H, W, 3) uint8.
@@ -40,6 +51,10 @@ def overlay(image: npt.NDArray[np.uint8], mask: ClassIds, classes: Sequence[Clas
     edge[:, :-1] |= across
     edge[1:] |= down
     edge[:-1] |= down
+    if above is not None:
+        edge[0] |= mask[0] != above
+    if below is not None:
+        edge[-1] |= mask[-1] != below
     blended[edge] = drawn[edge]
     behind = mask == background_id([spec.name for spec in classes])
     blended[behind] = rgb[behind]

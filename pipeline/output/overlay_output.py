@@ -2,12 +2,15 @@
 
 from typing import ClassVar
 
+from PIL import Image
+
+from pipeline.core.labels import ClassIds
+from pipeline.core.overlay import overlay
 from pipeline.core.recipe import Recipe, digest_of
 from pipeline.core.records import Located
 from pipeline.core.spec import ClassSpec
 from pipeline.core.strips import Strip
-from pipeline.output.encode import encode_overlay
-from pipeline.output.outputs import Rows
+from pipeline.output.encode import encode_png
 
 
 class OverlayOutput:
@@ -39,19 +42,30 @@ class OverlayOutput:
 
     def begin(self, height: int, width: int) -> "_OverlayWriter":
         """As `Output.begin`."""
-        return _OverlayWriter(height, self._classes)
+        return _OverlayWriter(height, width, self._classes)
 
 
 class _OverlayWriter:
-    def __init__(self, height: int, classes: tuple[ClassSpec, ...]) -> None:
-        # Edges are drawn on both sides of a border, which may be that of two strips.
-        self._pixels, self._mask = Rows(height), Rows(height)
+    def __init__(self, height: int, width: int, classes: tuple[ClassSpec, ...]) -> None:
         self._classes = classes
+        self._drawn = Image.new("RGB", (width, height))
+        # An edge may be that of two strips, so a strip is drawn when the next one is there.
+        self._last: Strip | None = None
+        self._row_above: ClassIds | None = None
 
     def add(self, strip: Strip) -> None:
-        assert strip.pixels is not None, "an overlay of a strip without pixels"
-        self._pixels.put(strip.top, strip.pixels)
-        self._mask.put(strip.top, strip.mask)
+        self._draw_last(below=strip.mask[0])
+        self._last = strip
 
     def finish(self) -> bytes:
-        return encode_overlay(self._pixels.whole(), self._mask.whole(), self._classes)
+        self._draw_last(below=None)
+        return encode_png(self._drawn)
+
+    def _draw_last(self, below: ClassIds | None) -> None:
+        strip, self._last = self._last, None
+        if strip is None:
+            return
+        assert strip.pixels is not None, "an overlay of a strip without pixels"
+        rows = overlay(strip.pixels, strip.mask, self._classes, above=self._row_above, below=below)
+        self._drawn.paste(Image.fromarray(rows), (0, strip.top))
+        self._row_above = strip.mask[-1]
