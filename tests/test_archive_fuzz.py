@@ -13,8 +13,9 @@ from pipeline.sources.archives.members import Fault, Member
 from pipeline.sources.archives.parallel import walk_tar_in_parallel
 from pipeline.sources.archives.spool import SPOOL_FOLDER
 from pipeline.sources.archives.tar import walk_tar
+from pipeline.sources.ignored import Ignored
 from pipeline.sources.reading import FileReader
-from pipeline.sources.source import Ignored, Listed
+from pipeline.sources.source import Listed
 from pipeline.sources.sources import parse_sources
 from pipeline.storage import storage
 from pipeline.storage.buckets import StoredFile

@@ -23,7 +23,8 @@ from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import Failure
 from pipeline.sources.archives import spool
-from pipeline.sources.archives.listing import Entry, NoPictures, Refused, list_archive
+from pipeline.sources.archives.listing import Entry, Refused, list_archive
+from pipeline.sources.ignored import Ignored
 from pipeline.sources.reading import FileReader
 from pipeline.sources.sources import parse_sources, parse_truths
 
@@ -42,7 +43,7 @@ def read_all(archive: Path, output: Path) -> tuple[dict[str, bytes], list[Refuse
     read = FileReader(str(output))
     items = list(list_archive(str(archive), str(output / SPOOL_FOLDER)))
     pictures = {item.name: read(item.file) for item in items if isinstance(item, Entry)}
-    others = sum(item.members for item in items if isinstance(item, NoPictures))
+    others = sum(item.files for item in items if isinstance(item, Ignored))
     return pictures, [item for item in items if isinstance(item, Refused)], others
 
 

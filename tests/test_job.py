@@ -108,7 +108,13 @@ def test_the_summary_adds_up(archive: Archive, scored_job: Finished) -> None:
     assert summary["schema_version"] == 1
     assert summary["images"] == {
         **{"found": 20, "segmented": 20, "failed": 0, "truth_failed": 0},
-        **{"ignored": 1, "with_ground_truth": 20, "unpaired_truth": 0, "unused": {"alpha": 1}},
+        **{
+            "ignored": 1,
+            "ignored_by_ending": {".txt": 1},
+            "with_ground_truth": 20,
+            "unpaired_truth": 0,
+            "unused": {"alpha": 1},
+        },
     }
     assert summary["confusion_matrix"]["counts"] == np.asarray(matrix).tolist()
     assert np.sum(matrix) == pixels == sum(entry["area"]["px"] for entry in summary["classes"])

@@ -1,16 +1,19 @@
 """Options: parsed strictly, explained in full, and a mistake said in one line before anything slow is imported."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.app import options as module
 from pipeline.app.launcher import main
-from pipeline.app.options import JobOptions, parse_options
+from pipeline.app.options import LATER_OPTIONS, JobOptions, parse_options
+from pipeline.app.parser import LATER_MODES
 from pipeline.core.errors import OptionError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,16 +62,29 @@ def test_what_is_needed_is_named(missing: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--bach_size", "3"], "unknown option --bach_size"),
-        (["--batch-size", "3"], "unknown option --batch-size"),
-        (["--label_maps=1=0"], "unknown option --label_maps"),
-        (["--direct_num_worker", "3"], "unknown option --direct_num_worker"),
-        (["pictures"], "unknown option pictures"),
-        (["--Threads", "1"], "unknown option --Threads"),
+        (["--bach_size", "3"], "unknown option --bach_size; did you mean --batch_size? python"),
+        (["--batch-size", "3"], "unknown option --batch-size; did you mean --batch_size? python"),
+        (["--label_maps=1=0"], "unknown option --label_maps; did you mean --label_map? python"),
+        (["--direct_num_worker", "3"], "unknown option --direct_num_worker; did you mean --direct_num_workers? python"),
+        (["--s3_secret_key=x"], "unknown option --s3_secret_key; did you mean --s3_secret_access_key? python"),
+        (["pictures"], "unknown option pictures; python"),
+        (["--Threads", "1"], "unknown option --Threads; did you mean --threads? python"),
+        (["--zzz", "1"], "unknown option --zzz; python"),
     ],
 )
 def test_a_misspelt_option_is_an_error(arguments: list[str], said: str) -> None:
     assert refusal(*NEEDED, *arguments).startswith(said)
+
+
+@pytest.mark.parametrize("needed", ["--input", "--model", "--output"])
+@pytest.mark.parametrize(
+    "misspell", [lambda name: name[:-2] + name[:-3:-1], lambda name: name[:3] + name[4:], str.upper]
+)
+def test_a_misspelt_option_that_is_needed_is_named(needed: str, misspell: Callable[[str], str]) -> None:
+    written = misspell(needed)
+    arguments = [written if argument == needed else argument for argument in NEEDED]
+    assert refusal(*arguments).startswith(f"unknown option {written}; did you mean {needed}? ")
+    assert refusal(*(f"{a}=x" if a == written else a for a in arguments)).startswith(f"unknown option {written}; ")
 
 
 @pytest.mark.parametrize("short", ["--inp", "--in", "--batch", "--thread", "--runn", "--direct_running"])
@@ -89,7 +105,7 @@ def test_there_are_no_abbreviations(short: str) -> None:
         (["--max_failure_ratio", "nan"], "not between 0 and 1"),
         (["--max_failure_ratio", "half"], "'half' is not a number"),
         (["--backend", "onnx"], "invalid choice: 'onnx'"),
-        (["--mode", "stretch"], "invalid choice: 'stretch'"),
+        (["--mode", "stretch"], "argument --mode: invalid choice: 'stretch' (choose from auto, resize"),
         (["--input"], "expected one argument"),
         (["--direct_num_workers", "two"], "invalid int value: 'two'"),
         (["--ground_truth", "a", "--ground_truth", "b"], "each --input needs its own"),
@@ -100,15 +116,24 @@ def test_a_value_out_of_its_range_is_an_error(arguments: list[str], said: str) -
     assert said in refusal(*NEEDED, *arguments)
 
 
-@pytest.mark.parametrize("option", getattr(module, "_LATER_OPTIONS", ()))
-def test_what_is_not_built_yet_says_so(option: str) -> None:
-    assert refusal(*NEEDED, option, "1") == f"{option} is not built yet"
-    assert refusal(*NEEDED, f"{option}=1") == f"{option} is not built yet"
+@pytest.mark.parametrize("option", LATER_OPTIONS)
+def test_an_option_that_is_not_supported_yet_says_so(option: str) -> None:
+    assert refusal(*NEEDED, option, "1") == f"{option} is not supported yet"
+    assert refusal(*NEEDED, f"{option}=1") == f"{option} is not supported yet"
 
 
-@pytest.mark.parametrize("mode", getattr(module, "_LATER_MODES", ()))
-def test_a_mode_that_is_not_built_yet_says_so(mode: str) -> None:
-    assert f"--mode {mode} is not built yet" in refusal(*NEEDED, "--mode", mode)
+def test_what_is_not_supported_yet_is_not_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_options(["--help"])
+    words = set(re.split(r"[^a-z0-9_-]+", capsys.readouterr().out))
+    assert {"auto", "resize", "--mode"} <= words
+    assert words.isdisjoint((*LATER_MODES, *LATER_OPTIONS))
+
+
+@pytest.mark.parametrize("mode", LATER_MODES)
+def test_a_mode_that_is_not_supported_yet_says_so(mode: str) -> None:
+    line = refusal(*NEEDED, "--mode", mode)
+    assert line.startswith(f"argument --mode: invalid choice: '{mode}', which is not supported yet (choose from auto, ")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +148,10 @@ def test_a_mistake_ends_with_status_2_and_one_line(capsys: pytest.CaptureFixture
     assert main([*NEEDED, "--bach_size", "3"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "maskbeam: unknown option --bach_size; python -m pipeline --help lists all, no abbreviations\n"
+    assert err == (
+        "maskbeam: unknown option --bach_size; did you mean --batch_size?"
+        " python -m pipeline --help lists all, no abbreviations\n"
+    )
     assert main([]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -143,9 +171,9 @@ def test_the_help_explains_every_option_in_a_group(capsys: pytest.CaptureFixture
         assert all(option in text for option in action.option_strings)
     loose = [action.dest for action in parser._optionals._group_actions]
     assert loose == ["help"]
-    assert "Exit status: 0 done; 1 the job broke; 2 unusable options; 3 done with too many failures" in " ".join(
-        text.split()
-    )
+    statuses = " ".join(text.split()).partition("Exit status: ")[2]
+    for status in ("0 done;", "1 the job broke,", "2 unusable options;", "3 done with too many", "130 interrupted."):
+        assert status in statuses
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
+from pipeline.core.wording import ignored_text
 from pipeline.sources.checks import check_pictures
 from pipeline.sources.folders import FolderSource
-from pipeline.sources.source import Ignored, Listed, Source, unsafe_name
+from pipeline.sources.ignored import MAX_ENDINGS, Ignored
+from pipeline.sources.source import Listed, Source, unsafe_name
 from pipeline.sources.sources import parse_sources, parse_truths
 
 
@@ -42,6 +44,27 @@ def test_a_folder_is_walked_and_other_files_are_counted(folder: Path) -> None:
     sources = parse(folder)
     assert [type(source) for source in sources] == [FolderSource]
     assert listed(sources) == (["a.jpg", "deep/b.PNG", "deep/er/c.tiff"], [], 4)
+
+
+def test_ignored_files_are_counted_by_their_endings(folder: Path) -> None:
+    (item,) = [item for item in parse(folder)[0].items() if isinstance(item, Ignored)]
+    assert item == Ignored((("", 2), ("._*", 1), (".txt", 1)))
+    assert item.files == 4
+    assert ignored_text(dict(item.by_ending)) == "4 other files are ignored: 2 without ending, 1 ._*, 1 .txt"
+    many = {".a": 1, ".b": 2, ".c": 1, ".d": 1_000}
+    assert ignored_text(many) == "1,004 other files are ignored: 1,000 .d, 2 .b, 1 .a, …"
+
+
+def test_names_of_many_endings_take_bounded_room(tmp_path: Path) -> None:
+    for number in range(MAX_ENDINGS + 40):
+        (tmp_path / f"a.{number:03}").write_bytes(b"")
+    for name in ("b.001", "odd.\x1b[2J", "long." + 60 * "x"):
+        (tmp_path / name).write_bytes(b"")
+    (item,) = parse(tmp_path)[0].items()
+    assert isinstance(item, Ignored)
+    counts = dict(item.by_ending)
+    assert item.files == MAX_ENDINGS + 43
+    assert (counts[".001"], counts["other"], len(counts)) == (2, 42, MAX_ENDINGS + 1)
 
 
 def test_a_trailing_slash_changes_no_id(folder: Path) -> None:
@@ -128,9 +151,9 @@ def test_whether_anything_is_there(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("")
     check_pictures("--input in", parse(folder))
-    for nothing in (tmp_path / "empty", tmp_path / "texts", tmp_path / "*.png"):
-        with pytest.raises(OptionError, match=r"^--input in: holds no picture"):
-            check_pictures("--input in", parse(nothing))
+    for nothing, said in (("empty", ""), ("texts", "; 1 other file is ignored: 1 .txt"), ("*.png", "")):
+        with pytest.raises(OptionError, match=rf"^--input in: holds no picture{said}$"):
+            check_pictures("--input in", parse(tmp_path / nothing))
 
 
 @pytest.mark.parametrize(

@@ -39,13 +39,15 @@ def test_classes_scores_and_counts_stand_within_80_columns() -> None:
 
 def test_failures_say_where_to_look_and_the_most_frequent_types() -> None:
     summary = make_summary(["a", "b"])
-    summary["images"] |= {"found": 1240, "failed": 1234, "ignored": 1, "unpaired_truth": 2}
+    summary["images"] |= {"found": 1240, "failed": 1234, "unpaired_truth": 2}
+    summary["images"] |= {"ignored": 4, "ignored_by_ending": {"": 1, ".txt": 3}}
     summary["run"]["resumed"] = 5
     text = printed(summary, error_types={"Rare": 1, "Truncated": 1000, "Empty": 200, "NotAnImage": 33})
     assert "1,234 pictures failed: see out/run/failures.jsonl\n" in text
     assert "1,000 × Truncated, 200 × Empty, 33 × NotAnImage, …" in text
+    assert "4 other files are ignored: 3 .txt, 1 without ending\n" in text
     flat = " ".join(text.split())
-    assert "6 segmented (5 by an earlier run), 1,234 failed, 1 other file ignored, 2 masks without a picture" in flat
+    assert "6 segmented (5 by an earlier run), 1,234 failed, 2 masks without a picture" in flat
 
 
 def test_the_number_of_pictures_with_truth_is_printed_where_truth_was_asked_for() -> None:

@@ -99,7 +99,7 @@ def test_pictures_are_joined_to_their_masks(tmp_path: Path) -> None:
             equal_to([("d.tif", "truth", "AmbiguousTruth"), ("bad\n.png", "locate", "UnsafeName")]),
             "failures",
         )
-        assert_that(locations.ignored, satisfies(lambda counts: sum(counts) == 2), "ignored")
+        assert_that(locations.ignored, equal_to([(".txt", 2)]), "ignored")
         assert_that(locations.unpaired_truth, satisfies(lambda counts: sum(counts) == 2), "unpaired")
         assert_that(locations.located, satisfies(lambda counts: sum(counts) == 5), "located")
         assert_that(locations.records, equal_to([]), "records")
@@ -285,7 +285,7 @@ def write_all(
             updated=root | "Updated" >> beam.Create(records[:3]).with_output_types(PictureRecord),
             inferred_again=root | "InferredAgain" >> beam.Create([1, 1]),
             stale=root | "Stale" >> beam.Create([0]),
-            ignored=root | "Ignored" >> beam.Create([2, 3]),
+            ignored=root | "Ignored" >> beam.Create([(".txt", 2), ("", 1), (".txt", 2)]),
             unpaired_truth=root | "Unpaired" >> beam.Create([1]),
             seconds=root | "Seconds" >> beam.Create([("infer", 1.5), ("read", 0.25), ("infer", 2.0)]),
             grouped=grouped,
@@ -317,7 +317,7 @@ def test_everything_is_written_and_the_summary_comes_last(
     summary = summary_of(writer)
     assert summary["images"] | {"with_ground_truth": 0} == {
         **{"found": 32, "segmented": 30, "failed": 2, "truth_failed": 0, "with_ground_truth": 0},
-        **{"ignored": 5, "unpaired_truth": 1, "unused": {}},
+        **{"ignored": 5, "ignored_by_ending": {".txt": 4, "": 1}, "unpaired_truth": 1, "unused": {}},
     }
     assert [summary["run"][name] for name in ("resumed", "updated", "inferred_again")] == [4, 3, 2]
     assert summary["run"]["stages"] == {"infer": 3.5, "read": 0.25}

@@ -1,14 +1,15 @@
 """The options of `python -m pipeline`: parsed strictly and checked before any work."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from pipeline.app.parser import LATER_MODES, StrictParser, command_parser
+from pipeline.app.parser import StrictParser, command_parser, similar_option
 from pipeline.core.errors import OptionError
 from pipeline.core.labels import IgnoreLabel
 
-_LATER_OPTIONS = (
+LATER_OPTIONS = (
     "--tile_overlap",
     "--tta",
     "--instances",
@@ -83,11 +84,21 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
         The options, Beam's own set apart and proven to be known to Beam.
 
     Raises:
-        OptionError: an option is unknown, misspelt, not built yet or out of its range.
+        OptionError: an option is unknown, misspelt, not supported yet or out of its range.
         SystemExit: `--help` was asked for and printed.
     """
-    values, rest = command_parser().parse_known_args(list(arguments))
-    _refuse_later(values.mode, rest)
+    parser = command_parser()
+    try:
+        values, rest = parser.parse_known_args(list(arguments))
+    except OptionError as error:
+        # What is missing may be what is misspelt.
+        own = parser.option_strings()
+        missing = [option for option in own if option in re.findall(r"--\w+", str(error))]
+        for name in map(_name_of, arguments):
+            if name not in own and similar_option(name, missing):
+                raise OptionError(_unknown_text(name, missing)) from error
+        raise
+    _refuse_later(rest)
     given = vars(values) | {
         "input": tuple(values.input),
         "ground_truth": tuple(values.ground_truth or ()),
@@ -104,25 +115,33 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
     if options.plan_price_per_hour is not None and options.plan_workers is None:
         raise OptionError("--plan_price_per_hour goes with --plan_workers")
     if rest:
-        _refuse_unknown(rest)
+        _refuse_unknown(rest, parser.option_strings())
     return options
 
 
-def _refuse_later(mode: str, rest: Sequence[str]) -> None:
-    if mode in LATER_MODES:
-        raise OptionError(f"--mode {mode} is not built yet; --mode resize is")
-    for argument in rest:
-        if argument.partition("=")[0] in _LATER_OPTIONS:
-            raise OptionError(f"{argument.partition('=')[0]} is not built yet")
+def _name_of(argument: str) -> str:
+    return argument.partition("=")[0]
 
 
-def _refuse_unknown(rest: Sequence[str]) -> None:
-    """Holds what is left against all of Beam's options, which otherwise pass a misspelt one in silence."""
+def _refuse_later(rest: Sequence[str]) -> None:
+    for name in map(_name_of, rest):
+        if name in LATER_OPTIONS:
+            raise OptionError(f"{name} is not supported yet")
+
+
+def _unknown_text(name: str, known: Sequence[str]) -> str:
+    meant = similar_option(name, known)
+    guess = f"; did you mean {meant}?" if meant else ";"
+    return f"unknown option {name}{guess} python -m pipeline --help lists all, no abbreviations"
+
+
+def _refuse_unknown(rest: Sequence[str], own: Sequence[str]) -> None:
+    """Checks what is left against all of Beam's options, which Beam itself ignores where they are misspelt."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    parser: Any = StrictParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    parser = StrictParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for group in PipelineOptions.__subclasses__():
-        group._add_argparse_args(parser)
+        group._add_argparse_args(cast(Any, parser))
     _, unknown = parser.parse_known_args(list(rest))
     if unknown:
-        raise OptionError(f"unknown option {unknown[0]}; python -m pipeline --help lists all, no abbreviations")
+        raise OptionError(_unknown_text(_name_of(unknown[0]), [*own, *parser.option_strings()]))

@@ -1,7 +1,9 @@
 """The parser of maskbeam's own options: explained in groups, each held against its range."""
 
 import argparse
+import difflib
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pipeline.core.decode import DEFAULT_MAX_PIXELS
@@ -10,8 +12,13 @@ from pipeline.core.labels import parse_ignore_label
 from pipeline.engines.backends import BACKEND_NAMES, FLOAT32, PRECISIONS
 from pipeline.output.earlier_run import EXISTING, RESUME
 from pipeline.output.mask_output import MASK_FORMATS
+from pipeline.segmenting.modes import MODES
 
+AUTO_MODE = "auto"
 LATER_MODES = ("tile",)
+"""Modes of the contract that are not there yet: an error says so."""
+
+_MIN_SIMILARITY = 0.7
 
 
 class StrictParser(argparse.ArgumentParser):
@@ -19,6 +26,32 @@ class StrictParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise OptionError(message)
+
+    def option_strings(self) -> list[str]:
+        """All options, in the order in which they were added."""
+        return list(self._option_string_actions)
+
+
+def similar_option(name: str, known: Sequence[str]) -> str | None:
+    """The option that a misspelt or abbreviated one probably means, None where none is near.
+
+    Args:
+        name: what was written, without a value.
+        known: option strings; of those that begin with `name` the first is taken.
+    """
+    if not name.startswith("--") or name == "--":
+        return None
+    begun = (option for option in known if option.startswith(name))
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_MIN_SIMILARITY)
+    return next(begun, None) or next(iter(near), None)
+
+
+def _mode(text: str) -> str:
+    modes = (AUTO_MODE, *MODES)
+    if text in modes:
+        return text
+    later = ", which is not supported yet" if text in LATER_MODES else ""
+    raise argparse.ArgumentTypeError(f"invalid choice: {text!r}{later} (choose from {', '.join(modes)})")
 
 
 def _whole(least: int) -> Any:
@@ -65,7 +98,7 @@ def _price(text: str) -> float:
     return value
 
 
-def command_parser() -> argparse.ArgumentParser:
+def command_parser() -> StrictParser:
     """The parser of maskbeam's own options, which also describes them (`--help`, a Flex Template)."""
     parser = StrictParser(
         prog="python -m pipeline",
@@ -73,7 +106,8 @@ def command_parser() -> argparse.ArgumentParser:
         " ground truth.",
         epilog="Any option of Apache Beam is passed on: --runner, --direct_num_workers, --direct_running_mode,"
         " --project … DirectRunner, the default, runs on this machine and uses every core. "
-        "Exit status: 0 done; 1 the job broke; 2 unusable options; 3 done with too many failures.",
+        "Exit status: 0 done; 1 the job broke, or no picture could be scored though --ground_truth was given;"
+        " 2 unusable options; 3 done with too many failures; 130 interrupted.",
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=100),
     )
@@ -146,8 +180,9 @@ def command_parser() -> argparse.ArgumentParser:
     pictures = parser.add_argument_group("how pictures are treated")
     pictures.add_argument(
         "--mode",
-        choices=("auto", "resize", *LATER_MODES),
-        default="auto",
+        type=_mode,
+        default=AUTO_MODE,
+        metavar=f"{{{','.join((AUTO_MODE, *MODES))}}}",
         help="resize stretches the whole picture to the model's size; auto is resize (default: %(default)s)",
     )
     pictures.add_argument(

@@ -17,7 +17,8 @@ from pipeline.engines.model_folder import ModelFolder
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Segmenter
-from pipeline.sources.source import Ignored, Listed, Source
+from pipeline.sources.ignored import Ignored
+from pipeline.sources.source import Listed, Source
 from pipeline.storage.storage import join, list_files
 
 SAMPLE_PICTURES = 256

@@ -14,6 +14,7 @@ from pipeline.core.file_formats import unused_lines
 from pipeline.core.wording import (
     count_text,
     duration_text,
+    ignored_text,
     interval_text,
     pictures_text,
     printable,
@@ -52,6 +53,8 @@ def print_summary(
     if cost := summary["run"].get("precision_cost"):
         console.print(_precision_line(cost))
     console.print(_counts_line(summary))
+    if by_ending := summary["images"].get("ignored_by_ending"):
+        console.print(Text(ignored_text(by_ending)))
     if (line := _truth_line(summary)) is not None:
         console.print(line)
     for unused in unused_lines(summary["images"]["unused"]):
@@ -122,8 +125,6 @@ def _counts_line(summary: dict[str, Any]) -> Text:
         line.append(f" ({resumed:,} by an earlier run)")
     line.append(", ")
     line.append(f"{images['failed']:,} failed", style="red" if images["failed"] else "")
-    if images["ignored"]:
-        line.append(f", {images['ignored']:,} other {'file' if images['ignored'] == 1 else 'files'} ignored")
     unpaired = images["unpaired_truth"]
     if unpaired:
         line.append(f", {unpaired:,} {'mask' if unpaired == 1 else 'masks'} without a picture")

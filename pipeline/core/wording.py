@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 NOTHING = "–"
 """What stands where there is no value."""
@@ -83,6 +83,28 @@ def duration_text(seconds: float | None) -> str:
     if whole < _DAY_S:
         return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S:02d} min"
     return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
+
+
+def endings_text(by_ending: Mapping[str, int], shown: int = 3) -> str:
+    """Numbers of files by their endings, the most frequent first: `6 .txt, 2 without ending, 1 .xml, …`.
+
+    Args:
+        by_ending: endings with their dot, "" for none, and how many files have each.
+        shown: how many endings are named.
+    """
+    in_order = sorted(by_ending.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{count:,} {printable(ending) or 'without ending'}" for ending, count in in_order[:shown]]
+    return ", ".join([*named, "…"] if len(in_order) > shown else named)
+
+
+def ignored_text(by_ending: Mapping[str, int]) -> str:
+    """How many files are ignored, and their most frequent endings: `8 other files are ignored: 6 .txt, 2 .xml`.
+
+    Args:
+        by_ending: as `endings_text` takes it, not empty.
+    """
+    files = sum(by_ending.values())
+    return f"{files:,} other {'file is' if files == 1 else 'files are'} ignored: {endings_text(by_ending)}"
 
 
 def area_m2_text(area_m2: float | None) -> str:

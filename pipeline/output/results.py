@@ -138,7 +138,7 @@ class ResultsWriter:
         updated: int,
         inferred_again: int,
         stale: int,
-        ignored: int,
+        ignored: Mapping[str, int],
         unpaired_truth: int,
         seconds: Mapping[str, float],
         groups: Mapping[str, Totals],
@@ -155,7 +155,7 @@ class ResultsWriter:
             updated: those of them of which something was made or verified.
             inferred_again: pictures that were inferred again for an output that needs it; their other files were kept.
             stale: files of earlier runs that were deleted before, so that the summary comes last.
-            ignored: files of the sources that are no pictures.
+            ignored: how many files of the sources are no pictures, by their endings.
             unpaired_truth: masks that no picture claims.
             seconds: seconds a stage, summed over workers.
             groups: the sums a group; empty where groups were not asked for, or are too many.
@@ -188,7 +188,7 @@ class ResultsWriter:
         totals: Totals,
         failures: WrittenFailures,
         earlier: Mapping[str, int],
-        ignored: int,
+        ignored: Mapping[str, int],
         unpaired_truth: int,
         seconds: Mapping[str, float],
         groups: Mapping[str, Totals],
@@ -220,7 +220,8 @@ class ResultsWriter:
                 "segmented": totals.pictures,
                 "failed": failures.count,
                 "truth_failed": failures.truth_count,
-                "ignored": ignored,
+                "ignored": sum(ignored.values()),
+                "ignored_by_ending": dict(sorted(ignored.items())),
                 "with_ground_truth": totals.pictures_with(CONFUSION),
                 "unpaired_truth": unpaired_truth,
                 "unused": dict(sorted(totals.unused.items())),

@@ -60,6 +60,7 @@ def _environment() -> Environment:
         base64=lambda data: base64.b64encode(data).decode("ascii"),
         count=wording.count_text,
         duration=wording.duration_text,
+        endings=wording.endings_text,
         interval=wording.interval_text,
         percent=_percent,
         pictures=wording.pictures_text,

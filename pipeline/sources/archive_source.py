@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.records import Failure
-from pipeline.sources.archives.listing import ARCHIVE_ENDINGS, Entry, NoPictures, list_archive
-from pipeline.sources.source import Address, Ignored, Listed, Source
+from pipeline.sources.archives.listing import ARCHIVE_ENDINGS, Entry, list_archive
+from pipeline.sources.ignored import Ignored
+from pipeline.sources.source import Address, Listed, Source
 from pipeline.storage import storage
 
 
@@ -34,7 +35,7 @@ class ArchiveSource(Source):
         for item in list_archive(self.uri, self.spool, self.max_bytes):
             if isinstance(item, Entry):
                 yield self.named(item.name, item.file)
-            elif isinstance(item, NoPictures):
-                yield Ignored(item.members)
+            elif isinstance(item, Ignored):
+                yield item
             else:
                 yield self.refused(self.uri, item.name, item.error_type, item.message)

@@ -1,11 +1,14 @@
 """What can be known of sources before any work: whether they hold anything, and whether masks pair with pictures."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure
-from pipeline.sources.source import Ignored, Listed, Source
+from pipeline.core.wording import ignored_text
+from pipeline.sources.ignored import Ignored
+from pipeline.sources.source import Listed, Source
 
 MAX_COMPARED = 10_000
 """Sources of more files than this are not listed before the job begins."""
@@ -21,9 +24,9 @@ def check_pictures(address: str, sources: Sequence[Source]) -> None:
     Raises:
         OptionError: they hold none, or can't be listed.
     """
-    found, failure, _ = _first(address, sources)
+    found, failure, ignored = _first(address, sources)
     if found is None and failure is None:
-        raise OptionError(f"{address}: holds no picture")
+        raise OptionError(f"{address}: holds no picture{_ignored(ignored)}")
 
 
 def check_truths(address: str, truths: Sequence[Source], pictures: Sequence[Source]) -> None:
@@ -37,9 +40,9 @@ def check_truths(address: str, truths: Sequence[Source], pictures: Sequence[Sour
     Raises:
         OptionError: no mask can be used, or the sources can't be listed.
     """
-    found, failure, _ = _first(address, truths)
+    found, failure, ignored = _first(address, truths)
     if found is None:
-        reason = f" that can be read: {failure.message}" if failure else ""
+        reason = f" that can be read: {failure.message}" if failure else _ignored(ignored)
         raise OptionError(f"{address}: holds no mask{reason}")
     if all(source.is_index for source in (*truths, *pictures)) and (apart := _without_common_key(truths, pictures)):
         mask, picture = apart
@@ -49,16 +52,20 @@ def check_truths(address: str, truths: Sequence[Source], pictures: Sequence[Sour
         )
 
 
-def _first(address: str, sources: Sequence[Source]) -> tuple[Listed | None, Failure | None, int]:
-    """The first file of some sources, the first failure before it, and how many files are ignored before it."""
-    failure, ignored = None, 0
+def _ignored(by_ending: Counter[str]) -> str:
+    return f"; {ignored_text(by_ending)}" if by_ending else ""
+
+
+def _first(address: str, sources: Sequence[Source]) -> tuple[Listed | None, Failure | None, Counter[str]]:
+    """The first file of some sources, the first failure before it, and what is ignored before it, by ending."""
+    failure, ignored = None, Counter[str]()
     try:
         for source in sources:
             for item in source.items():
                 if isinstance(item, Listed):
                     return item, failure, ignored
                 if isinstance(item, Ignored):
-                    ignored += item.files
+                    ignored.update(dict(item.by_ending))
                 else:
                     failure = failure or item
     except OSError as error:

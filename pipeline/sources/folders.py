@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pipeline.core.decode import has_picture_ending
 from pipeline.core.records import Failure, FileRef
-from pipeline.sources.source import Address, Ignored, Listed, Source
+from pipeline.sources.ignored import Ignored, IgnoredFiles
+from pipeline.sources.source import Address, Listed, Source
 from pipeline.storage import storage
 from pipeline.storage.globs import GLOB_CHARACTERS, can_match_below
 
@@ -84,11 +85,11 @@ class GlobSource(Source):
 
 def _pictures(source: Source, root: str, files: Iterator[storage.StoredFile]) -> Iterator[Listed | Ignored | Failure]:
     """The files with a picture's ending, named by their paths below `root`."""
-    ignored = 0
+    ignored = IgnoredFiles()
     for stored in files:
         if not has_picture_ending(stored.uri):
-            ignored += 1
+            ignored.add(stored.uri)
             continue
         relative = stored.uri[len(root) :].lstrip("/")
         yield source.named(relative, FileRef(stored.uri, stored.size_bytes, stored.version))
-    yield Ignored(ignored)
+    yield ignored.total()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure, FileRef
-from pipeline.sources.source import Address, Ignored, Listed, Source
+from pipeline.sources.ignored import Ignored
+from pipeline.sources.source import Address, Listed, Source
 from pipeline.storage import storage
 
 MANIFEST_ENDINGS = (".csv", ".jsonl", ".ndjson")

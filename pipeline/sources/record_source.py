@@ -8,7 +8,8 @@ from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure
 from pipeline.sources.archives.listing import Entry, Refused
 from pipeline.sources.archives.record_files import RecordFile, list_records
-from pipeline.sources.source import Address, Ignored, Listed, Source
+from pipeline.sources.ignored import Ignored
+from pipeline.sources.source import Address, Listed, Source
 from pipeline.sources.tfds import TFDS_SCHEME, tfds_files
 from pipeline.storage import storage
 

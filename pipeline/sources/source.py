@@ -10,6 +10,7 @@ from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.records import Failure, FileRef
 from pipeline.sources.archives.unpacking import MAX_MEMBER_BYTES
+from pipeline.sources.ignored import Ignored
 from pipeline.storage import storage
 from pipeline.storage.globs import GLOB_CHARACTERS
 
@@ -41,17 +42,6 @@ class Listed:
 def pairing_key(image_id: str) -> str:
     """An id without a picture's ending, which a picture shares with its mask."""
     return image_id.rpartition(".")[0] if has_picture_ending(image_id) else image_id
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """Files of a source that are no pictures by their names.
-
-    Args:
-        files: how many.
-    """
-
-    files: int
 
 
 class Address:

@@ -12,8 +12,9 @@ from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Upda
 from pipeline.output.earlier_run import FoundFile, Recorded
 from pipeline.output.resume import ResumePlanner
 from pipeline.progress.counts import Count, ProgressReporter
+from pipeline.sources.ignored import Ignored
 from pipeline.sources.pairing import Grouping, overlay_rank, pair
-from pipeline.sources.source import Ignored, Listed, Source
+from pipeline.sources.source import Listed, Source
 from pipeline.transforms import coders
 from pipeline.transforms.pack_failures import PackFailures
 from pipeline.transforms.picture_counts import PictureCounts
@@ -35,7 +36,7 @@ class Locations(NamedTuple):
             truths that can't be told apart.
         stale: str, names of files of pictures that no picture claims.
         located: int, pictures that have an id of their own, to be summed.
-        ignored: int, files that are no pictures.
+        ignored: (ending, number) of files that are no pictures.
         unpaired_truth: int, masks that no picture claims.
     """
 
@@ -45,7 +46,7 @@ class Locations(NamedTuple):
     failures: PCollection[bytes]
     stale: PCollection[str]
     located: PCollection[int]
-    ignored: PCollection[int]
+    ignored: PCollection[tuple[str, int]]
     unpaired_truth: PCollection[int]
 
 
@@ -63,7 +64,8 @@ def _candidates(element: tuple[int, Source], progress: ProgressReporter) -> Iter
                     counts.add(Count.LOCATED)
                 yield item.pairing_key, _pack_candidate(role, item)
             elif role == _PICTURE and isinstance(item, Ignored):
-                yield TaggedOutput("ignored", item.files)
+                for counted in item.by_ending:
+                    yield TaggedOutput("ignored", counted)
             elif isinstance(item, Failure):
                 # A mask that a record has beside its picture may fail alone.
                 if role == _PICTURE and item.stage != TRUTH_STAGE:
@@ -161,7 +163,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
             | "List"
             # The types before the outputs: after them Beam knows neither, and pickles what crosses a shuffle.
             >> beam.FlatMap(_candidates, self._progress)
-            .with_output_types(tuple[str, tuple[Any, ...]], failures=Failure, ignored=int)
+            .with_output_types(tuple[str, tuple[Any, ...]], failures=Failure, ignored=tuple[str, int])
             .with_outputs("failures", "ignored", main="candidates")
         )
         last_overlay = []

@@ -102,7 +102,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         updated: the records among `resumed` of which something was made or verified.
         inferred_again: a number for each picture that was inferred again for an output that needs it.
         stale: how many files were deleted that no picture claims.
-        ignored: counts to be summed.
+        ignored: (ending, number) pairs to be summed.
         unpaired_truth: counts to be summed.
         seconds: (stage, seconds) pairs to be summed.
         grouped: whether records are also summed by their group.
@@ -119,7 +119,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         updated: PCollection[PictureRecord],
         inferred_again: PCollection[int],
         stale: PCollection[int],
-        ignored: PCollection[int],
+        ignored: PCollection[tuple[str, int]],
         unpaired_truth: PCollection[int],
         seconds: PCollection[tuple[str, float]],
         grouped: bool = False,
@@ -130,12 +130,8 @@ class WriteSummary(beam.PTransform[Any, Any]):
         self._failures = failures
         self._shards = shards
         self._records = {"resumed": resumed, "updated": updated}
-        self._counts = {
-            "inferred_again": inferred_again,
-            "stale": stale,
-            "ignored": ignored,
-            "unpaired_truth": unpaired_truth,
-        }
+        self._counts = {"inferred_again": inferred_again, "stale": stale, "unpaired_truth": unpaired_truth}
+        self._ignored = ignored
         self._seconds = seconds
         self._grouped = grouped
         self._compared = {} if precision_cost is None else {"precision_cost": AsIter(precision_cost)}
@@ -160,6 +156,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
             AsSingleton(self._failures),
             AsIter(self._shards),
             **counts,
+            ignored=AsDict(self._ignored | "SumIgnored" >> beam.CombinePerKey(sum)),
             seconds=AsDict(seconds),
             **groups,
             **self._compared,

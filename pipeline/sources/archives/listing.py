@@ -11,6 +11,7 @@ from pipeline.sources.archives.streams import GZIP_MARK, StoredBytes
 from pipeline.sources.archives.tar import BLOCK_BYTES, walk_tar
 from pipeline.sources.archives.unpacking import MAX_MEMBER_BYTES, TooLargeError, Unpacker, check_size
 from pipeline.sources.archives.zip import walk_zip
+from pipeline.sources.ignored import Ignored, IgnoredFiles
 from pipeline.storage import storage
 
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -48,20 +49,9 @@ class Entry:
     truth: FileRef | Refused | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NoPictures:
-    """Members that are no pictures by their names.
-
-    Args:
-        members: how many.
-    """
-
-    members: int
-
-
 def list_archive(
     uri: str, spool_root: str | None, max_bytes: int = MAX_MEMBER_BYTES
-) -> Iterator[Entry | Refused | NoPictures]:
+) -> Iterator[Entry | Refused | Ignored]:
     """Lists an archive in one pass over its headers; the content decides its format.
 
     Args:
@@ -94,7 +84,7 @@ def list_archive(
     return _list(members, by_range)
 
 
-def _list_compressed_tar(unpacker: Unpacker) -> Iterator[Entry | Refused | NoPictures]:
+def _list_compressed_tar(unpacker: Unpacker) -> Iterator[Entry | Refused | Ignored]:
     def copied(member: Member, name: str) -> FileRef | None:
         try:
             return unpacker.copy(unpacker.stream, member.offset_bytes, member.size_bytes, name)
@@ -107,7 +97,7 @@ def _list_compressed_tar(unpacker: Unpacker) -> Iterator[Entry | Refused | NoPic
 
 def _list(
     members: Iterator[Member | Fault], take: Callable[[Member, str], FileRef | None]
-) -> Iterator[Entry | Refused | NoPictures]:
+) -> Iterator[Entry | Refused | Ignored]:
     """Holds members against what a picture may be.
 
     Args:
@@ -115,14 +105,14 @@ def _list(
         take: returns a picture's place; None where the archive ends before its end, for the walk finds the same end
             and reports it once, for the archive. Raises TooLargeError.
     """
-    others = 0
+    others = IgnoredFiles()
     for member in members:
         if isinstance(member, Fault):
             yield Refused("", member.error_type, member.message)
             continue
         name = _clean(member.name)
         if not has_picture_ending(name):
-            others += 1
+            others.add(name)
             continue
         taken: FileRef | Refused | None
         try:
@@ -133,7 +123,7 @@ def _list(
             yield taken
         elif taken is not None:
             yield Entry(name, taken)
-    yield NoPictures(others)
+    yield others.total()
 
 
 def _check(member: Member, name: str) -> Refused | None:
