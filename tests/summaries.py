@@ -66,6 +66,7 @@ def make_summary(
             "segmented": pictures,
             "failed": 0,
             "ignored": 0,
+            "ignored_by_ending": {},
             "with_ground_truth": pictures * truth,
             "unpaired_truth": 0,
             "unused": {},
