@@ -147,3 +147,12 @@ def test_a_copy_in_the_spool_that_unpacks_to_another_length_is_an_error(tmp_path
     storage.write_bytes(str(tmp_path / SPOOL_FOLDER / "stream/000000"), b"\xff" * len(copy))
     with pytest.raises(ValueError, match="can't be unpacked"):
         read(file)
+
+
+@pytest.mark.parametrize(("max_bytes", "expected_bytes"), [(None, 3_000), (3_000, 3_000), (2_999, 3_000), (10, 11)])
+def test_a_file_of_unknown_size_is_read_one_byte_beyond_the_limit_at_most(
+    max_bytes: int | None, expected_bytes: int, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(DATA)
+    read = FileReader(str(tmp_path), max_bytes)
+    assert read(FileRef(str(tmp_path / "a.png"))) == DATA[:expected_bytes]

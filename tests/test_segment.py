@@ -15,6 +15,7 @@ from small_archive import Archive, draw_picture, expected_mask, save_mask
 
 from pipeline.core.errors import EngineError, StorageError
 from pipeline.core.labels import LabelMap
+from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, FileRef, Located, OutputFile, PictureRecord
 from pipeline.core.scores import confusion_matrix, matrix_of
@@ -411,3 +412,18 @@ def test_a_batch_that_breaks_the_job_gives_its_share_back(
     with pytest.raises(EngineError):
         Segmenter(recipe, destination, Broken(), budget=budget).segment(plain(tmp_path, [1, 2]))
     assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)
+
+
+def test_a_file_of_unknown_size_is_read_no_further_than_a_picture_can_go(
+    recipe: Recipe, destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def noted(uri: str, most_bytes: int | None = None) -> bytes:
+        asked.append(most_bytes)
+        return b"no picture"
+
+    monkeypatch.setattr(storage, "read_bytes", noted)
+    located = Located("a.png", FileRef("s3://bucket/a.png"))
+    assert only(Segmenter(recipe, destination, PassingEngine()).segment([located])[0]).error_type == "NotAPicture"
+    assert asked == [max_file_bytes(recipe.max_pixels)]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from pipeline.core.errors import PictureError
+from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.engines.base import Engine
@@ -66,7 +67,9 @@ class Segmenter:
         engine_batch: int | None = None,
     ) -> None:
         self._fingerprints = Fingerprints(recipe)
-        self._fetcher = Fetcher(read or FileReader(destination.root), recipe.max_pixels)
+        self._fetcher = Fetcher(
+            read or FileReader(destination.root, max_file_bytes(recipe.max_pixels)), recipe.max_pixels
+        )
         self._delivery = Delivery(destination.root)
         self._budget = budget or ByteBudget()
         decoding = decoding or ByteBudget(usable_memory_bytes() // 2)

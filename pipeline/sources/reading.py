@@ -1,4 +1,4 @@
-"""From a file's reference to its bytes: whole files, ranges, members of zips, and what lies in the spool."""
+"""From a file's reference to its bytes: whole files, ranges, members of zips, and copies in the spool."""
 
 import zlib
 
@@ -18,24 +18,27 @@ class FileReader:
     """Reads what references name; shared by all threads of a process.
 
     Args:
-        output: the job's absolute folder or bucket prefix, for what lies in its spool.
+        output: the job's absolute folder or bucket prefix, which holds the spool.
+        max_bytes: a whole file is not read further than to one byte beyond; None for no limit. A manifest names files
+            in buckets without their sizes.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, max_bytes: int | None = None) -> None:
         self._spool = storage.join(output, SPOOL_FOLDER)
+        self._max_bytes = max_bytes
 
     def __call__(self, file: FileRef) -> bytes:
         """Reads a file's bytes.
 
         Args:
-            file: where they lie.
+            file: where they are.
 
         Returns:
             Exactly the picture's bytes.
 
         Raises:
             OSError: they can't be read.
-            ValueError: what lies there is not what was listed.
+            ValueError: what is there is not what was listed.
         """
         match file.packing:
             case ZipMember() as packing:
@@ -43,7 +46,7 @@ class FileReader:
             case Spooled() as place:
                 return self._spooled(place, file.size_bytes)
             case None if file.offset_bytes < 0:
-                return storage.read_bytes(file.uri)
+                return storage.read_bytes(file.uri, self._max_bytes)
             case None:
                 return _exactly(file.uri, file.offset_bytes, file.size_bytes)
 
