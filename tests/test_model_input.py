@@ -15,7 +15,7 @@ from pipeline.core.resize import resize_image
 from pipeline.core.spec import InputSpec, ModelSpec
 from pipeline.engines.base import Batch, Logits
 from pipeline.output.encode import encode_mask, encode_png
-from pipeline.segmenting.whole import segment_pixels
+from pipeline.segmenting.segmentation import Model
 
 SPEC = InputSpec(24, 20, 3)
 PIXELS = np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8)
@@ -54,7 +54,7 @@ class Seen:
 
 def test_training_sees_what_serving_sees(tiny_model_spec: ModelSpec) -> None:
     engine = Seen()
-    segment_pixels(PIXELS, engine, tiny_model_spec)
+    Model(tiny_model_spec, engine).segment(PIXELS)
     image = encode_png(Image.fromarray(PIXELS))
     mask = encode_mask(np.zeros((37, 51), np.uint8), b"")
     labels = Labels(LabelMap.identity(3), 3, None)

@@ -21,7 +21,7 @@ from pipeline.core.overlay import overlay
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import ClassSpec, ModelSpec
 from pipeline.engines.model_folder import open_model
-from pipeline.segmenting.whole import segment_pixels
+from pipeline.segmenting.segmentation import Model
 
 ROOT = Path(__file__).parent.parent
 
@@ -148,7 +148,7 @@ def test_export_writes_the_same_lite_model_again(sample: Path, tmp_path: Path) -
     for folder in (carried, tmp_path / "copy"):
         model = open_model(str(folder))
         engine = load_engine(model.read(), spec.height, spec.width, spec.channels)
-        masks.append(segment_pixels(picture.image, engine, spec))
+        masks.append(Model(spec, engine).segment(picture.image).mask)
     assert (masks[0] == masks[1]).mean() > 0.9999
 
 

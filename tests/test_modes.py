@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from segmented import PassingEngine
 from tiling import PlainTiles
 
+from pipeline.core import strips
 from pipeline.core.errors import OptionError
 from pipeline.core.model_input import model_input
 from pipeline.core.raster import ArrayRaster, RasterInfo
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits
 from pipeline.core.spec import ModelSpec
 from pipeline.core.strips import Window
-from pipeline.segmenting import modes
 from pipeline.segmenting.modes import MODES, mode_named
-from pipeline.segmenting.whole import segment_pixels, segment_raster
+from pipeline.segmenting.segmentation import Model
+from pipeline.segmenting.whole import segment_raster
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_resize_shows_the_model_the_whole_picture(height: int, width: int, tiny_
     mode, info = mode_named("resize"), RasterInfo(height, width, 3)
     assert list(mode.windows(info, tiny_model_spec)) == [Window(0, 0, height, width)]
     pixels, engine = random_pixels(height, width), PassingEngine()
-    mask = segment_pixels(pixels, engine, tiny_model_spec)
+    mask = Model(tiny_model_spec, engine).segment(pixels).mask
     (seen,) = engine.seen
     np.testing.assert_array_equal(seen, model_input(pixels, tiny_model_spec.input))
     np.testing.assert_array_equal(mask, mask_from_logits(seen / np.float32(255), height, width))
@@ -55,7 +56,7 @@ def test_resize_shows_the_model_the_whole_picture(height: int, width: int, tiny_
 def test_strips_of_any_height_are_the_whole(
     monkeypatch: pytest.MonkeyPatch, tiny_model_spec: ModelSpec, max_pixels: int
 ) -> None:
-    monkeypatch.setattr(modes, "WHOLE_MAX_PIXELS", max_pixels)
+    monkeypatch.setattr(strips, "MAX_STRIP_PIXELS", max_pixels)
     logits = np.random.default_rng(0).normal(size=(32, 32, 3)).astype(np.float32)
     assembler = mode_named("resize").assembler(RasterInfo(90, 70, 3), tiny_model_spec)
     rows = list(assembler.add(Window(0, 0, 90, 70), logits))
@@ -83,6 +84,6 @@ def test_another_mode_shows_it_other_windows(height: int, width: int, tiny_model
 def test_a_grey_model_sees_grey(tiny_model_spec: ModelSpec, tiles: str) -> None:
     spec = replace(tiny_model_spec, channels=1)
     engine = PassingEngine()
-    mask = segment_pixels(random_pixels(64, 32)[..., :1], engine, spec, tiles)
+    mask = Model(spec, engine).segment(random_pixels(64, 32)[..., :1], mode=tiles).mask
     assert [each.shape for each in engine.seen] == [(32, 32, 1)] * 2
     assert not mask.any()

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from segmented import CountedBudget, PassingEngine, file_ref, written_mask
+from small_archive import run_job
 from tiling import PlainTiles
 
+from pipeline.core import strips
 from pipeline.core.errors import OptionError
 from pipeline.core.labels import LabelMap
 from pipeline.core.raster import Raster, RasterInfo
@@ -25,7 +27,7 @@ from pipeline.core.strips import Window
 from pipeline.engines.base import Batch, Logits
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
-from pipeline.segmenting import modes, preparing
+from pipeline.segmenting import preparing
 from pipeline.segmenting.byte_budget import ByteBudget
 from pipeline.segmenting.modes import MODES, Assembler, FinishedRows
 from pipeline.segmenting.segmenter import Segmenter
@@ -121,7 +123,7 @@ def test_any_division_into_strips_gives_the_same_records_and_files(
         patch.setitem(MODES, "plain_tiles", PlainTiles())  # type: ignore[arg-type]
         recipe = replace(recipe, mode="plain_tiles" if mode == "t" else "resize")
         for name, strip_pixels, engine_batch in (("whole", 1 << 22, None), ("strips", max_pixels, batch)):
-            patch.setattr(modes, "WHOLE_MAX_PIXELS", strip_pixels)
+            patch.setattr(strips, "MAX_STRIP_PIXELS", strip_pixels)
             destination = all_outputs(recipe, folder / name)
             segmenter = Segmenter(recipe, destination, PassingEngine(), engine_batch=engine_batch)
             records, _ = segmenter.segment(pictures)
@@ -280,3 +282,17 @@ def test_pixels_are_freed_before_the_engine_runs_unless_an_output_needs_them(
     assert all(isinstance(outcome, PictureRecord) for outcome in outcomes)
     assert len(rasters) == len(pictures)
     assert not any(map(can_be_read, rasters))
+
+
+def test_the_option_decides_the_mode_of_a_job(tiles: Recipe, tmp_path: Path) -> None:
+    pictures = draw(tmp_path / "in")
+    for picture in pictures:
+        assert picture.truth is not None
+        Path(picture.truth.uri).unlink()
+    done = {mode: run_job(tmp_path / mode, "--input", tmp_path / "in", "--mode", mode) for mode in MODES}
+    assert {mode: job.summary["images"]["segmented"] for mode, job in done.items()} == dict.fromkeys(MODES, 4)
+    equal = {
+        mode: np.array_equal(Image.open(tmp_path / mode / "masks/0.png.png"), whole_reference(pictures[0]))
+        for mode in MODES
+    }
+    assert equal == {"resize": False, tiles.mode: True}

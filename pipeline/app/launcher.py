@@ -30,6 +30,7 @@ from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, ResultsWriter, RunInfo
 from pipeline.progress.counts import SILENT
+from pipeline.segmenting.modes import AUTO_MODE, RESIZE
 from pipeline.sources.checks import check_pictures, check_truths
 from pipeline.sources.manifest import OWN_COLUMNS
 from pipeline.sources.pairing import Grouping
@@ -184,6 +185,7 @@ def prepare(options: JobOptions) -> Prepared:
         ignore_label,
         options.max_pixels,
         model.backend,
+        RESIZE if options.mode == AUTO_MODE else options.mode,
     )
     destination = Destination(output, requested_outputs(asdict(options), recipe), options.mask_format == "tar")
     spool, max_bytes = storage.join(output, SPOOL_FOLDER), max_file_bytes(options.max_pixels)

@@ -12,9 +12,8 @@ from pipeline.core.labels import parse_ignore_label
 from pipeline.engines.backends import BACKEND_NAMES, FLOAT32, PRECISIONS
 from pipeline.output.earlier_run import EXISTING, RESUME
 from pipeline.output.mask_output import MASK_FORMATS
-from pipeline.segmenting.modes import MODES
+from pipeline.segmenting.modes import AUTO_MODE, MODES
 
-AUTO_MODE = "auto"
 LATER_MODES = ("tile",)
 """Modes of the contract that are not there yet: an error says so."""
 

@@ -12,7 +12,7 @@ from pipeline.core.labels import ClassIds
 
 Float32Array = npt.NDArray[np.float32]
 
-WHOLE_MAX_PIXELS = 1 << 22
+_OPENCV_MAX_PIXELS = 1 << 22
 """Planes up to this size are interpolated by OpenCV at once; larger ones leave the caches, where rows are faster."""
 
 _BLOCK_VALUES = 1 << 18
@@ -150,7 +150,7 @@ class ResizedLogits:
 
     def _suits_opencv(self, top: int, bottom: int, planes: int) -> bool:
         height, width = self._size
-        is_whole = (top, bottom) == (0, height) and planes * height * width <= WHOLE_MAX_PIXELS
+        is_whole = (top, bottom) == (0, height) and planes * height * width <= _OPENCV_MAX_PIXELS
         return is_whole and _opencv_is_exact()
 
     def _blocks(self, top: int, bottom: int) -> Iterator[tuple[int, Float32Array]]:

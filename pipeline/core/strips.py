@@ -1,12 +1,16 @@
 """What passes from the reading of a picture to its outputs and measures: windows in, finished strips out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.labels import ClassIds
+
+MAX_STRIP_PIXELS = 1 << 22
+"""Strips have as many rows as have this many pixels together, so that what is computed of a strip takes some ten MiB
+whatever the picture's size; pictures of up to 4 million pixels are one strip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +47,18 @@ class Strip:
     pixels: npt.NDArray[np.uint8] | None
     truth: ClassIds | None
     probabilities: Callable[[], npt.NDArray[np.uint8]]
+
+
+def strip_bounds(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """Divides a picture into strips; nothing that is computed of a picture depends on where.
+
+    Args:
+        height: the picture's, px.
+        width: the picture's, px.
+
+    Yields:
+        Each strip's first row, and the row behind its last, from top to bottom.
+    """
+    rows = max(1, MAX_STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        yield top, min(top + rows, height)

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from pipeline.core.errors import OptionError
 from pipeline.core.labels import ClassIds
 from pipeline.core.raster import RasterInfo
-from pipeline.core.resize import WHOLE_MAX_PIXELS, ResizedLogits
+from pipeline.core.resize import ResizedLogits
 from pipeline.core.spec import ModelSpec
-from pipeline.core.strips import Window
+from pipeline.core.strips import Window, strip_bounds
 from pipeline.engines.base import Logits
 
 
@@ -88,12 +88,12 @@ class ResizeMode:
 class _WholePicture:
     def add(self, window: Window, logits: Logits) -> Iterator[FinishedRows]:
         resized = ResizedLogits(logits, window.height, window.width)
-        rows = max(1, WHOLE_MAX_PIXELS // window.width)
-        for top in range(0, window.height, rows):
-            bottom = min(top + rows, window.height)
+        for top, bottom in strip_bounds(window.height, window.width):
             yield FinishedRows(top, resized.mask(top, bottom), partial(resized.probabilities, top, bottom))
 
 
+AUTO_MODE = "auto"
+"""The option's value that leaves the choice to maskbeam; today always `resize`."""
 RESIZE = "resize"
 MODES: Mapping[str, Mode] = {RESIZE: ResizeMode()}
 

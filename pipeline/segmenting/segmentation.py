@@ -52,7 +52,7 @@ class Segmentation:
     @property
     def area_px(self) -> dict[str, int]:
         """Pixels a class, by its name."""
-        counts = np.bincount(self.mask.reshape(-1), minlength=self.spec.num_classes)
+        counts = scores.class_counts(self.mask, self.spec.num_classes)
         return dict(zip(self.spec.class_names, counts.tolist(), strict=True))
 
     @property

@@ -2,10 +2,11 @@
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import PictureError
@@ -14,7 +15,7 @@ from pipeline.core.measures.measures import measure_picture, measures_for
 from pipeline.core.raster import Raster
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import FileRef, Located, OutputFile, PictureRecord, Update
-from pipeline.core.strips import Strip, Window
+from pipeline.core.strips import Strip, Window, strip_bounds
 from pipeline.output.delivery import Delivery, read_file
 from pipeline.output.encode import decode_mask_file
 from pipeline.output.mask_output import MASK
@@ -116,27 +117,36 @@ class Updater:
         if (info.height, info.width) != mask.shape:
             raise _NeedsEngineError
         truth = read_truth(truth_file, info, self._recipe, seconds)
-        pixels = raster.read(Window(0, 0, height, width))
-        strip = Strip(0, mask, pixels, None if isinstance(truth, PictureError) else truth, _no_probabilities)
+        strips = [
+            Strip(
+                top,
+                mask[top:bottom],
+                raster.read(Window(top, 0, bottom - top, width)),
+                truth[top:bottom] if isinstance(truth, np.ndarray) else None,
+                _no_probabilities,
+            )
+            for top, bottom in strip_bounds(height, width)
+        ]
         if update.measure:
             with timed("count", seconds):
-                record = self._measured(record, strip, update.picture, truth)
+                record = self._measured(record, strips, update.picture, truth)
         with timed("encode", seconds):
             outputs = [output for output in self._destination.wanted(update.picture) if output.name in update.make]
             writer = PictureWriter(outputs, record.image_id, height, width)
-            writer.add(strip)
+            for strip in strips:
+                writer.add(strip)
             files = writer.finish()
         with timed("write", seconds):
             written = self._delivery.write(files)
         return replace(record, files=(*record.files, *written))
 
     def _measured(
-        self, record: PictureRecord, strip: Strip, picture: Located, truth: ClassIds | PictureError | None
+        self, record: PictureRecord, strips: Sequence[Strip], picture: Located, truth: ClassIds | PictureError | None
     ) -> PictureRecord:
         error = truth if isinstance(truth, PictureError) else None
         return replace(
             record,
-            values=measure_picture([strip], self._measures),
+            values=measure_picture(strips, self._measures),
             measured=self._fingerprints.of_measures(picture),
             truth_error_type=error.error_type if error else "",
             truth_message=error.message if error else "",
