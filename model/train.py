@@ -45,7 +45,7 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
     folder = Path(options.output)
     _check_output(folder, options.resume)
     job = prepare_job(options, say)
-    _seed_and_precision(options)
+    set_seed_and_precision(options)
     try:
         return _train(job, folder, say)
     finally:
@@ -55,7 +55,7 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
 def _train(job: Job, folder: Path, say: Say) -> ModelSpec:
     options = job.options
     network = build_network(job.config)
-    fitter = _fitter(job, network, folder)
+    fitter = make_fitter(job, network, folder)
     if options.resume and fitter.resume():
         say(f"resumed behind epoch {fitter.progress.epoch}")
     say(f"{job.config.preset} network, {network.count_params():,} parameters, {keras.backend.backend()} backend")
@@ -81,7 +81,8 @@ def _check_output(folder: Path, resume: bool) -> None:
         raise OptionError(f"--output {folder} can't be written: {error.strerror or error}") from error
 
 
-def _seed_and_precision(options: TrainOptions) -> None:
+def set_seed_and_precision(options: TrainOptions) -> None:
+    """Sets the process' random seeds and the dtype policy of the networks that are built from now on."""
     # Keras seeds TensorFlow too where it is installed, whatever the backend; its first import is not silent.
     with quiet():
         keras.utils.set_random_seed(options.seed)
@@ -97,7 +98,14 @@ def _seed_and_precision(options: TrainOptions) -> None:
     keras.mixed_precision.set_dtype_policy("mixed_float16" if mixed else "float32")
 
 
-def _fitter(job: Job, network: keras.Model, folder: Path) -> Fitter:
+def make_fitter(job: Job, network: keras.Model, folder: Path) -> Fitter:
+    """Compiles a network with the loss, optimizer and schedule of a job.
+
+    Args:
+        job: what is trained on what.
+        network: as `build_network` made it.
+        folder: the model folder, below which checkpoint and log are written.
+    """
     options = job.options
     pictures = TrainingPictures(job.data.store, job.split.train, options.augment, options.batch_size, options.seed)
     weights = parse_class_weights(options.class_weights)
