@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -36,7 +36,6 @@ from pipeline.sources.manifest import OWN_COLUMNS
 from pipeline.sources.pairing import Grouping
 from pipeline.sources.source import Source
 from pipeline.sources.sources import parse_sources, parse_truths
-from pipeline.sources.tfds import known_label_map
 from pipeline.storage import storage
 
 DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
@@ -160,7 +159,7 @@ def prepare(options: JobOptions) -> Prepared:
     groups = parse_sources(options.input, "--input")
     truth_groups = parse_truths(options.ground_truth, groups)
     ignore_label = model.spec.ignore_label if options.ignore_label is None else options.ignore_label
-    label_map = _label_map(options, model)
+    label_map = _label_map(options, model, itertools.chain(*groups))
     label_map.check(model.spec.num_classes, ignore_label)
     for group, text in zip(groups, options.input, strict=True):
         check_pictures(f"--input {text}", group)
@@ -196,11 +195,11 @@ def prepare(options: JobOptions) -> Prepared:
     return Prepared(model, recipe, destination, pictures, truths)
 
 
-def _label_map(options: JobOptions, model: ModelFolder) -> LabelMap:
+def _label_map(options: JobOptions, model: ModelFolder, pictures: Iterable[Source]) -> LabelMap:
     """The option's map, else the model's, else what is known of the data set, else identity."""
     if options.label_map is not None:
         return LabelMap.parse(options.label_map)
-    known = {known_label_map(text) for text in options.input}
+    known = {source.label_map for source in pictures}
     if not model.spec.label_map and len(known) == 1 and (text := known.pop()):
         return LabelMap.parse(text)
     return model.spec.labels()

@@ -1,4 +1,4 @@
-"""TFRecord files and TensorFlow Datasets as sources: a picture an Example, its mask in the same."""
+"""TFRecord files as sources: a picture an Example, its mask in the same."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,6 @@ from pipeline.sources.archives.listing import Entry, Refused
 from pipeline.sources.archives.record_files import RecordFile, list_records
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Address, Listed, Source
-from pipeline.sources.tfds import TFDS_SCHEME, tfds_files
 from pipeline.storage import storage
 
 _RECORDS = re.compile(r"\.tfrecords?(?![a-z])", re.IGNORECASE)
@@ -29,8 +28,6 @@ class RecordSource(Source):
     @classmethod
     def recognise(cls, address: Address) -> Sequence[Source] | None:
         """See `Source.recognise`."""
-        if address.text.startswith(TFDS_SCHEME):
-            return [cls(address.text, file=file) for file in tfds_files(address.text)]
         if not _RECORDS.search(storage.base_name(address.uri)):
             return None
         if not storage.is_remote(address.uri) and address.is_folder:
@@ -42,9 +39,7 @@ class RecordSource(Source):
 
     @property
     def base_name(self) -> str:
-        """The data set's name, or the file's without its ending."""
-        if self.uri.startswith(TFDS_SCHEME):
-            return re.split("[/:]", self.uri.removeprefix(TFDS_SCHEME))[0]
+        """The file's name without its ending, and without the shard's number."""
         name = storage.base_name(self.uri)
         return _RECORDS.split(name)[0] or name
 

@@ -140,6 +140,11 @@ class Source(ABC):
         """Whether listing it reads names and no content."""
         return False
 
+    @property
+    def label_map(self) -> str | None:
+        """The label map of a known data set whose masks don't count from 0, as `--label_map` takes it; else None."""
+        return None
+
     def has_column(self, column: str) -> bool:
         """Whether it is a manifest with a column of this name.
 

@@ -10,9 +10,12 @@ from pipeline.sources.folders import FolderSource, GlobSource
 from pipeline.sources.manifest import ManifestSource
 from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Address, Source
+from pipeline.sources.tfds import TfdsSource
 from pipeline.storage import storage
 
-SOURCE_TYPES: tuple[type[Source], ...] = (RecordSource, ArchiveSource, ManifestSource, FolderSource, GlobSource)
+SOURCE_TYPES: tuple[type[Source], ...] = (
+    TfdsSource, RecordSource, ArchiveSource, ManifestSource, FolderSource, GlobSource,
+)  # fmt: skip
 """All kinds of source: the first that recognises an address takes it."""
 
 

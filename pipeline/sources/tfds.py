@@ -1,31 +1,47 @@
 """TensorFlow Datasets as sources: which files hold a split, and under which names.
 
-TensorFlow is asked where things lie, once, by the launcher; workers read the files by range without it.
+TensorFlow is asked where the files are, once, by the launcher; workers read them by range without it.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.errors import OptionError
 from pipeline.sources.archives.record_files import RecordFile
 from pipeline.sources.archives.tfrecord import Features
+from pipeline.sources.record_source import RecordSource
+from pipeline.sources.source import Address, Source
 from pipeline.storage import storage
 
-TFDS_SCHEME = "tfds:"
+_SCHEME = "tfds:"
 _SOURCE = re.compile(r"tfds:(?P<name>[A-Za-z_]\w*)(?P<rest>(?:/[\w.-]+?)?(?::[\d.*]+)?)/(?P<split>[^/]+)")
 _IMAGES, _MASKS = ("image",), ("segmentation_mask", "segmentation_label", "mask", "label")
 _FILE_NAMES = ("file_name", "image/filename", "filename")
 _LABEL_MAPS = {"oxford_iiit_pet": "1=0,2=1,3=2"}
 
 
-def known_label_map(text: str) -> str | None:
-    """The label map of a data set whose masks don't count from 0, as `--label_map` takes it.
+@dataclass(frozen=True, slots=True)
+class TfdsSource(RecordSource):
+    """One file of a split of a data set; `uri` is the source as written."""
 
-    Args:
-        text: the source as written.
-    """
-    match = _SOURCE.fullmatch(text)
-    return _LABEL_MAPS.get(match["name"]) if match else None
+    @classmethod
+    def recognise(cls, address: Address) -> Sequence[Source] | None:
+        """See `Source.recognise`."""
+        if not address.text.startswith(_SCHEME):
+            return None
+        return [cls(address.text, file=file) for file in tfds_files(address.text)]
+
+    @property
+    def base_name(self) -> str:
+        """The data set's name."""
+        return re.split("[/:]", self.uri.removeprefix(_SCHEME))[0]
+
+    @property
+    def label_map(self) -> str | None:
+        """See `Source.label_map`."""
+        return _LABEL_MAPS.get(self.base_name)
 
 
 def tfds_files(text: str) -> list[RecordFile]:
