@@ -1,6 +1,7 @@
 """Whole runs of the command on an archive whose masks are known: what comes out, and what is said where it can't."""
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -710,6 +711,30 @@ def test_a_label_map_and_an_ignore_label(some: Archive, tmp_path: Path) -> None:
     assert all("255" in line["message"] for line in without.failures)
 
 
+def test_the_models_own_label_map_and_ignore_label_are_used(some: Archive, tmp_path: Path) -> None:
+    raw, ignored = np.array([30, 10, 20], np.uint8), 0
+    plain = run_job(tmp_path / "plain", "--input", some.images, "--ground_truth", some.masks).summary
+    for image_id in some.image_ids:
+        truth = raw[some.truth(image_id)]
+        truth[:3] = 99
+        ignored += truth[:3].size
+        save_mask(some.mask_path(image_id), truth)
+    model = Path(shutil.copytree(TINY_MODEL, tmp_path / "model"))
+    metadata = json.loads((model / "metadata.json").read_text("utf-8"))
+    metadata |= {"label_map": {"30": 0, "10": 1, "20": 2}, "ignore_label": 99}
+    (model / "metadata.json").write_text(json.dumps(metadata), "utf-8")
+    sources = ("--input", some.images, "--ground_truth", some.masks)
+    done = run_job(tmp_path / "out", *sources, model=model)
+    assert done.status == 0, done.failures
+    counts = np.array(done.summary["confusion_matrix"]["counts"])
+    assert counts.sum() == np.sum(plain["confusion_matrix"]["counts"]) - ignored
+    # The options win over both.
+    done = run_job(tmp_path / "out", *sources, "--label_map", "30=0,10=0,20=0,99=1", "--ignore_label", 98, model=model)
+    assert done.status == 0, done.failures
+    rows = np.sum(done.summary["confusion_matrix"]["counts"], axis=1).tolist()
+    assert rows == [counts.sum(), ignored, 0]
+
+
 def test_colour_masks_by_their_colours(some: Archive, scored_job: Finished, tmp_path: Path) -> None:
     colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
     for image_id in some.image_ids:
@@ -993,6 +1018,24 @@ def test_parquet_reads_as_one_table(scored_job: Finished) -> None:
     table = pq.read_table(scored_job.output / "images")
     assert table.num_rows == 20
     assert table.schema.field("image_id").type == "string"
+
+
+def test_secrets_of_the_options_are_written_nowhere(some: Archive, tmp_path: Path) -> None:
+    secrets = {"--s3_secret_access_key": "SECRET-KEY-e1f9", "--s3_session_token": "SESSION-TOKEN-77ab"}
+    (some.images / "broken.png").write_bytes(b"no picture")
+    for number, mode in enumerate(("in_memory", "multi_processing")):
+        options = [f"{name}={value}" for name, value in secrets.items()]
+        options += [f"--direct_running_mode={mode}", "--direct_num_workers=2"]
+        done = run_process(tmp_path / "out", "--input", some.images, "--overlays", 2, *options, "--existing=overwrite")
+        assert done.status == 3, done.err
+        assert done.summary["run"]["options"]["overlays"] == 2
+        written = [path for path in done.output.rglob("*") if path.is_file()]
+        assert {path.name for path in written} >= {"summary.json", "report.html", "failures.jsonl"}
+        contents = {path: path.read_bytes() for path in written}
+        contents |= {path: gzip.decompress(content) for path, content in contents.items() if path.name.endswith(".gz")}
+        for secret in secrets.values():
+            assert secret not in done.out + done.err
+            assert [path for path, content in contents.items() if secret.encode() in content] == [], number
 
 
 def test_worker_processes_are_told_the_options() -> None:

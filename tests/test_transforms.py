@@ -18,6 +18,7 @@ from records_of import classes_of, random_records, record_of
 from small_archive import Archive, run_job
 
 from pipeline.core.labels import LabelMap
+from pipeline.core.measures.confusion import CONFUSION
 from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.core.spec import ModelSpec
@@ -364,6 +365,9 @@ def test_groups_are_summed_apart(writer: ResultsWriter) -> None:
     groups = summary_of(writer)["groups"]
     assert list(groups) == ["", "north", "south"]
     assert [groups[name]["images"]["segmented"] for name in groups] == [4, 4, 4]
+    scored = Counter(record.group for record in records if record.value(CONFUSION) is not None)
+    assert {name: groups[name]["images"]["with_ground_truth"] for name in groups} == dict(scored)
+    assert len(set(scored.values())) > 1
     total = summary_of(writer)["classes"][1]["area"]["px"]
     assert sum(group["classes"][1]["area"]["px"] for group in groups.values()) == total
 
