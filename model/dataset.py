@@ -18,34 +18,21 @@ import numpy.typing as npt
 
 from model.label_faults import TruthFault, truth_fault
 from model.source import EncodedPair
-from pipeline.core.decode import decode_image, decode_mask
+from pipeline.core.decode import decode_mask
 from pipeline.core.errors import OptionError, PictureError
-from pipeline.core.labels import ClassIds, IgnoreLabel, LabelMap
+from pipeline.core.labels import ClassIds
 from pipeline.core.model_input import model_input
+from pipeline.core.raster import open_raster
 from pipeline.core.resize import resize_mask_nearest
 from pipeline.core.spec import InputSpec
 from pipeline.core.split import picture_digest
+from pipeline.core.truth import Labels, decode_truth
 
 UInt8Array = npt.NDArray[np.uint8]
 
 _Result = TypeVar("_Result")
 
 _IN_MEMORY_BYTES = 4 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """How raw mask values become class ids.
-
-    Attributes:
-        label_map: raw value to class id.
-        num_classes: how many classes; pixels to ignore get this number.
-        ignore_label: the raw value that counts for nothing, None where there is none.
-    """
-
-    label_map: LabelMap
-    num_classes: int
-    ignore_label: IgnoreLabel | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +60,9 @@ def load_pair(pair: EncodedPair, labels: Labels, channels: int) -> LoadedPair:
         image_bytes, mask_bytes = pair.read()
     except (OSError, ValueError) as error:
         raise PictureError("read", "Unreadable", getattr(error, "strerror", None) or str(error)) from error
-    image = decode_image(image_bytes, channels=channels)
-    height, width = image.pixels.shape[:2]
-    raw = decode_mask(mask_bytes, picture_orientation=image.orientation, expected_size=(width, height))
-    mask = labels.label_map.to_class_ids(raw, labels.num_classes, labels.ignore_label)
-    return LoadedPair(image.pixels, mask, picture_digest(image_bytes))
+    raster = open_raster(image_bytes, channels=channels)
+    mask = decode_truth(mask_bytes, raster.info, labels)
+    return LoadedPair(raster.read(raster.info.whole), mask, picture_digest(image_bytes))
 
 
 class PairStore:

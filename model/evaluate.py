@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.dataset import Labels, load_pair
+from model.dataset import load_pair
 from model.source import EncodedPair
 from pipeline.core import scores
 from pipeline.core.errors import PictureError
 from pipeline.core.spec import ModelSpec
+from pipeline.core.truth import Labels
 from pipeline.engines.base import Engine
 from pipeline.engines.litert import LiteRTEngine
 from pipeline.engines.quiet import LITERT_GREETING, quiet

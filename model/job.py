@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from model.dataset import Labels, PreparedData
+from model.dataset import PreparedData
 from model.network import NetworkConfig
 from model.options import TrainOptions
 from model.split import Split
 from pipeline.core.split import SplitDigests
+from pipeline.core.truth import Labels
 
 
 @dataclass(frozen=True, slots=True)

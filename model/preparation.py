@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from model.classes import map_text, resolve_classes
-from model.dataset import Labels, PreparedData, load_or_fault, map_in_order, prepare
+from model.dataset import PreparedData, load_or_fault, map_in_order, prepare
 from model.job import Job
 from model.label_faults import TruthFault, describe_faults
 from model.network import PRESETS, NetworkConfig, check_config
@@ -15,6 +15,7 @@ from model.source import open_source
 from model.split import MIN_VALIDATION_PICTURES, Split, split_pictures
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.split import TEST, TRAIN, VALIDATION, SplitDigests
+from pipeline.core.truth import Labels
 from pipeline.core.wording import pictures_text
 
 Say = Callable[[str], None]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.agreement import Probe
-from model.dataset import Labels, load_pair
+from model.dataset import load_pair
 from model.export import export_network
 from model.network import PRESETS, NetworkConfig, build_network
 from model.sample import draw_samples
@@ -20,6 +20,7 @@ from pipeline.core.errors import ModelError, OptionError, PictureError
 from pipeline.core.model_input import model_input
 from pipeline.core.resize import resize_mask_nearest
 from pipeline.core.spec import KERAS_MODEL_FILE, METADATA_FILE, ModelSpec
+from pipeline.core.truth import Labels
 from pipeline.engines.model_folder import read_spec
 from pipeline.storage import storage
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from model.augment import AUGMENTATIONS, augment, warp
-from model.dataset import Labels, PairStore, load_pair, prepare
+from model.dataset import PairStore, load_pair, prepare
 from model.label_faults import describe_faults
 from model.sample import write_sample
 from model.source import EncodedPair, open_source, tfds_name
@@ -17,6 +17,7 @@ from model.split import split_pictures
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.labels import LabelMap
 from pipeline.core.resize import resize_image, resize_mask_nearest
+from pipeline.core.truth import Labels
 
 _LABELS = Labels(LabelMap.identity(3), 3, None)
 

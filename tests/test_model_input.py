@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.dataset import Labels, prepare
+from model.dataset import prepare
 from model.source import EncodedPair
 from pipeline.core.errors import PictureError
 from pipeline.core.labels import LabelMap
 from pipeline.core.model_input import model_input
 from pipeline.core.resize import resize_image
 from pipeline.core.spec import InputSpec, ModelSpec
+from pipeline.core.truth import Labels
 from pipeline.engines.base import Batch, Logits
 from pipeline.output.encode import encode_mask, encode_png
 from pipeline.segmenting.segmentation import Model

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from model.cli import main
-from model.dataset import Labels
 from model.evaluate import PictureScore, load_engine, score_pictures, summarise
 from model.predict import predict
 from model.sample import draw_sample, write_sample
@@ -20,6 +19,7 @@ from pipeline.core.errors import OptionError
 from pipeline.core.overlay import overlay
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import ClassSpec, ModelSpec
+from pipeline.core.truth import Labels
 from pipeline.engines.model_folder import open_model
 from pipeline.segmenting.segmentation import Model
 

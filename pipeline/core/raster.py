@@ -52,6 +52,11 @@ class RasterInfo:
     orientation: int = 1
     unused: tuple[str, ...] = ()
 
+    @property
+    def whole(self) -> Window:
+        """The window of all pixels."""
+        return Window(0, 0, self.height, self.width)
+
 
 class Raster(Protocol):
     """One opened picture; used by one thread at a time."""

@@ -7,6 +7,7 @@ from pipeline.core.labels import IgnoreLabel, LabelMap
 from pipeline.core.measures.measures import measures_for
 from pipeline.core.records import FileRef, Located
 from pipeline.core.spec import ModelSpec
+from pipeline.core.truth import Labels
 
 PREPROCESSING_VERSION = 1
 """To be raised when decoding, resizing or the way from logits to a mask changes results."""
@@ -60,6 +61,11 @@ class Recipe:
     def measures_digest(self) -> str:
         """A digest of what is measured."""
         return digest_of(self.measure_names)
+
+    @property
+    def labels(self) -> Labels:
+        """How raw mask values become class ids."""
+        return Labels(self.label_map, self.spec.num_classes, self.ignore_label)
 
     @property
     def measure_names(self) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class ResizeMode:
 
     def windows(self, info: RasterInfo, spec: ModelSpec) -> Iterator[Window]:
         """As `Mode.windows`: one."""
-        yield Window(0, 0, info.height, info.width)
+        yield info.whole
 
     def assembler(self, info: RasterInfo, spec: ModelSpec) -> Assembler:
         """As `Mode.assembler`."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from pipeline.core.decode import decode_mask
 from pipeline.core.errors import PictureError
 from pipeline.core.labels import ClassIds
 from pipeline.core.model_input import ModelInput, model_input
 from pipeline.core.raster import Raster, RasterInfo, open_raster
 from pipeline.core.recipe import Recipe
 from pipeline.core.strips import Window
+from pipeline.core.truth import decode_truth
 from pipeline.segmenting.modes import Mode
 from pipeline.segmenting.stage_clock import Seconds, timed
 
@@ -61,13 +61,7 @@ def read_truth(
         return data
     with timed("truth", seconds):
         try:
-            raw = decode_mask(
-                data,
-                max_pixels=recipe.max_pixels,
-                picture_orientation=info.orientation,
-                expected_size=(info.width, info.height),
-            )
-            return recipe.label_map.to_class_ids(raw, recipe.spec.num_classes, recipe.ignore_label)
+            return decode_truth(data, info, recipe.labels, max_pixels=recipe.max_pixels)
         except PictureError as error:
             return error
 

@@ -10,12 +10,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.core import scores
-from pipeline.core.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode_image, decode_mask
+from pipeline.core.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode_image
 from pipeline.core.errors import PictureError
 from pipeline.core.labels import ClassIds
 from pipeline.core.overlay import overlay
 from pipeline.core.raster import ArrayRaster
 from pipeline.core.spec import ModelSpec
+from pipeline.core.truth import Labels, decode_truth
 from pipeline.engines.backends import AUTO, FLOAT32
 from pipeline.engines.base import Engine
 from pipeline.engines.load import load_engine
@@ -93,9 +94,9 @@ class Segmentation:
         }
 
     def _class_ids(self, truth: Picture) -> ClassIds:
-        height, width = self.mask.shape
-        raw = decode_mask(_encoded(truth), picture_orientation=self.orientation, expected_size=(width, height))
-        return self.spec.labels().to_class_ids(raw, self.spec.num_classes, self.spec.ignore_label)
+        info = ArrayRaster(self.pixels, self.orientation).info
+        labels = Labels(self.spec.labels(), self.spec.num_classes, self.spec.ignore_label)
+        return decode_truth(_encoded(truth), info, labels)
 
 
 class Model:
