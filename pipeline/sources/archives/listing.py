@@ -1,4 +1,4 @@
-"""Listing an archive's pictures: what its walk gives, held against what a picture may be."""
+"""Listing an archive's pictures: the members that its walk yields, without those that can be no picture."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def _list_compressed_tar(unpacker: Unpacker) -> Iterator[Entry | Refused | Ignor
 def _list(
     members: Iterator[Member | Fault], take: Callable[[Member, str], FileRef | None]
 ) -> Iterator[Entry | Refused | Ignored]:
-    """Holds members against what a picture may be.
+    """Lists the members that can be pictures, and refuses or counts the others.
 
     Args:
         members: a walk's.
@@ -141,7 +141,7 @@ def _check(member: Member, name: str) -> Refused | None:
 
 
 def _clean(name: str) -> str:
-    """The name without the `./` that `tar` writes where it was told to pack the current folder."""
+    """The name without the `./` that `tar` writes when it packs the current folder."""
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return name

@@ -1,16 +1,17 @@
-"""Walking a tar far away: many headers on their way at a time, and yet the walk of one after the other.
+"""Walking a tar in a bucket: many headers are requested at a time, and the members are those of a sequential walk.
 
-A tar has no directory; where a header lies only the one before tells. Fetched one by one, the headers of a million
-members take a million times a store's answer. So where there are many members the archive is cut into segments of
-some 128; in each a thread looks for the first block with a right header's checksum and follows the chain from there.
+A tar has no directory: only a header and its member's size say where the next header is. Requested one by one, the
+headers of a million members take a million round trips. So where there are many members the archive is cut into
+segments of some 128; in each a thread searches for the first block whose header checksum is right and follows the
+chain of headers from there.
 
-What a thread finds is a guess: it may have started in a tar that is a member of this one. But what a walk gives from
-some place on is decided by that place and the extended headers still in force (`TarWalk.is_plain`: none are). So only
-where the proven walk, all the way from the archive's beginning, arrives at a place of a chain is the rest of the chain
-taken over, and it is what the proven walk would have found; else that goes on by itself.
+What a thread finds is speculative: it may have started within a tar that is a member of this one. But what a walk
+yields from an offset on depends on that offset and the extended headers still in force alone (`TarWalk.is_plain`: none
+are). So a chain is used only where the sequential walk, which starts at the archive's beginning, arrives at one of its
+offsets; from there on it is what the sequential walk would have found. Else the sequential walk goes on by itself.
 
-The guesses' cost is bounded: what was fetched in vain stays below a sixteenth of the archive, and on the usual tar it
-is half a member in each segment, a 250th. Threads hold one segment each.
+The cost is bounded: what is fetched and not used stays below a sixteenth of the archive; on the usual tar it is half a
+member a segment, a 250th. Each thread holds one segment's members.
 """
 
 from collections.abc import Iterator
@@ -26,13 +27,13 @@ from pipeline.storage import storage
 MEMBERS_A_SEGMENT = 128
 THREADS = 10
 """As many connections as the stores' clients keep open."""
-_LEAST_BYTES = 1 << 20
-_LEAST_PIECE_BYTES, _MOST_PIECE_BYTES = 8 << 10, 256 << 10
-_MOST_WASTE = 16
+_MIN_ARCHIVE_BYTES = 1 << 20
+_MIN_PIECE_BYTES, _MAX_PIECE_BYTES = 8 << 10, 256 << 10
+_MAX_WASTE_SHARE = 16
 
 
 def walk_stored_tar(uri: str, size_bytes: int) -> Iterator[Member | Fault]:
-    """Walks a stored tar's members in their order: from a bucket many at a time, for there an answer takes its time.
+    """Walks a stored tar's members in their order; in a bucket, where each request takes a round trip, many at a time.
 
     Args:
         uri: absolute path or URI.
@@ -45,7 +46,7 @@ def walk_stored_tar(uri: str, size_bytes: int) -> Iterator[Member | Fault]:
         OSError: it can't be read.
     """
     source = StoredBytes(uri, size_bytes)
-    if storage.is_remote(uri) and size_bytes >= _LEAST_BYTES:
+    if storage.is_remote(uri) and size_bytes >= _MIN_ARCHIVE_BYTES:
         return walk_tar_in_parallel(source, size_bytes)
     return walk_tar(source)
 
@@ -73,7 +74,7 @@ def walk_tar_in_parallel(
     wasted_bytes = 0
     try:
         while not walk.is_over:
-            # By hand first: how far headers lie apart is what segments are measured by.
+            # Sequentially at first: the mean distance of headers decides how long a segment is.
             begin, found = walk.offset, 0
             while not walk.is_over and found < members // 2:
                 item = walk.step()
@@ -82,7 +83,7 @@ def walk_tar_in_parallel(
                     yield item
             while found and not walk.is_over:
                 stride = max(BLOCK_BYTES, (walk.offset - begin) // found)
-                allowed_bytes = size_bytes // _MOST_WASTE - wasted_bytes
+                allowed_bytes = size_bytes // _MAX_WASTE_SHARE - wasted_bytes
                 left_bytes = size_bytes - walk.offset
                 if not walk.is_plain or left_bytes < 2 * members * stride or allowed_bytes < 2 * stride * threads:
                     break
@@ -103,7 +104,7 @@ class _Chain:
     """What a thread found in a segment.
 
     Args:
-        places: where the walk was plain, and how many members lay before that.
+        places: offsets where the walk was plain, each with the number of members before it.
         members: what it found, in order.
         end: the last of `places`.
         scanned_bytes: what was read to find a header.
@@ -124,7 +125,7 @@ class _Round:
         source: the tar.
         begin: where the first segment begins.
         size_bytes: the tar's length.
-        stride: how far headers lie apart.
+        stride: mean distance of headers, bytes.
         members: a segment is so many strides long.
         segments: how many.
     """
@@ -139,57 +140,57 @@ class _Round:
         self._stride = stride
         self._members = members
         self.wasted_bytes = 0
-        """What was read and not taken over."""
+        """What was read and not used."""
         self.is_worth_while = True
-        """Whether the guesses led on so that the next round may follow at once."""
+        """Whether so much of the chains was used that the next round may follow at once."""
 
     def run(self, walk: TarWalk, pool: ThreadPoolExecutor, stop: Event) -> Iterator[Member | Fault]:
-        """Leads a proven walk to the round's end, or as far as the guesses are of use."""
+        """Continues the sequential walk to the round's end, or as far as the chains are of use."""
         chains = [pool.submit(self._follow, begin, end, stop) for begin, end in self._segments]
-        by_hand = 0
+        sequential = 0
         for (_, end), future in zip(self._segments, chains, strict=True):
             chain = self._result(future)
             was_used = False
-            while walk.offset < end and not walk.is_over and by_hand <= self._members:
+            while walk.offset < end and not walk.is_over and sequential <= self._members:
                 before = chain.places.get(walk.offset) if walk.is_plain and not was_used else None
                 if before is not None:
                     was_used = True
                     yield from chain.members[before : chain.places[chain.end]]
                     walk.jump(chain.end)
                     continue
-                by_hand += 1
+                sequential += 1
                 item = walk.step()
                 if item is not None:
                     yield item
             self.wasted_bytes += chain.scanned_bytes if was_used else chain.fetched_bytes
-        self.is_worth_while = by_hand <= self._members
+        self.is_worth_while = sequential <= self._members
 
     @staticmethod
     def _result(future: Future[_Chain]) -> _Chain:
         try:
             return future.result()
         except OSError:
-            # The proven walk will come to the place itself, and say so where it still can't be read.
+            # The sequential walk reads there itself, and raises where it still can't be read.
             return _Chain()
 
     def _follow(self, begin: int, end: int, stop: Event) -> _Chain:
         """Looks for a header in a segment and follows the chain from there; after a short one, looks on behind it."""
         source = _Counted(self._source)
-        most_scanned_bytes = 2 * self._stride
+        max_scanned_bytes = 2 * self._stride
         # Where members are suddenly small a segment may hold millions; no chain is kept that long.
-        most_followed_bytes = 8 * BLOCK_BYTES * self._members
-        most_bytes = most_scanned_bytes + most_followed_bytes
+        max_followed_bytes = 8 * BLOCK_BYTES * self._members
+        max_bytes = max_scanned_bytes + max_followed_bytes
         chain = _Chain()
         at: int | None = begin
-        while at is not None and at < end and source.bytes < most_bytes and not stop.is_set():
+        while at is not None and at < end and source.bytes < max_bytes and not stop.is_set():
             before_bytes = source.bytes
-            header = self._scan(source, at, min(end, at + most_scanned_bytes - chain.scanned_bytes))
+            header = self._scan(source, at, min(end, at + max_scanned_bytes - chain.scanned_bytes))
             scanned_bytes = chain.scanned_bytes + source.bytes - before_bytes
             at = None
             if header is not None:
                 walk = TarWalk(source, header)
                 chain = _Chain({header: 0}, end=header)
-                until_bytes = source.bytes + most_followed_bytes
+                until_bytes = source.bytes + max_followed_bytes
                 while walk.offset < end and source.bytes < until_bytes and not stop.is_set():
                     item = walk.step()
                     if walk.is_over:
@@ -206,7 +207,7 @@ class _Round:
 
     def _scan(self, source: ByteSource, begin: int, end: int) -> int | None:
         """The first block between two places that can be a header."""
-        piece_bytes = min(max(self._stride // 4, _LEAST_PIECE_BYTES), _MOST_PIECE_BYTES) // BLOCK_BYTES * BLOCK_BYTES
+        piece_bytes = min(max(self._stride // 4, _MIN_PIECE_BYTES), _MAX_PIECE_BYTES) // BLOCK_BYTES * BLOCK_BYTES
         for at in range(begin, end, piece_bytes):
             piece = source.read_at(at, piece_bytes)
             for within in range(0, len(piece) - BLOCK_BYTES + 1, BLOCK_BYTES):

@@ -20,7 +20,7 @@ class RecordFile:
 
     Args:
         uri: absolute path or URI.
-        unnamed: what stands before the number of an Example without a file name.
+        unnamed: what comes before the number of an Example without a file name.
         first_index: the number of the file's first Example.
         skip: how many Examples at its beginning are not meant.
         take: how many after these are meant, -1 for all.

@@ -24,7 +24,7 @@ class Spool:
 
     Args:
         root: the output's spool folder; None to find out places without writing anything.
-        stream: all that tells one version of the stream from another.
+        stream: what identifies this version of the stream.
     """
 
     def __init__(self, root: str | None, stream: tuple[object, ...]) -> None:

@@ -31,7 +31,7 @@ class StoredBytes:
 class GunzippedBytes:
     """A gzip file's content as a stream: places ascend, what is skipped is unpacked and forgotten.
 
-    A file that is cut off or broken ends early; `fault` tells why.
+    A file that is cut off or broken ends early; `fault` says why.
 
     Args:
         uri: absolute path or URI.
@@ -52,7 +52,7 @@ class GunzippedBytes:
         """As `ByteSource.read_at`.
 
         Raises:
-            ValueError: the place lies before what was already read.
+            ValueError: the offset is before what was already read.
         """
         if offset < self._offset:
             raise ValueError("a stream can't be read backwards")

@@ -2,7 +2,7 @@
 
 The formats are ustar and pax (POSIX.1-2017, pax, "Extended Description") and GNU's (GNU tar manual, "Basic Tar
 Format"). Python's own `tarfile` keeps a record of every member and reads extended headers of any length into memory;
-here a header that claims more than `_LONGEST_EXTENSION_BYTES` ends the walk.
+here a header that claims more than `_MAX_EXTENSION_BYTES` ends the walk.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pipeline.sources.archives.members import ByteSource, Fault, Member, bounded
 
 BLOCK_BYTES = 512
-_LONGEST_EXTENSION_BYTES = 1 << 20
+_MAX_EXTENSION_BYTES = 1 << 20
 _ODD_KINDS = {
     b"1": "a hard link",
     b"2": "a symbolic link",
@@ -120,7 +120,7 @@ class TarWalk:
             size = _decimal(records["size"])
         self._own = {}
         begin = self.offset + BLOCK_BYTES
-        # What comes next is known before the member is handed out: its data may be read meanwhile.
+        # Set before the member is yielded: its data may be read meanwhile.
         self.offset = begin if kind in _WITHOUT_DATA else begin + _padded(size)
         name = records.get("path") or _ustar_name(header)
         if kind == _FOLDER or name.endswith("/"):
@@ -130,7 +130,7 @@ class TarWalk:
 
     def _extension(self, size: int) -> bytes:
         """An extended header's data, and with it in one read the header that it extends."""
-        if size > _LONGEST_EXTENSION_BYTES:
+        if size > _MAX_EXTENSION_BYTES:
             raise ValueError(f"a header claims {size:,} bytes")
         data = self._source.read_at(self.offset + BLOCK_BYTES, _padded(size) + BLOCK_BYTES)
         if len(data) < size:

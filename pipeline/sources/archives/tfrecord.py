@@ -1,11 +1,11 @@
-"""Walking a TFRecord file of `tf.train.Example`: where each picture and its mask lie, without TensorFlow.
+"""Walking a TFRecord file of `tf.train.Example`: where each picture and its mask are, without TensorFlow.
 
 A record is framed by its length, the length's masked CRC-32C, the data and the data's (tensorflow/core/lib/io/
 record_writer.h). An Example maps names to lists of values (tensorflow/core/example/feature.proto); in protocol
-buffers' wire format (protobuf.dev/programming-guides/encoding) every value stands behind its length, so the large
-ones can be stepped over. Workers then read exactly a picture's bytes by range.
+buffers' wire format (protobuf.dev/programming-guides/encoding) every value follows its length, so the large
+ones can be skipped. Workers then read exactly a picture's bytes by range.
 
-The framing is held against its checksum, the data is not: its checksum covers the record as a whole, so the archive
+The framing is checked against its checksum, the data is not: its checksum covers the record as a whole, so the archive
 would have to be fetched once more to locate it, or a record once for its picture and once more for its mask. A picture
 that changed on the way is found out where its own format has checksums, as PNG has; so is a compressed file by gzip's.
 """
@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from pipeline.sources.archives.members import ByteSource, Fault, bounded
 
 RECORD_HEADER_BYTES = 12
-_LONGEST_NAME_BYTES = 4_096
+_MAX_NAME_BYTES = 4_096
 _MAX_VARINT_BYTES = 10
 _WINDOW_BYTES = 1_024
 _Taken = TypeVar("_Taken")
@@ -146,11 +146,11 @@ def _example(
     for entry_begin, entry_end in _messages(source, begin, end, 1, 1):
         key = ""
         for field, place, stop in _fields(source, entry_begin, entry_end):
-            if field == 1 and stop - place <= _LONGEST_NAME_BYTES:
+            if field == 1 and stop - place <= _MAX_NAME_BYTES:
                 key = _whole(source, place, stop).decode("utf-8", "surrogateescape")
             elif field == 2 and key in features.file_name:
                 for at, value_end in _messages(source, place, stop, 1, 1):
-                    if value_end - at <= _LONGEST_NAME_BYTES:
+                    if value_end - at <= _MAX_NAME_BYTES:
                         names.setdefault(key, _whole(source, at, value_end).decode("utf-8", "surrogateescape"))
             elif field == 2 and key in wanted:
                 kind = features.image if key in features.image else features.mask
@@ -163,7 +163,7 @@ def _example(
 
 
 def _messages(source: ByteSource, begin: int, end: int, *path: int) -> Iterator[tuple[int, int]]:
-    """The places of the fields that lie at a path of field numbers below a message."""
+    """Begin and end of each field at a path of field numbers below a message."""
     for field, place, stop in _fields(source, begin, end):
         if field == path[0]:
             if len(path) == 1:

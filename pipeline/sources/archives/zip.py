@@ -21,7 +21,7 @@ _END = struct.Struct("<4s4H2LH")
 _END_MARK = b"PK\5\6"
 _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
-_LONGEST_COMMENT_BYTES = 65_535
+_MAX_COMMENT_BYTES = 65_535
 _MAX_OVERHEAD_BYTES = 64 << 10
 _IN_EXTRA = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
@@ -41,7 +41,7 @@ _UNIX_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """Where the central directory lies, and how far all offsets are shifted by what stands before the archive."""
+    """Where the central directory is, and how far all offsets are shifted by what precedes the archive."""
 
     offset: int
     size: int
@@ -77,7 +77,7 @@ def walk_zip(source: ByteSource, size: int) -> Iterator[Member | Fault]:
 
 
 def _find_directory(source: ByteSource, size: int) -> _Directory | None:
-    tail_offset = max(0, size - _END.size - _LONGEST_COMMENT_BYTES)
+    tail_offset = max(0, size - _END.size - _MAX_COMMENT_BYTES)
     # Nearly every archive ends without a comment; only for the others is the longest one's length read.
     for begin in (max(0, size - _END.size - 512), tail_offset):
         tail = source.read_at(begin, size - begin)
@@ -143,7 +143,7 @@ def _walk_directory(source: ByteSource, size: int, directory: _Directory) -> Ite
         odd_kind = _UNIX_KINDS.get((attributes >> 16) & 0o170000, "") if made_by >> 8 == _UNIX else ""
         offset += directory.shift
         if not odd_kind and offset + LOCAL_HEADER.size + packed > size:
-            odd_kind = "cut off: its data lies beyond the archive's end"
+            odd_kind = "cut off: its data ends beyond the archive's end"
         yield _member(name, offset, unpacked, packed, method, crc32, flags, odd_kind)
 
 
@@ -162,7 +162,7 @@ def _member(
 
 
 def _walk_local_headers(source: ByteSource, size: int) -> Iterator[Member]:
-    """What a zip without its directory still tells; a member that isn't whole is not handed out."""
+    """The members of a zip without its directory; one that isn't whole ends the walk."""
     position = 0
     while True:
         header = source.read_at(position, LOCAL_HEADER.size)
@@ -179,7 +179,7 @@ def _walk_local_headers(source: ByteSource, size: int) -> Iterator[Member]:
                 return
             packed, unpacked, crc32 = measured
             descriptor = source.read_at(begin + packed, 4)
-            # The descriptor may bear a mark and may hold 4-byte or 8-byte sizes; the next header tells which.
+            # The descriptor may have a mark and 4-byte or 8-byte sizes; where the next header begins shows which.
             marked = 4 if descriptor == b"PK\7\x08" else 0
             is_long = source.read_at(begin + packed + marked + 12, 2) != b"PK"
             following = begin + packed + marked + (20 if is_long else 12)
@@ -195,7 +195,7 @@ def _walk_local_headers(source: ByteSource, size: int) -> Iterator[Member]:
 
 
 def _measure_deflated(source: ByteSource, begin: int) -> tuple[int, int, int] | None:
-    """Packed length, unpacked length and CRC-32 of deflated data whose header doesn't tell; None where it is cut."""
+    """Packed length, unpacked length and CRC-32 of deflated data whose header doesn't say; None where it is cut."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     position, unpacked, crc32 = begin, 0, 0
     pending, is_full = b"", False
