@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hostile_headers import base_256, masked_crc, pax_record, tar_header, tar_member, with_checksum
-from packing import example_of, tfrecord_of
+from packing import example_of, tfrecord_of, varint
 
 _TAR_FIELDS = [(0, 100), (100, 8), (108, 8), (124, 12), (124, 12), (124, 12), (136, 12), (148, 8), (156, 1), (156, 1)]
 _TAR_FIELDS += [(157, 100), (257, 8), (329, 8), (345, 155)]
@@ -253,12 +253,4 @@ def _field(source: random.Random, number: int, data: bytes) -> bytes:
     wrong = source.random() < 0.06
     kind = source.randrange(8) if wrong and source.random() < 0.5 else 2
     length = _number(source, 70) if wrong and kind == 2 else len(data)
-    return _varint(number << 3 | kind) + (_varint(length) + data if kind == 2 else data[:9])
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
+    return varint(number << 3 | kind) + (varint(length) + data if kind == 2 else data[:9])

@@ -51,7 +51,7 @@ def example_of(features: Mapping[str, bytes | int]) -> bytes:
     """A serialised tf.train.Example."""
     entries = b""
     for name, value in features.items():
-        feature = _field(1, _field(1, value)) if isinstance(value, bytes) else _field(3, _field(1, _varint(value)))
+        feature = _field(1, _field(1, value)) if isinstance(value, bytes) else _field(3, _field(1, varint(value)))
         entries += _field(1, _field(1, name.encode()) + _field(2, feature))
     return _field(1, entries)
 
@@ -66,10 +66,11 @@ def tfrecord_of(records: Iterable[bytes]) -> bytes:
 
 
 def _field(number: int, data: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(data)) + data
+    return bytes([number << 3 | 2]) + varint(len(data)) + data
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as protocol buffers encode it."""
     parts = bytearray()
     while value > 0x7F:
         parts.append(value & 0x7F | 0x80)

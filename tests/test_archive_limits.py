@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from bombs import MIB, dense, gzip_of, huge_example, large_tar
 from hostile_headers import example, record_header, tar_header, tar_member
 from memory_growth import growth
-from packing import example_of, tar_of, tfrecord_of, zip_of
+from packing import example_of, tar_of, tfrecord_of, varint, zip_of
 from PIL import Image
 from small_archive import draw_picture, run_job
 
@@ -26,7 +27,6 @@ from pipeline.sources.reading import FileReader
 from pipeline.sources.source import Listed
 from pipeline.sources.sources import parse_sources
 
-MIB = 1 << 20
 MAX_GROWN_BYTES = 96 * MIB
 """A part of the spool, put together, and pieces; the pictures here are up to ten times as large."""
 
@@ -57,51 +57,9 @@ def _list(path: Path, max_bytes: int = MAX_MEMBER_BYTES) -> _Found:
     )
 
 
-def _gzip_of(parts: Iterable[bytes | tuple[bytes, int]]) -> bytes:
-    """A gzip file of many members: a piece that is repeated is compressed once."""
-    whole = []
-    for part in parts:
-        piece, times = part if isinstance(part, tuple) else (part, 1)
-        whole.append(gzip.compress(piece) * times)
-    return b"".join(whole)
-
-
-def _dense(ratio: int) -> bytes:
-    """A mebibyte that deflate shrinks about so many times."""
-    noise = random.Random(ratio).randbytes(MIB // ratio)
-    return noise + bytes(MIB - len(noise))
-
-
-def _huge_example(name: str, mebibytes: int, piece: bytes) -> list[bytes | tuple[bytes, int]]:
-    """A framed Example whose picture is a piece so many times, in parts for `_gzip_of`."""
-    picture_bytes = mebibytes * MIB
-    head, tail = b"", b""
-
-    def enclose(number: int, before: bytes = b"", after: bytes = b"") -> None:
-        nonlocal head, tail
-        head, tail = before + head, tail + after
-        head = bytes([number << 3 | 2]) + _varint(len(head) + picture_bytes + len(tail)) + head
-
-    # From the value outwards: a list of bytes, a feature, an entry with its key, the features.
-    enclose(1)
-    enclose(1)
-    enclose(2)
-    enclose(1, before=b"\x0a\x0dimage/encoded")
-    enclose(1, after=example_of({"image/filename": name.encode()})[2:])
-    return [record_header(len(head) + picture_bytes + len(tail)) + head, (piece, mebibytes), tail + bytes(4)]
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
-
-
 def test_the_example_that_is_put_together_is_an_example(tmp_path: Path) -> None:
     path = tmp_path / "x.tfrecord"
-    path.write_bytes(_gzip_of([*_huge_example("a.png", 2, b"12345678" * (MIB // 8)), example("b.png", b"b")]))
+    path.write_bytes(gzip_of([*huge_example("a.png", 2, b"12345678" * (MIB // 8)), example("b.png", b"b")]))
     found = _list(path)
     assert found.faults == []
     read = FileReader(str(tmp_path))
@@ -115,9 +73,9 @@ def test_the_example_that_is_put_together_is_an_example(tmp_path: Path) -> None:
 def test_a_gzipped_record_that_is_a_bomb_is_refused_in_bounded_memory(
     records: int, mebibytes: int, tmp_path: Path
 ) -> None:
-    bombs = [part for number in range(records) for part in _huge_example(f"bomb{number}.png", mebibytes, bytes(MIB))]
+    bombs = [part for number in range(records) for part in huge_example(f"bomb{number}.png", mebibytes, bytes(MIB))]
     path = tmp_path / "x.tfrecord"
-    path.write_bytes(_gzip_of([example("a.png", b"before"), *bombs, example("b.png", b"after")]))
+    path.write_bytes(gzip_of([example("a.png", b"before"), *bombs, example("b.png", b"after")]))
     with growth() as grown:
         found = _list(path)
     assert sorted(found.pictures) == ["a.png", "b.png"]
@@ -126,18 +84,11 @@ def test_a_gzipped_record_that_is_a_bomb_is_refused_in_bounded_memory(
     assert found.spool_bytes < 2 * path.stat().st_size + MIB
 
 
-def _large_tar(mebibytes: int, piece: bytes, members: int = 1) -> bytes:
-    parts: list[bytes | tuple[bytes, int]] = [tar_member("a.png", b"before")]
-    for number in range(members):
-        parts += [tar_header(f"large{number}.png", mebibytes * MIB), (piece, mebibytes)]
-    return _gzip_of([*parts, tar_member("b.png", b"after"), bytes(1024)])
-
-
 @pytest.mark.parametrize("mebibytes", [150, pytest.param(1_000, marks=pytest.mark.full)])
 def test_a_compressed_member_within_the_limits_is_copied_in_bounded_memory(mebibytes: int, tmp_path: Path) -> None:
-    piece = _dense(78)
+    piece = dense(78)
     path = tmp_path / "x.tar.gz"
-    path.write_bytes(_large_tar(mebibytes, piece))
+    path.write_bytes(large_tar(mebibytes, piece))
     assert BOMB_BYTES < mebibytes * MIB < BOMB_RATIO * path.stat().st_size
     with growth() as grown:
         found = _list(path)
@@ -154,7 +105,7 @@ def test_a_compressed_member_within_the_limits_is_copied_in_bounded_memory(mebib
 
 def test_many_members_that_are_each_within_the_limits_fill_no_disk(tmp_path: Path) -> None:
     path = tmp_path / "x.tgz"
-    path.write_bytes(_large_tar(60, bytes(MIB), members=8))
+    path.write_bytes(large_tar(60, bytes(MIB), members=8))
     assert path.stat().st_size < MIB
     with growth() as grown:
         found = _list(path)
@@ -172,13 +123,13 @@ def test_the_ratio_is_that_of_the_member_and_not_of_what_was_read(
     # The whole archive is one read of storage, noise before the member included.
     noise = random.Random(1).randbytes(MIB)
     path = tmp_path / "x.tar.gz"
-    path.write_bytes(_gzip_of([tar_member("noise.png", noise), _tail(ratio)]))
+    path.write_bytes(gzip_of([tar_member("noise.png", noise), _tail(ratio)]))
     assert path.stat().st_size < 8 * MIB
     assert _list(path).faults == faults
 
 
 def _tail(ratio: int) -> bytes:
-    return tar_header("large0.png", 70 * MIB) + _dense(ratio) * 70 + bytes(1024)
+    return tar_header("large0.png", 70 * MIB) + dense(ratio) * 70 + bytes(1024)
 
 
 def test_longer_pictures_than_the_job_would_read_are_not_copied(tmp_path: Path) -> None:
@@ -201,12 +152,12 @@ def test_longer_pictures_than_the_job_would_read_are_not_copied(tmp_path: Path) 
 def test_a_job_tells_its_sources_how_large_a_picture_can_be(tmp_path: Path) -> None:
     max_pixels = 10_000
     size = max_file_bytes(max_pixels) + 1
-    parts: list[bytes | tuple[bytes, int]] = [tar_header("large.png", size), (_dense(30), size // MIB)]
+    parts: list[bytes | tuple[bytes, int]] = [tar_header("large.png", size), (dense(30), size // MIB)]
     rest = size % MIB
     buffer = io.BytesIO()
     Image.fromarray(draw_picture(7, 40, 30)).save(buffer, "PNG")
     parts += [bytes(rest + -size % 512), tar_member("good.png", buffer.getvalue()), bytes(1024)]
-    (tmp_path / "x.tar.gz").write_bytes(_gzip_of(parts))
+    (tmp_path / "x.tar.gz").write_bytes(gzip_of(parts))
     job = run_job(
         tmp_path / "out", "--input", tmp_path / "x.tar.gz", "--max_pixels", max_pixels, "--max_failure_ratio", 1
     )
@@ -279,7 +230,7 @@ def _gibibyte(kind: str, size: int) -> list[bytes | int]:
     head = b""
     for field in (b"\x0a", b"\x0a", b"\x12", b"\x0a", b"\x0a"):
         key = b"\x0a\x05image" if field == b"\x12" else b""
-        head = key + field + _varint(len(head) + size) + head
+        head = key + field + varint(len(head) + size) + head
     return [record_header(len(head) + size) + head, size, bytes(4)]
 
 
@@ -295,7 +246,7 @@ def test_a_gibibyte_is_the_most_that_is_read_by_range(kind: str, tmp_path: Path)
 
 def test_a_gibibyte_is_the_most_that_is_unpacked(tmp_path: Path) -> None:
     claims = tar_header("big.png", MAX_MEMBER_BYTES + 1) + random.Random(1).randbytes(3 * MIB)
-    (tmp_path / "x.tar.gz").write_bytes(_gzip_of([claims]))
+    (tmp_path / "x.tar.gz").write_bytes(gzip_of([claims]))
     found = _list(tmp_path / "x.tar.gz")
     assert found.faults == [("big.png", "locate", "TooLarge"), ("", "locate", "Truncated")]
     assert found.spool_bytes == 0

@@ -1,11 +1,13 @@
-"""Archives at size: two workers' shares, what a bucket sends, and its answers' time.
+"""Archives at size: two workers' shares, what a bucket sends, its answers' time, and what unpacking takes.
 
     python tests/benchmarks/archives.py workers [--members 20000] [--json FILE]
     python tests/benchmarks/archives.py bucket [--members 20000] [--json FILE]
     python tests/benchmarks/archives.py locate [--members 20000] [--json FILE]
+    python tests/benchmarks/archives.py unpack [--json FILE]
 
 `workers` and `bucket` draw their pictures themselves and take the tests' tiny model; `bucket` needs the extras aws and
-test. `locate` walks a tar of members of 100 kB on the mean that lies nowhere, in a store whose every answer takes 5 ms.
+test. `locate` walks a tar of members of 100 kB on the mean that is never written, in a store whose every answer takes
+5 ms. `unpack` lists compressed archives, each in a process of its own.
 """
 
 import argparse
@@ -13,14 +15,18 @@ import bisect
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import random
+import shutil
 import sys
 import tarfile
 import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +35,18 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from bombs import MIB, dense, gzip_of, huge_example, large_tar
 from datagrams import received_reports
 from emulators import amazon
+from memory_growth import peak_bytes
 from packing import tar_of
 from small_archive import Finished, draw_picture, run_job
 
+from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.sources.archives.members import Fault, Member
 from pipeline.sources.archives.parallel import walk_tar_in_parallel
 from pipeline.sources.archives.tar import walk_tar
+from pipeline.sources.sources import parse_sources
 from pipeline.storage import storage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,6 +159,50 @@ def locate(members: int, _: Path) -> list[Row]:
     return rows
 
 
+def unpack(_: int, folder: Path) -> list[Row]:
+    """Lists compressed archives with a spool.
+
+    Returns:
+        A row an archive: its size and what it unpacks to, pictures and failures, seconds, by how much the process'
+        memory rose above what it held before, and what the spool took.
+    """
+    zeros = bytes(MIB)
+    noise = random.Random(1).randbytes(100_000)
+    bombs = [part for number in range(3) for part in huge_example(f"{number}.png", 1_000, zeros)]
+    archives = {
+        "bombs.tfrecord": ("TFRecord, 3 records of 1,000 MiB of zeros", lambda: gzip_of(bombs)),
+        "dense.tar.gz": ("tar, a member of 1,000 MiB at 78:1", lambda: large_tar(1_000, dense(78))),
+        "many.tar.gz": ("tar, 50 members of 60 MiB of zeros", lambda: large_tar(60, zeros, members=50)),
+        "noise.tar.gz": (
+            "tar, 2,000 members of 100 kB that don't shrink",
+            lambda: tar_of({f"{number}.jpg": noise for number in range(2_000)}, gzip=True),
+        ),
+    }
+    rows: list[Row] = []
+    for name, (kind, data) in archives.items():
+        (folder / name).write_bytes(data())
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            rows.append({"archive": kind} | process.submit(_list_unpacked, folder / name).result())
+        (folder / name).unlink()
+    return rows
+
+
+def _list_unpacked(path: Path) -> Row:
+    spool = path.parent / SPOOL_FOLDER
+    [[source]] = parse_sources([str(path)], "--input")
+    before_bytes = peak_bytes()
+    begin = time.monotonic()
+    listed = Counter(type(item).__name__ for item in replace(source, spool=str(spool)).items())
+    seconds = time.monotonic() - begin
+    spool_bytes = sum(part.stat().st_size for part in spool.rglob("*") if part.is_file())
+    shutil.rmtree(spool)
+    row: Row = {"packed_mb": round(path.stat().st_size / 1e6, 1), "pictures": listed["Listed"]}
+    row |= {"failures": listed["Failure"], "seconds": round(seconds, 1)}
+    return row | {
+        "memory_rose_mb": round((peak_bytes() - before_bytes) / 1e6, 1), "spool_mb": round(spool_bytes / 1e6, 1),
+    }  # fmt: skip
+
+
 def _check(job: Finished, members: int) -> None:
     if job.status or job.summary["images"]["segmented"] != members:
         raise RuntimeError(f"status {job.status}: {job.err}")
@@ -167,7 +221,7 @@ def main() -> None:
     """Measures what the command line names, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    sized_kinds = {"workers": workers, "bucket": bucket, "locate": locate}
+    sized_kinds = {"workers": workers, "bucket": bucket, "locate": locate, "unpack": unpack}
     for kind in sized_kinds:
         sized = kinds.add_parser(kind)
         sized.add_argument("--members", type=int, default=20_000)
