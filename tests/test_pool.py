@@ -1,4 +1,4 @@
-"""The window of batches: nothing lost, bounded, and an error comes through."""
+"""The stream of batches: nothing lost, bounded, and an error comes through."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.records import Failure, FileRef, Located
-from pipeline.segmenting.crew import BatchWindow, Done
+from pipeline.segmenting.crew import BatchStream, Done
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def ids(done: list[Done]) -> list[list[str]]:
 
 @pytest.mark.parametrize(("count", "batch_size"), [(0, 1), (1, 1), (7, 1), (7, 3), (9, 3), (2, 8)])
 def test_every_picture_comes_out_once_in_batches(executor: ThreadPoolExecutor, count: int, batch_size: int) -> None:
-    window = BatchWindow([(executor, outcomes_of)], batch_size, 4)
-    done = [each for number in range(count) for each in window.add(picture(number))]
-    done += window.finish()
+    stream = BatchStream([(executor, outcomes_of)], batch_size, 4)
+    done = [each for number in range(count) for each in stream.add(picture(number))]
+    done += stream.finish()
     assert ids(done) == [
         [f"{n:03d}" for n in range(first, min(first + batch_size, count))] for first in range(0, count, batch_size)
     ]
-    assert list(window.finish()) == []
+    assert list(stream.finish()) == []
 
 
 def test_only_so_many_batches_are_in_flight(executor: ThreadPoolExecutor) -> None:
@@ -50,12 +50,12 @@ def test_only_so_many_batches_are_in_flight(executor: ThreadPoolExecutor) -> Non
             started.append(pictures[0].image_id)
         return outcomes_of(pictures)
 
-    window = BatchWindow([(executor, work)], 1, 2)
+    stream = BatchStream([(executor, work)], 1, 2)
     for number in range(20):
-        collected += window.add(picture(number))
+        collected += stream.add(picture(number))
         with lock:
             assert len(started) - len(collected) <= 2
-    collected += window.finish()
+    collected += stream.finish()
     assert len(collected) == 20
 
 
@@ -66,21 +66,21 @@ def test_it_waits_for_nothing_while_there_is_room(executor: ThreadPoolExecutor) 
         assert release.wait(10)
         return outcomes_of(pictures)
 
-    window = BatchWindow([(executor, work)], 2, 3)
+    stream = BatchStream([(executor, work)], 2, 3)
     for number in range(6):
-        assert list(window.add(picture(number))) == []
+        assert list(stream.add(picture(number))) == []
     release.set()
-    assert len(list(window.finish())) == 3
+    assert len(list(stream.finish())) == 3
 
 
 def test_an_error_of_the_work_comes_through(executor: ThreadPoolExecutor) -> None:
     def work(pictures: Sequence[Located]) -> Done:
         raise ZeroDivisionError
 
-    window = BatchWindow([(executor, work)], 1, 4)
-    assert list(window.add(picture(1))) == []
+    stream = BatchStream([(executor, work)], 1, 4)
+    assert list(stream.add(picture(1))) == []
     with pytest.raises(ZeroDivisionError):
-        list(window.finish())
+        list(stream.finish())
 
 
 def test_each_step_takes_what_the_one_before_gave_on_its_own_threads() -> None:
@@ -94,8 +94,8 @@ def test_each_step_takes_what_the_one_before_gave_on_its_own_threads() -> None:
         return work
 
     with ThreadPoolExecutor(2, "wait") as waits, ThreadPoolExecutor(1, "compute") as computes:
-        window = BatchWindow([(waits, step(0)), (computes, step(1)), (waits, step(2))], 2, 8)
-        done = [each for number in range(6) for each in window.add(picture(number))] + list(window.finish())
+        stream = BatchStream([(waits, step(0)), (computes, step(1)), (waits, step(2))], 2, 8)
+        done = [each for number in range(6) for each in stream.add(picture(number))] + list(stream.finish())
     assert sorted(value[0].image_id for value, _ in done) == ["000", "002", "004"]  # type: ignore[attr-defined]
     assert all(value[2:] == [0, 1] for value, _ in done)
     assert set(seen) == {(0, "wait"), (1, "compute"), (2, "wait")}
@@ -114,8 +114,8 @@ def test_an_error_of_any_step_comes_through_and_no_later_step_runs(executor: Thr
 
         return work
 
-    window = BatchWindow([(executor, step(number)) for number in range(3)], 1, 4)
-    list(window.add(picture(1)))
+    stream = BatchStream([(executor, step(number)) for number in range(3)], 1, 4)
+    list(stream.add(picture(1)))
     with pytest.raises(ZeroDivisionError):
-        list(window.finish())
+        list(stream.finish())
     assert ran == list(range(broken + 1))

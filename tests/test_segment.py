@@ -387,10 +387,10 @@ def test_files_larger_than_the_budget_never_block_those_who_write(
     done: list[Done] = []
 
     def run() -> None:
-        window = crew.window(1)
+        stream = crew.stream(1)
         for picture in pictures:
-            done.extend(window.add(picture))
-        done.extend(window.finish())
+            done.extend(stream.add(picture))
+        done.extend(stream.finish())
 
     # A thread that need not end, so that a standstill is a failure and not a test that never does.
     thread = threading.Thread(target=run, daemon=True)

@@ -167,9 +167,12 @@ def crew_threads() -> list[str]:
 
 def test_a_job_leaves_no_threads_behind(archive: Archive, tmp_path: Path) -> None:
     before = crew_threads()
-    for run in ("first", "second"):
-        assert run_job(tmp_path / run, "--input", archive.images).summary["images"]["segmented"] == 20
+    # The second run segments again, the third draws the overlays of what is there.
+    for output, options in (("a", []), ("b", []), ("b", ["--overlays", 3])):
+        job = run_job(tmp_path / output, "--input", archive.images, *options)
+        assert job.summary["images"]["segmented"] == 20
         assert crew_threads() == before
+    assert len(list((tmp_path / "b/overlays").rglob("*.png"))) == 3
 
 
 def test_the_last_user_ends_the_threads_and_the_next_starts_new_ones(

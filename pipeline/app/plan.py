@@ -157,18 +157,18 @@ def _segment(
     folder: str,
 ) -> tuple[int, int, float, float]:
     """Takes pictures through until the sample or its time is used up; the first round warms up and is not counted."""
-    warm_up = crew.window(batch_size)
+    warm_up = crew.stream(batch_size)
     for picture in located[: cores * batch_size]:
         list(warm_up.add(picture))
     list(warm_up.finish())
-    window = crew.window(batch_size)
+    stream = crew.stream(batch_size)
     batches: list[Done] = []
     start = time.perf_counter()
     for picture in located:
-        batches.extend(window.add(picture))
+        batches.extend(stream.add(picture))
         if time.perf_counter() - start > SAMPLE_S:
             break
-    batches.extend(window.finish())
+    batches.extend(stream.finish())
     seconds = time.perf_counter() - start
     outcomes = [outcome for done, _ in batches for outcome in done]
     failed = sum(isinstance(outcome, Failure) for outcome in outcomes)

@@ -15,7 +15,7 @@ whatever the picture's size; pictures of up to 4 million pixels are one strip.""
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A rectangle of a picture, px; it lies within the picture.
+    """A rectangle of a picture, px, within the picture.
 
     Args:
         top: first row.

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from pipeline.core.records import Located
-from pipeline.segmenting.segmenter import Batch, Outcome, Segmenter
+from pipeline.segmenting.segmenter import Outcome, PictureBatch, Segmenter
 from pipeline.segmenting.stage_clock import Seconds
 
 Done = tuple[list[Outcome], Seconds]
@@ -14,16 +14,16 @@ Step = tuple[ThreadPoolExecutor, Callable[[Any], Any]]
 
 # A store takes some 50 to 150 ms for a file, a picture some 7 to 35 ms of a core: so many may wait for the store
 # while a core computes.
-_CARRIERS_A_CORE = 12
+_IO_THREADS_A_CORE = 12
 # Handing a picture from thread to thread costs its caches and a wait for Python's lock: by fours the decoding behind it
 # took a sixth less than one by one. More would only leave a core idle at the end of a small job.
 _PICTURES_A_HANDOVER = 4
 
 
 class Crew:
-    """The threads of a process: one a core that computes, and carriers that wait for files.
+    """The threads of a process: one a core that computes, and others that read and write files.
 
-    A thread that computes does nothing else, so its caches and its heap stay warm; what it needs lies ready.
+    A thread that computes does nothing else, so its caches and its heap stay warm.
 
     Args:
         segmenter: what they do with a batch.
@@ -31,44 +31,48 @@ class Crew:
         deliver: the last step in place of the segmenter's own.
     """
 
-    def __init__(self, segmenter: Segmenter, cores: int, deliver: Callable[[Batch], Done] | None = None) -> None:
-        carriers = _CARRIERS_A_CORE * cores
+    def __init__(self, segmenter: Segmenter, cores: int, deliver: Callable[[PictureBatch], Done] | None = None) -> None:
+        io_threads = _IO_THREADS_A_CORE * cores
         self._workers = ThreadPoolExecutor(cores, "maskbeam-worker")
-        # Readers may wait for room in the budget, which only writers make: they never stand in each other's queue.
-        self._readers = ThreadPoolExecutor(carriers, "maskbeam-reader")
-        self._writers = ThreadPoolExecutor(carriers, "maskbeam-writer")
-        self._most_batches = carriers + 2 * cores
+        # Readers may wait for room in the budget, which only writers make, so each have their own queue.
+        self._readers = ThreadPoolExecutor(io_threads, "maskbeam-reader")
+        self._writers = ThreadPoolExecutor(io_threads, "maskbeam-writer")
+        self._max_batches = io_threads + 2 * cores
         self._steps: list[Step] = [
             (self._readers, segmenter.fetch),
             (self._workers, segmenter.compute),
             (self._writers, deliver or segmenter.deliver),
         ]
 
-    def window(self, batch_size: int) -> "BatchWindow":
-        """A way for one stream of pictures, in whole batches of so many; streams share the threads."""
+    def stream(self, batch_size: int) -> "BatchStream":
+        """Opens a stream of pictures, which are handed on in multiples of a batch; streams share the threads.
+
+        Args:
+            batch_size: pictures a batch, at least 1.
+        """
         batches = math.ceil(_PICTURES_A_HANDOVER / batch_size)
-        return BatchWindow(self._steps, batches * batch_size, self._most_batches)
+        return BatchStream(self._steps, batches * batch_size, self._max_batches)
 
     def shutdown(self) -> None:
-        """Waits for all that is under way and ends the threads."""
+        """Waits for all batches in flight and ends the threads."""
         for threads in (self._readers, self._workers, self._writers):
             threads.shutdown()
 
 
-class BatchWindow:
+class BatchStream:
     """One stream of pictures on its way through the threads of a process.
 
     Args:
         steps: what is done with a batch, one after the other, and by whose threads; the first step takes the pictures
             and each further one what the one before it gave; the last one gives the outcomes.
         batch_size: pictures a batch, at least 1.
-        most_batches: batches in flight at most; a further one waits.
+        max_batches: batches in flight at most; a further one waits.
     """
 
-    def __init__(self, steps: Sequence[Step], batch_size: int, most_batches: int) -> None:
+    def __init__(self, steps: Sequence[Step], batch_size: int, max_batches: int) -> None:
         self._steps = steps
         self._batch_size = batch_size
-        self._most_batches = most_batches
+        self._max_batches = max_batches
         self._gathered: list[Located] = []
         self._in_flight: set[Future[Done]] = set()
 
@@ -76,24 +80,24 @@ class BatchWindow:
         """Takes one picture in.
 
         Args:
-            picture: where it lies.
+            picture: where it is.
 
         Yields:
-            Batches that are done meanwhile; waits for one only where the window is full.
+            Batches that are done meanwhile; it waits for one only where `max_batches` are in flight.
         """
         self._gathered.append(picture)
         if len(self._gathered) >= self._batch_size:
             yield from self._submit()
 
     def finish(self) -> Iterator[Done]:
-        """Yields all that is still under way; the window is empty then."""
+        """Yields all batches that are still in flight."""
         if self._gathered:
             yield from self._submit()
         while self._in_flight:
             yield from self._collect()
 
     def _submit(self) -> Iterator[Done]:
-        while len(self._in_flight) >= self._most_batches:
+        while len(self._in_flight) >= self._max_batches:
             yield from self._collect()
         batch, self._gathered = self._gathered, []
         done: Future[Done] = Future()

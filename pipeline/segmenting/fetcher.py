@@ -51,7 +51,7 @@ class Fetcher:
         """Reads one picture and its mask.
 
         Args:
-            picture: where they lie.
+            picture: where its files are.
             seconds: the time goes to its `read`.
 
         Returns:

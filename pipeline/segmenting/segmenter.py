@@ -23,7 +23,7 @@ from pipeline.sources.reading import FileReader
 Outcome = PictureRecord | Failure
 
 
-class Batch:
+class PictureBatch:
     """Some pictures on their way, and what their files hold of the budget; one thread at a time has it.
 
     Args:
@@ -79,7 +79,7 @@ class Segmenter:
         """Takes a batch the whole way, as `fetch`, `compute` and `deliver`."""
         return self.deliver(self.compute(self.fetch(pictures)))
 
-    def fetch(self, pictures: Sequence[Located]) -> Batch:
+    def fetch(self, pictures: Sequence[Located]) -> PictureBatch:
         """Reads a batch's files, once the budget has room for them.
 
         Args:
@@ -88,13 +88,13 @@ class Segmenter:
         Returns:
             The batch, to be given to `compute`.
         """
-        batch = Batch(pictures, self._budget.hold(sum(map(expected_bytes, pictures))))
+        batch = PictureBatch(pictures, self._budget.hold(sum(map(expected_bytes, pictures))))
         with _released_on_error(batch.held):
             batch.fetched.extend(self._fetched(picture, batch.seconds) for picture in pictures)
             batch.held.resize(sum(each.size_bytes for each in batch.fetched if isinstance(each, Fetched)))
         return batch
 
-    def compute(self, batch: Batch) -> Batch:
+    def compute(self, batch: PictureBatch) -> PictureBatch:
         """Decodes, infers and encodes; to be called by as many threads as there are cores.
 
         Args:
@@ -111,7 +111,7 @@ class Segmenter:
             batch.held.resize(sum(each.size_bytes for each in batch.computed if isinstance(each, Segmented)))
         return batch
 
-    def deliver(self, batch: Batch) -> tuple[list[Outcome], Seconds]:
+    def deliver(self, batch: PictureBatch) -> tuple[list[Outcome], Seconds]:
         """Writes a batch's files.
 
         Args:

@@ -1,6 +1,5 @@
 """Located pictures to records: the DoFn around the way of a picture."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,10 +19,11 @@ from pipeline.progress.counts import Count, ProgressReporter
 from pipeline.segmenting.byte_budget import ByteBudget
 from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.memory import usable_memory_bytes
-from pipeline.segmenting.segmenter import Batch, Segmenter
+from pipeline.segmenting.segmenter import PictureBatch, Segmenter
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
 from pipeline.transforms.global_window import in_global_window
 from pipeline.transforms.picture_counts import PictureCounts
+from pipeline.transforms.while_used import WhileUsed
 
 
 @dataclass(frozen=True)
@@ -60,44 +60,22 @@ class Segmented(NamedTuple):
 
 
 class _Loaded:
-    """What all bundles of a process share: the engine, and the threads that take pictures through it.
-
-    Beam keeps it alive for the next job of the process, so the threads are started by the first DoFn that uses it and
-    ended by the last.
-    """
+    """What all bundles of a process share: the engine, and the threads that take pictures through it."""
 
     def __init__(self, engine: EngineSettings, recipe: Recipe, destination: Destination) -> None:
         prepare_process()
-        self._threads = engine.threads or max(1, usable_cores() // engine.processes)
+        threads = engine.threads or max(1, usable_cores() // engine.processes)
         self._segmenter = Segmenter(
             recipe,
             destination,
-            load_engine(engine.model, self._threads),
+            load_engine(engine.model, threads),
             decoding=ByteBudget(usable_memory_bytes() // 2 // engine.processes),
             engine_batch=engine.batch_size,
         )
         self.journal = Journal(destination.root)
-        self._lock = threading.Lock()
-        self._users = 0
-        self._crew: Crew | None = None
+        self.crew = WhileUsed(lambda: Crew(self._segmenter, threads, self._deliver), Crew.shutdown)
 
-    def enter(self) -> Crew:
-        """Adds a user; gives the threads, which it may use until it leaves."""
-        with self._lock:
-            self._users += 1
-            if self._crew is None:
-                self._crew = Crew(self._segmenter, self._threads, self._deliver)
-            return self._crew
-
-    def leave(self) -> None:
-        """Removes a user; the last one ends the threads."""
-        with self._lock:
-            self._users -= 1
-            if not self._users and self._crew is not None:
-                self._crew.shutdown()
-                self._crew = None
-
-    def _deliver(self, batch: Batch) -> Done:
+    def _deliver(self, batch: PictureBatch) -> Done:
         """Writes a batch and records it at once, for Beam may keep a bundle open for hours."""
         outcomes, seconds = self._segmenter.deliver(batch)
         self.journal.add(outcomes)
@@ -105,7 +83,7 @@ class _Loaded:
 
 
 class _SegmentDoFn(beam.DoFn):
-    """Feeds a bundle's pictures through the process's pool."""
+    """Feeds a bundle's pictures through the process's threads."""
 
     def __init__(
         self,
@@ -124,24 +102,24 @@ class _SegmentDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._engine, self._recipe, self._destination))
-        self._crew = self._loaded.enter()
+        self._crew = self._loaded.crew.enter()
 
     def teardown(self) -> None:
         if self._crew is not None:
             self._crew = None
-            self._loaded.leave()
+            self._loaded.crew.leave()
 
     def start_bundle(self) -> None:
         assert self._crew is not None, "Beam calls setup first"
         self._seconds: dict[str, float] = {}
-        self._window = self._crew.window(self._engine.batch_size)
+        self._stream = self._crew.stream(self._engine.batch_size)
 
     def process(self, picture: Located) -> Iterator[Any]:
-        for done in self._window.add(picture):
+        for done in self._stream.add(picture):
             yield from self._outputs(done)
 
     def finish_bundle(self) -> Iterator[Any]:
-        for done in self._window.finish():
+        for done in self._stream.finish():
             for output in self._outputs(done):
                 yield in_global_window(output)
         # Nothing may be written behind the end of the job, by which time the mask may be another's.

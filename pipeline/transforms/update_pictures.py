@@ -20,6 +20,7 @@ from pipeline.segmenting.updater import Updater
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
 from pipeline.transforms.global_window import in_global_window
 from pipeline.transforms.picture_counts import PictureCounts
+from pipeline.transforms.while_used import WhileUsed
 
 _Done = Future[tuple[PictureRecord | Located, Seconds]]
 # A thread waits for a store's files while others compute.
@@ -46,15 +47,14 @@ class _Loaded:
     def __init__(self, recipe: Recipe, destination: Destination, cores: int) -> None:
         prepare_process()
         self._updater = Updater(recipe, destination)
-        self._threads = ThreadPoolExecutor(_THREADS_A_CORE * cores, "maskbeam-updater")
+        self.threads = WhileUsed(
+            lambda: ThreadPoolExecutor(_THREADS_A_CORE * cores, "maskbeam-updater"), ThreadPoolExecutor.shutdown
+        )
         self.max_in_flight = 2 * _THREADS_A_CORE * cores
         self.journal = Journal(destination.root)
 
-    def submit(self, update: Update) -> _Done:
-        """Begins an update."""
-        return self._threads.submit(self._update, update)
-
-    def _update(self, update: Update) -> tuple[PictureRecord | Located, Seconds]:
+    def update(self, update: Update) -> tuple[PictureRecord | Located, Seconds]:
+        """Brings one picture up to date and records it."""
         outcome, seconds = self._updater.update(update)
         if isinstance(outcome, PictureRecord):
             self.journal.add([outcome])
@@ -70,17 +70,25 @@ class _UpdateDoFn(beam.DoFn):
         self._processes = processes
         self._counts = PictureCounts(progress)
         self._shared = shared
+        self._threads: ThreadPoolExecutor | None = None
 
     def setup(self) -> None:
         cores = max(1, usable_cores() // self._processes)
         self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._recipe, self._destination, cores))
+        self._threads = self._loaded.threads.enter()
+
+    def teardown(self) -> None:
+        if self._threads is not None:
+            self._threads = None
+            self._loaded.threads.leave()
 
     def start_bundle(self) -> None:
         self._seconds: Seconds = {}
         self._in_flight: list[_Done] = []
 
     def process(self, update: Update) -> Iterator[Any]:
-        self._in_flight.append(self._loaded.submit(update))
+        assert self._threads is not None, "Beam calls setup first"
+        self._in_flight.append(self._threads.submit(self._loaded.update, update))
         while len(self._in_flight) >= self._loaded.max_in_flight:
             yield self._output(self._in_flight.pop(0))
 
