@@ -3,12 +3,18 @@
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 from small_archive import TINY_MODEL, Archive, Finished, make_archive, run_job
 
 from pipeline.core.process import prepare_process
 from pipeline.core.spec import ModelSpec
 from pipeline.engines.model_folder import open_model
+
+# For mutation tests: a failure is enough, its smallest example is not looked for.
+hypothesis.settings.register_profile(
+    "mutation", phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate), database=None, derandomize=True
+)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in a shell's background: the processes that tests interrupt would inherit the deaf ear.

@@ -48,6 +48,7 @@ def test_quantiles_against_numpy(counts: list[tuple[int, int]], max_bins: int | 
         # Exactly 0 and exactly 1 where numpy says so, else within a bin's width.
         assert abs(found - exact) < (histogram.width if 0 < exact < 1 else np.nextafter(0, 1))
         assert values.min() <= found <= values.max()
+        assert (found == 0, found == 1) == (exact == 0, exact == 1)
     assert _quantile(histogram, 0, 50, np.array([1 / 3])) == 1 / 3
 
 

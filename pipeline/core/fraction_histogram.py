@@ -71,8 +71,8 @@ class FractionHistogram:
     def merge(self, other: "FractionHistogram") -> None:
         """Adds the counts of other pictures, which are left as they are."""
         doublings = max(self._doublings, other._doublings)
-        keys, counts = zip(self._widened(doublings), other._widened(doublings), strict=True)
-        self._set(doublings, np.concatenate(keys), np.concatenate(counts))
+        (keys, counts), (other_keys, other_counts) = self._widened(doublings), other._widened(doublings)
+        self._set(doublings, np.concatenate([keys, other_keys]), np.concatenate([counts, other_counts]))
         self._limit()
 
     def quantile(self, class_id: int, percent: int, low: float, high: float) -> float | None:
@@ -119,9 +119,9 @@ class FractionHistogram:
     def _widened(self, doublings: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
         """Keys and counts with bins doubled in width so many times; a key may come more than once."""
         class_ids, places = np.divmod(np.array(self._keys, np.int64), _STRIDE)
+        # The bin of exactly 0 stays: an arithmetic shift of -1 is -1.
         inner = 1 + ((places - 1) >> (doublings - self._doublings))
-        keys = class_ids * _STRIDE + np.where((places == 0) | (places == _ONE), places, inner)
-        return keys, np.array(self._counts, np.uint64)
+        return class_ids * _STRIDE + np.where(places == _ONE, _ONE, inner), np.array(self._counts)
 
     def _set(self, doublings: int, keys: npt.NDArray[np.int64], counts: npt.NDArray[np.uint64]) -> None:
         """Takes keys in any order, counts of the same key added."""
@@ -129,5 +129,5 @@ class FractionHistogram:
         summed = np.zeros(unique.size, np.uint64)
         np.add.at(summed, places, counts)
         self._doublings = doublings
-        self._keys = array("I", unique.astype(np.uintc).tobytes())
-        self._counts = array("Q", summed.tobytes())
+        self._keys = array(self._keys.typecode, unique.astype(np.uintc).tobytes())
+        self._counts = array(self._counts.typecode, summed.tobytes())
