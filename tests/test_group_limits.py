@@ -14,7 +14,7 @@ from pipeline.core.totals import Totals
 
 def test_the_detail_of_groups_follows_from_their_number() -> None:
     # Written down in the documentation.
-    assert (Detail(True, 1_000), Detail(False, 48)) == (FEW_GROUPS, MANY_GROUPS)
+    assert (Detail(histogram_bins=1_000), Detail(blocks=0, histogram_bins=48)) == (FEW_GROUPS, MANY_GROUPS)
     few, many = 1_000 // 3, 10_000
     for groups, num_classes, expected in (
         (1, 3, FEW_GROUPS),
