@@ -1,13 +1,18 @@
 """The budget of bytes in flight: bounded, in order, and never a deadlock."""
 
+import re
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.segmenting import memory
 from pipeline.segmenting.byte_budget import ByteBudget, Held
+from pipeline.segmenting.memory import usable_memory_bytes
 
 
 def waiting(budget: ByteBudget, size_bytes: int) -> tuple[threading.Thread, list[Held]]:
@@ -110,3 +115,30 @@ def test_many_threads_stay_below_the_bound_and_all_come_through(sizes: Sequence[
     assert not any(worker.is_alive() for worker in workers)
     assert len(seen) == len(sizes)
     assert all(total <= 100 or count == 1 for total, count in seen)
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="reads the memory as Linux says it")
+@pytest.mark.parametrize(
+    ("version_2", "version_1", "expected"),
+    [
+        (None, None, None),
+        ("max\n", None, None),
+        ("1048576\n", None, 1 << 20),
+        (None, "2097152\n", 1 << 21),
+        (None, f"{2**63 - 4096}\n", None),
+    ],
+)
+def test_a_containers_limit_counts_where_it_is_lower_than_the_machines_memory(
+    version_2: str | None,
+    version_1: str | None,
+    expected: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
+    for path, content in zip(paths, (version_2, version_1), strict=True):
+        if content is not None:
+            path.write_text(content)
+    monkeypatch.setattr(memory, "_CGROUP_LIMITS", tuple(map(str, paths)))
+    total = re.search(r"MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    assert usable_memory_bytes() == (expected or int(total[1]) * 1024 if total else None)

@@ -39,16 +39,22 @@ class Updater:
         recipe: what decides the results.
         destination: where and what to write.
         read: how a file's bytes are read.
+        decoding: limits the bytes of all pictures that are decoded at a time; by default a quarter of the memory.
     """
 
     def __init__(
-        self, recipe: Recipe, destination: Destination, read: Callable[[FileRef], bytes] | None = None
+        self,
+        recipe: Recipe,
+        destination: Destination,
+        read: Callable[[FileRef], bytes] | None = None,
+        *,
+        decoding: ByteBudget | None = None,
     ) -> None:
         self._recipe = recipe
         self._destination = destination
         self._fetcher = Fetcher(read or FileReader(destination.root), recipe.max_pixels)
         self._delivery = Delivery(destination.root)
-        self._decoding = ByteBudget(usable_memory_bytes() // 2)
+        self._decoding = decoding or ByteBudget(usable_memory_bytes() // 4)
         self._measures = measures_for(recipe.spec.num_classes)
         self._fingerprints = Fingerprints(recipe)
 

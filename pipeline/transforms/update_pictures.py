@@ -15,6 +15,8 @@ from pipeline.engines.load import usable_cores
 from pipeline.output.journal import Journal
 from pipeline.output.outputs import Destination
 from pipeline.progress.counts import Count, ProgressReporter
+from pipeline.segmenting.byte_budget import ByteBudget
+from pipeline.segmenting.memory import usable_memory_bytes
 from pipeline.segmenting.stage_clock import Seconds
 from pipeline.segmenting.updater import Updater
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
@@ -44,9 +46,11 @@ class Updated(NamedTuple):
 class _Loaded:
     """What all bundles of a process share."""
 
-    def __init__(self, recipe: Recipe, destination: Destination, cores: int) -> None:
+    def __init__(self, recipe: Recipe, destination: Destination, processes: int) -> None:
         prepare_process()
-        self._updater = Updater(recipe, destination)
+        cores = max(1, usable_cores() // processes)
+        decoding = ByteBudget(usable_memory_bytes() // 4 // processes)
+        self._updater = Updater(recipe, destination, decoding=decoding)
         self.threads = WhileUsed(
             lambda: ThreadPoolExecutor(_THREADS_A_CORE * cores, "maskbeam-updater"), ThreadPoolExecutor.shutdown
         )
@@ -73,8 +77,7 @@ class _UpdateDoFn(beam.DoFn):
         self._threads: ThreadPoolExecutor | None = None
 
     def setup(self) -> None:
-        cores = max(1, usable_cores() // self._processes)
-        self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._recipe, self._destination, cores))
+        self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._recipe, self._destination, self._processes))
         self._threads = self._loaded.threads.enter()
 
     def teardown(self) -> None:
