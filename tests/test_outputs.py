@@ -41,7 +41,7 @@ def test_without_masks_the_tables_stay_the_same(archive: Archive, scored_job: Fi
     assert again.summary["run"]["resumed"] == len(archive.image_ids)
     with_masks = run_job(tmp_path / "out", *sources)
     assert with_masks.masks.keys() == scored_job.masks.keys()
-    without = run_job(tmp_path / "out", *sources, "--mask_format", "none")
+    without = run_job(tmp_path / "out", *sources, "--mask_format", "none", "--prune")
     assert without.masks == {}
 
 
@@ -151,14 +151,14 @@ def test_overlays_and_probabilities_lie_beside_the_masks(archive: Archive, tmp_p
         path = archive_less / image_id
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((archive.images / image_id).read_bytes())
-    fewer = run_job(tmp_path / "out", "--input", archive_less, "--overlays", 99, "--probabilities")
+    fewer = run_job(tmp_path / "out", "--input", archive_less, "--overlays", 99, "--probabilities", "--prune")
     for kind in ("masks", "overlays", "probabilities"):
         assert len(list((fewer.output / kind).rglob("*.png"))) == 3, kind
 
 
 def test_overlays_and_probabilities_that_are_no_longer_asked_for_go(archive: Archive, tmp_path: Path) -> None:
     def overlays(*options: object) -> set[str]:
-        job = run_job(tmp_path / "out", "--input", archive.images, *options)
+        job = run_job(tmp_path / "out", "--input", archive.images, "--prune", *options)
         assert job.status == 0, job.err
         assert len(job.masks) == (0 if "none" in options else len(archive.image_ids))
         assert (job.output / "probabilities").exists() == ("--probabilities" in options)

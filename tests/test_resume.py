@@ -96,7 +96,7 @@ def test_what_changed_is_done_again_and_what_left_is_gone(done: Done, tmp_path: 
     shutil.rmtree(images / "north/deep")
     shutil.copy(images / "grey.png", images / "added.png")
     gone = [image_id for image_id in ids if image_id.startswith("north/deep/")]
-    again = done.again()
+    again = done.again("--prune")
     # A new truth is only counted.
     assert again.summary["run"]["resumed"] == 20 - len({ids[0], ids[-2], *gone})
     assert again.summary["run"]["updated"] == 1

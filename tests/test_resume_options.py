@@ -86,7 +86,7 @@ def model_with(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
         (["--ignore_label", 1], PICTURES),
         (["--label_map", "0=0,1=1,2=1"], PICTURES),
         (["--mask_format", "tar"], 0),
-        (["--mask_format", "none"], 0),
+        (["--mask_format", "none", "--prune"], 0),
         (["--group_by_regex", "^([a-z]+)"], 0),
         (["--max_pixels", 50_000], 0),
     ],
@@ -143,7 +143,7 @@ def test_another_input_section_is_inferred_again(kept: Kept, tmp_path: Path) -> 
         metadata["input"] |= {"height": 48}
 
     model = model_with(tmp_path / "model", change)
-    again = kept.run(kept.output, model=model)
+    again = kept.run(kept.output, "--prune", model=model)
     assert counts(again) == (0, 0, 0)
     assert everything_in(again) == everything_in(kept.run(tmp_path / "fresh", model=model))
 

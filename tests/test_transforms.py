@@ -28,6 +28,7 @@ from pipeline.engines.model_folder import open_model
 from pipeline.output.failure_blocks import unpack_failures
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Destination
+from pipeline.output.removal import MaskCounts
 from pipeline.output.results import ResultsWriter, RunInfo, WrittenFailures
 from pipeline.output.resume import ResumePlanner
 from pipeline.progress.counts import SILENT
@@ -76,8 +77,9 @@ def locate(root: beam.Pipeline, output: Path, pictures: Sequence[object], truths
     masks = [mask for group in parse_truths([str(text) for text in truths], groups) for mask in group]
     flat: list[Source] = [source for group in groups for source in group]
     recipe = Recipe(ModelSpec("m", 8, 8, 3, tuple(classes_of(3))), "digest", LabelMap.identity(3), None, 10**6)
-    planner = ResumePlanner(recipe, Destination(str(output), (MaskOutput(recipe),)))
-    remains = root | BeginRun(str(output), "resume") | ReadRemains()
+    destination = Destination(str(output), (MaskOutput(recipe),))
+    planner = ResumePlanner(recipe, destination)
+    remains = root | BeginRun(destination, "resume") | ReadRemains()
     located: Locations = root | LocatePictures(flat, masks, SILENT, remains, planner)
     return located
 
@@ -288,6 +290,7 @@ def write_all(
             resumed=root | "Resumed" >> beam.Create(records[:4]).with_output_types(PictureRecord),
             updated=root | "Updated" >> beam.Create(records[:3]).with_output_types(PictureRecord),
             inferred_again=root | "InferredAgain" >> beam.Create([1, 1]),
+            removed=root | "Removed" >> beam.Create([MaskCounts(9, 2, 1, 3)]),
             stale=root | "Stale" >> beam.Create([0]),
             ignored=root | "Ignored" >> beam.Create([(".txt", 2), ("", 1), (".txt", 2)]),
             unpaired_truth=root | "Unpaired" >> beam.Create([1]),
@@ -324,6 +327,7 @@ def test_everything_is_written_and_the_summary_comes_last(
         **{"ignored": 5, "ignored_by_ending": {".txt": 4, "": 1}, "unpaired_truth": 1, "unused": {}},
     }
     assert [summary["run"][name] for name in ("resumed", "updated", "inferred_again")] == [4, 3, 2]
+    assert summary["run"]["removed_masks"] == 6
     assert summary["run"]["stages"] == {"infer": 3.5, "read": 0.25}
     assert summary["run"]["failures_by_type"] == {"Empty": 2}
     assert summary["run"]["status"] == "too_many_failures"

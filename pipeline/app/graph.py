@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from pipeline.core.recipe import Recipe
-from pipeline.core.records import Failure
+from pipeline.core.records import Failure, Located, Update
 from pipeline.engines.backends import INT8
+from pipeline.output.earlier_run import OVERWRITE, Marker
 from pipeline.output.outputs import Destination
 from pipeline.output.results import ResultsWriter
 from pipeline.output.resume import ResumePlanner
@@ -17,10 +18,10 @@ from pipeline.sources.source import Source
 from pipeline.transforms.compare_precisions import ComparePrecisions
 from pipeline.transforms.locate_pictures import LocatePictures
 from pipeline.transforms.pack_failures import PackFailures, truth_failures
-from pipeline.transforms.remains import BeginRun, DeleteStale, ReadRemains
+from pipeline.transforms.remains import ApproveRemoval, Await, BeginRun, DeleteStale, ReadRemains
 from pipeline.transforms.segment_images import EngineSettings, SegmentImages
 from pipeline.transforms.update_pictures import UpdatePictures, inferred_again
-from pipeline.transforms.write_results import RemoveSpool, WriteFailures, WriteSummary, WriteTables
+from pipeline.transforms.write_results import EndRun, WriteFailures, WriteSummary, WriteTables
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Job:
         writer: where the results go.
         existing: `resume` or `overwrite`: what to do with an earlier run's results.
         retry_failed: whether to take up again what failed before.
+        prune: whether any number of masks of earlier runs may be removed.
         progress: where to report how far the job is.
         grouping: how a picture's group is found, None where there are no groups.
         overlays: over how many pictures their masks are drawn.
@@ -49,6 +51,7 @@ class Job:
     writer: ResultsWriter
     existing: str
     retry_failed: bool
+    prune: bool
     progress: ProgressReporter
     grouping: Grouping | None = None
     overlays: int = 0
@@ -62,16 +65,20 @@ def build(root: beam.Pipeline, job: Job) -> None:
         job: what to do.
     """
     output = job.destination.root
-    begun = root | "BeginRun" >> BeginRun(output, job.existing)
+    begun = root | "BeginRun" >> BeginRun(job.destination, job.existing)
     remains = begun | "ReadRemains" >> ReadRemains()
     planner = ResumePlanner(job.recipe, job.destination, retry_failed=job.retry_failed)
     locations = root | "Locate" >> LocatePictures(
         job.pictures, job.truths, job.progress, remains, planner, job.grouping, job.overlays
     )
-    updated = locations.updates | "Update" >> UpdatePictures(
-        job.recipe, job.destination, job.engine.processes, job.progress
-    )
-    todo = (locations.todo, updated.todo) | "AllToDo" >> beam.Flatten()
+    marker = Marker(job.recipe.inference_digest())
+    may_remove = job.prune or job.existing == OVERWRITE
+    approved = locations.masks | "Approve" >> ApproveRemoval(output, marker, may_remove=may_remove)
+    todo = locations.todo | "AwaitToDo" >> Await(approved, Located)
+    updates = locations.updates | "AwaitUpdates" >> Await(approved, Update)
+    located = locations.located | "AwaitTables" >> Await(approved, int)
+    updated = updates | "Update" >> UpdatePictures(job.recipe, job.destination, job.engine.processes, job.progress)
+    todo = (todo, updated.todo) | "AllToDo" >> beam.Flatten()
     segmented = todo | "Segment" >> SegmentImages(job.engine, job.recipe, job.destination, job.progress)
     resumed = (locations.records, updated.records) | "Resumed" >> beam.Flatten()
     records = (resumed, segmented.records) | "AllRecords" >> beam.Flatten()
@@ -83,7 +90,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
     )
     failures = (locations.failures, failed, truth_failed) | "AllFailures" >> beam.Flatten()
 
-    shards = records | "WriteTables" >> WriteTables(job.writer, locations.located)
+    shards = records | "WriteTables" >> WriteTables(job.writer, located)
     model = job.engine.model
     compared = None
     if model.precision == INT8:
@@ -96,6 +103,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
         shards=shards,
         resumed=resumed,
         updated=updated.records,
+        removed=approved,
         inferred_again=todo | "InferredAgain" >> beam.FlatMap(inferred_again).with_output_types(int),
         stale=stale,
         ignored=locations.ignored,
@@ -104,4 +112,4 @@ def build(root: beam.Pipeline, job: Job) -> None:
         grouped=job.grouping is not None,
         precision_cost=compared,
     )
-    _ = summary | "CleanUp" >> RemoveSpool(job.writer.output)
+    _ = summary | "EndRun" >> EndRun(job.destination)

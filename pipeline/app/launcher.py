@@ -8,8 +8,8 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -19,15 +19,19 @@ from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.layout import FAILURES_FILE, SPOOL_FOLDER, SUMMARY_FILE
 from pipeline.core.limits import max_file_bytes
-from pipeline.core.process import library_builds, prepare_process
+from pipeline.core.process import LOG_FORMAT, LOGGER, library_builds, prepare_process
 from pipeline.core.recipe import Recipe
 from pipeline.core.wording import pictures_text, printable
 from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.model_folder import ModelFolder, open_model
 from pipeline.engines.quiet import without_python_stderr
-from pipeline.output.earlier_run import check_output
+from pipeline.output.earlier_run import RESUME, check_output
+from pipeline.output.holder import Holder
+from pipeline.output.keeper import end
+from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
+from pipeline.output.removal import check_removal, foreseen
 from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, ResultsWriter, RunInfo
 from pipeline.progress.counts import SILENT
 from pipeline.segmenting.modes import AUTO_MODE, RESIZE
@@ -42,7 +46,9 @@ DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 _VERSIONED = ("maskbeam", "apache-beam", "ai-edge-litert", "numpy", "pillow", "opencv-python-headless", "pyarrow")
 # Beam hands an exception on as itself or as text, where each line that begins so ends one of a chain; and it says in
 # which step it came up, which nobody needs.
-_EXPECTED = re.compile(r"^pipeline\.core\.errors\.(?:EngineError|StorageError|ModelError|OptionError): (.+)$", re.M)
+_EXPECTED = re.compile(
+    r"^pipeline\.core\.errors\.(?:EngineError|StorageError|OutputInUseError|ModelError|OptionError): (.+)$", re.M
+)
 _LOST_WORKER = "Channel closed prematurely"
 _STEP = re.compile(r" \[while running '.*'\]$")
 
@@ -79,9 +85,10 @@ def main(arguments: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that knows no dash gets a question mark; the job is done by then, and must not end in an error.
         sys.stdout.reconfigure(errors="replace")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     for noisy in ("apache_beam", "root"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger(LOGGER).setLevel(logging.WARNING)
     # The runners log each exception's trace before they raise it.
     logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
     try:
@@ -187,12 +194,24 @@ def prepare(options: JobOptions) -> Prepared:
         RESIZE if options.mode == AUTO_MODE else options.mode,
     )
     destination = Destination(output, requested_outputs(asdict(options), recipe), options.mask_format == "tar")
+    if not options.plan and options.existing == RESUME:
+        _check_foreseen_removal(destination, recipe, options)
     spool, max_bytes = storage.join(output, SPOOL_FOLDER), max_file_bytes(options.max_pixels)
     pictures, truths = (
         [replace(source, spool=spool, max_bytes=max_bytes) for source in itertools.chain(*parsed)]
         for parsed in (groups, truth_groups)
     )
     return Prepared(model, recipe, destination, pictures, truths)
+
+
+def _check_foreseen_removal(destination: Destination, recipe: Recipe, options: JobOptions) -> None:
+    """Refuses what the job would refuse once it has listed the pictures, as far as that is known now."""
+    has_masks = any(output.name == MASK for output in destination.outputs)
+    try:
+        counts = foreseen(destination.root, recipe, has_masks=has_masks)
+    except OSError as error:
+        raise OptionError(f"--output {destination.root} can't be read: {error.strerror or error}") from error
+    check_removal(f"--output {destination.root}", counts, may_remove=options.prune)
 
 
 def _label_map(options: JobOptions, model: ModelFolder, pictures: Iterable[Source]) -> LabelMap:
@@ -226,6 +245,8 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
     from pipeline.transforms.segment_images import EngineSettings
 
     model, output = prepared.model, prepared.destination.root
+    holder = Holder.launched(ends_with_launcher=runner.is_local)
+    destination = replace(prepared.destination, holder=holder)
     threads = options.threads or runner.threads
     run = _run_info(options, runner.name)
     writer = ResultsWriter(output, model.spec, options.model, model.digest, run, options.mask_format)
@@ -240,7 +261,7 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
             pictures=prepared.pictures,
             truths=prepared.truths,
             recipe=prepared.recipe,
-            destination=prepared.destination,
+            destination=destination,
             engine=EngineSettings(
                 model,
                 threads,
@@ -251,18 +272,20 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
             writer=writer,
             existing=options.existing,
             retry_failed=options.retry_failed,
+            prune=options.prune,
             progress=display.reporter() if display else SILENT,
             grouping=grouping,
             overlays=options.overlays,
         )
         root = beam.Pipeline(runner=runner.runner, options=beam_options)
         build(root, job)
-        result: Any = root.run()
-        if not runner.is_waited_for:
-            job_id = result.job_id() if result.has_job else beam_options.get_all_options()["template_location"]
-            print(f"maskbeam: submitted {job_id}; its results will be in {printable(output)}")
-            return DONE
-        result.wait_until_finish()
+        with _given_back(output, holder) if runner.is_local else nullcontext():
+            result: Any = root.run()
+            if not runner.is_waited_for:
+                job_id = result.job_id() if result.has_job else beam_options.get_all_options()["template_location"]
+                print(f"maskbeam: submitted {job_id}; its results will be in {printable(output)}")
+                return DONE
+            result.wait_until_finish()
     try:
         content = storage.read_bytes(storage.join(output, SUMMARY_FILE))
     except FileNotFoundError as error:
@@ -272,6 +295,16 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
     summary: dict[str, Any] = json.loads(content)
     print_summary(summary, options.output, error_types=summary["run"]["failures_by_type"])
     return _finished(summary, options)
+
+
+@contextmanager
+def _given_back(output: str, holder: Holder) -> Iterator[None]:
+    """Gives an output back where the job ends before it does so itself."""
+    try:
+        yield
+    finally:
+        with suppress(StorageError):  # whatever ended the job is what has to be said; the lease expires
+            end(output, holder)
 
 
 def _finished(summary: dict[str, Any], options: JobOptions) -> int:

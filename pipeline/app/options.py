@@ -36,6 +36,7 @@ class JobOptions:
         probabilities: whether a plane a class is written.
         max_pixels: larger pictures are refused before they are decoded.
         existing: what to do where the output holds results: `resume`, `overwrite` or `error`.
+        prune: whether any number of masks of earlier runs may be removed.
         retry_failed: whether a resumed job takes up again what failed before.
         max_failure_ratio: the share of failures, 0 to 1, above which a job ends with status 3.
         backend: the engine.
@@ -62,6 +63,7 @@ class JobOptions:
     probabilities: bool
     max_pixels: int
     existing: str
+    prune: bool
     retry_failed: bool
     max_failure_ratio: float
     backend: str

@@ -199,6 +199,12 @@ def command_parser() -> StrictParser:
         " anew, error stops with status 2 (default: %(default)s)",
     )
     pictures.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove masks of pictures that the input no longer names, or of another model, even where they are more"
+        " than a tenth of those that the output holds",
+    )
+    pictures.add_argument(
         "--retry_failed",
         action="store_true",
         help="take up again what failed in an earlier run; without it only what the store failed to give is",

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 
+from pipeline.core.process import LOG_FORMAT, LOGGER
 from pipeline.engines.quiet import without_python_stderr
 
 
@@ -15,6 +16,11 @@ def main() -> None:
     # The launcher is sent every log and every exception. What Beam prints here besides would stand on the terminal
     # twice; the engine's own last words in a crash come from C++ and still get there.
     logging.getLogger().addHandler(logging.NullHandler())
+    # What maskbeam itself has to say to whoever started the job.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.getLogger(LOGGER).addHandler(handler)
+    logging.getLogger(LOGGER).setLevel(logging.WARNING)
     with without_python_stderr():
         from apache_beam.runners.worker import sdk_worker_main
 

@@ -21,6 +21,10 @@ class StorageError(MaskbeamError):
     """The output can't be written (full, forbidden, gone); the job stops, nothing half-written remains."""
 
 
+class OutputInUseError(StorageError):
+    """Another run writes to the output."""
+
+
 class PictureError(MaskbeamError):
     """One picture can't be segmented or scored; it costs that picture alone.
 

@@ -10,6 +10,10 @@ from PIL import Image, ImageFile
 
 from pipeline.core import limits
 
+LOGGER = "maskbeam"
+"""The logger of what people should know while a job runs."""
+LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
 _LARGEST_HEAP_BLOCK_BYTES = 31 << 20
 
 

@@ -13,6 +13,9 @@ PREPROCESSING_VERSION = 1
 """To be raised when decoding, resizing or the way from logits to a mask changes results."""
 
 
+_DIGEST_CHARACTERS = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """All that decides the results of a picture; the same for every picture of a job.
@@ -87,17 +90,22 @@ class Fingerprints:
         self._max_pixels = recipe.max_pixels
 
     def of_image(self, picture: Located) -> str:
-        """Of all that decides a picture's class ids and probabilities."""
-        return _fingerprint(identity_of(picture.image), self._inference)
+        """Of all that decides a picture's class ids and probabilities: its file's, then the inference's."""
+        return digest_of(identity_of(picture.image)) + self._inference
 
     def of_measures(self, picture: Located) -> str:
         """Of all that decides a picture's values besides: its ground truth and what is measured."""
         truth = (identity_of(picture.truth), self._truth) if picture.truth else None
-        return _fingerprint(self._measures, truth)
+        return digest_of(self._measures, truth)
 
     def of_failure(self, picture: Located) -> str:
         """Of all that decides whether a picture fails."""
-        return _fingerprint(identity_of(picture.image), self._inference, self._max_pixels)
+        return digest_of(self.of_image(picture), self._max_pixels)
+
+    def is_of_other_recipe(self, fingerprint: str, picture: Located) -> bool:
+        """Whether a fingerprint of `of_image` is of the same file under another recipe."""
+        present = self.of_image(picture)
+        return fingerprint != present and fingerprint[:_DIGEST_CHARACTERS] == present[:_DIGEST_CHARACTERS]
 
 
 def digest_of(*parts: object) -> str:
@@ -106,11 +114,8 @@ def digest_of(*parts: object) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-
-
-def _fingerprint(*parts: object) -> str:
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    size_bytes = _DIGEST_CHARACTERS // 2
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=size_bytes).hexdigest()
 
 
 def identity_of(file: FileRef) -> tuple[str, int, str, int, str]:

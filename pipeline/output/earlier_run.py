@@ -1,9 +1,10 @@
 """What an earlier run left in an output: whether it may be used, and the reading of what is there."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.core.errors import OptionError, StorageError
+from pipeline.core.errors import OptionError, OutputInUseError, StorageError
 from pipeline.core.layout import (
     JOURNAL_FOLDER,
     MARKER_FILE,
@@ -13,16 +14,49 @@ from pipeline.core.layout import (
     TABLES_FOLDER,
 )
 from pipeline.output import registry
+from pipeline.output.holder import Holder
 from pipeline.output.journal import PART_SUFFIX
-from pipeline.output.journal_format import entries
+from pipeline.output.journal_format import FORMAT, entries
+from pipeline.output.keeper import keep
+from pipeline.output.lease import check_free, take
 from pipeline.output.mask_output import MASK
 from pipeline.output.mask_shards import packed_masks
 from pipeline.sources.source import Source
 from pipeline.storage import storage
 
 RESUME, OVERWRITE, ERROR = EXISTING = ("resume", "overwrite", "error")
-_MARKER = b'{"maskbeam_output": 1}\n'
 _JOURNAL = "journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What marks a folder as an output of maskbeam, whole or not.
+
+    Args:
+        inference: `Recipe.inference_digest` of the last run; "" before one began to write.
+        journal_format: of its journal; 1 where an early version did not say.
+    """
+
+    inference: str = ""
+    journal_format: int = FORMAT
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        document = {"maskbeam_output": 1, "journal_format": self.journal_format, "inference": self.inference}
+        return f"{json.dumps(document)}\n".encode()
+
+    @staticmethod
+    def read(output: str) -> "Marker":
+        """The marker of an output; an empty one where there is none.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        try:
+            document = json.loads(storage.read_bytes(storage.join(output, MARKER_FILE)))
+            return Marker(str(document.get("inference", "")), int(document.get("journal_format", 1)))
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            return Marker()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +130,19 @@ def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
             if storage.is_within(storage.real_path(source.uri), storage.real_path(storage.join(output, own))):
                 raise OptionError(f"--output {output} keeps files of its own in {own}, where {source.uri} is read")
     try:
+        check_free(output)
         if existing == ERROR and holds_results(output):
             raise OptionError(f"--output {output} holds results; --existing resume goes on, overwrite does all anew")
         if (foreign := _foreign_folder(output)) is not None:
             raise OptionError(f"--output {output} holds a folder {foreign} that maskbeam did not write; name another")
+        written = Marker.read(output).journal_format
+        if written > FORMAT and existing != OVERWRITE:
+            raise OptionError(
+                f"--output {output} was written by a later version of maskbeam, whose journal has format {written};"
+                f" this version reads up to {FORMAT}. --existing overwrite does all anew"
+            )
+    except OutputInUseError as error:
+        raise OptionError(f"--output {error}") from error
     except OSError as error:
         raise OptionError(f"--output {output} can't be read: {error.strerror or error}") from error
 
@@ -117,28 +160,27 @@ def _foreign_folder(output: str) -> str | None:
     return next((name for name, folder in folders if any(True for _ in _files(folder))), None)
 
 
-def begin(output: str, existing: str) -> list[Remains]:
-    """Readies an output for a run: takes away what would mislead, and says what an earlier run left.
-
-    The summary goes first, for it marks the end of a job; with `overwrite` the journal goes too. Masks and tables stay
-    until something takes their place or the run is through.
+def begin(output: str, existing: str, holder: Holder | None) -> list[Remains]:
+    """Takes an output for a run, and says what an earlier run left. Of its results nothing is changed yet.
 
     Args:
         output: absolute folder or bucket prefix.
-        existing: `resume` or `overwrite`.
+        existing: `resume`, or `overwrite`, with which the journal goes.
+        holder: who takes it; None for nobody else could.
 
     Returns:
-        What is to be gone through, nothing for a fresh output.
+        What is to be read or listed, nothing for a fresh output.
 
     Raises:
-        StorageError: the output can't be read or written.
+        StorageError: the output can't be read or written, or another run writes to it.
     """
     try:
+        if holder is not None:
+            take(output, holder)
+            keep(output, holder)
         if not holds_results(output):
-            storage.write_bytes(storage.join(output, MARKER_FILE), _MARKER)
+            storage.write_bytes(storage.join(output, MARKER_FILE), Marker().to_bytes())
             return []
-        storage.delete(storage.join(output, SUMMARY_FILE))
-        storage.write_bytes(storage.join(output, MARKER_FILE), _MARKER)
         scratch = storage.join(output, SCRATCH_FOLDER)
         if storage.is_folder(scratch):
             for left in storage.list_files(scratch):
@@ -155,6 +197,23 @@ def begin(output: str, existing: str) -> list[Remains]:
         if part.uri.endswith(PART_SUFFIX):
             remains.append(Remains(_JOURNAL, part.uri, part.modified_ns))
     return remains
+
+
+def begin_writing(output: str, marker: Marker) -> None:
+    """Readies an output for new results: the summary goes, for it marks the end of a job.
+
+    Args:
+        output: absolute folder or bucket prefix.
+        marker: of the run.
+
+    Raises:
+        StorageError: the output can't be written.
+    """
+    try:
+        storage.delete(storage.join(output, SUMMARY_FILE))
+        storage.write_bytes(storage.join(output, MARKER_FILE), marker.to_bytes())
+    except OSError as error:
+        raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
 
 
 def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile]:

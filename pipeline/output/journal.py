@@ -18,7 +18,9 @@ from collections.abc import Sequence
 from pipeline.core.errors import StorageError
 from pipeline.core.layout import JOURNAL_FOLDER
 from pipeline.core.records import Failure, PictureRecord
+from pipeline.output.holder import Holder
 from pipeline.output.journal_format import encode_member, entry_line
+from pipeline.output.keeper import keep
 from pipeline.storage import storage
 
 PART_SUFFIX = ".jsonl.gz"
@@ -32,6 +34,7 @@ class Journal:
 
     Args:
         output: absolute folder or bucket prefix.
+        holder: the run that writes there, whose lease is renewed as long as this process works; None for none.
         interval_s: at most so long after it was added an outcome is on disk.
         max_pending: at most so many outcomes are not on disk yet.
         seal_bytes: a part of this size is not written again.
@@ -40,12 +43,14 @@ class Journal:
     def __init__(
         self,
         output: str,
+        holder: Holder | None = None,
         *,
         interval_s: float = INTERVAL_S,
         max_pending: int = MAX_PENDING,
         seal_bytes: int = SEAL_BYTES,
     ) -> None:
         self._output = output
+        self._keeper = keep(output, holder) if holder is not None else None
         self._interval_s = interval_s
         self._max_pending = max_pending
         self._seal_bytes = seal_bytes
@@ -64,8 +69,10 @@ class Journal:
             outcomes: of pictures whose masks are written.
 
         Raises:
-            StorageError: this or an earlier part can't be written.
+            StorageError: this or an earlier part can't be written, or another run has taken the output over.
         """
+        if self._keeper is not None:
+            self._keeper.check()
         lines = [entry_line(outcome) for outcome in outcomes]
         with self._lock:
             self._pending.extend(lines)

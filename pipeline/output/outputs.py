@@ -15,6 +15,7 @@ from pipeline.core.layout import picture_file
 from pipeline.core.recipe import Recipe
 from pipeline.core.records import Located
 from pipeline.core.strips import Strip
+from pipeline.output.holder import Holder
 
 
 class StripWriter(Protocol):
@@ -96,11 +97,13 @@ class Destination:
         root: absolute folder or bucket prefix.
         outputs: what is written of each picture, in the order of writing: the mask is the last.
         packs_masks: whether masks are packed in tar files.
+        holder: the run that writes there; None where nobody else could.
     """
 
     root: str
     outputs: tuple[Output, ...]
     packs_masks: bool = False
+    holder: Holder | None = None
 
     def wanted(self, picture: Located) -> tuple[Output, ...]:
         """The outputs of one picture, in the order of writing."""

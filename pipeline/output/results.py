@@ -28,6 +28,7 @@ from pipeline.core.totals import Totals
 from pipeline.output import journal, tables
 from pipeline.output.journal_format import Member, entry_line
 from pipeline.output.mask_shards import MaskPacker, delete_stale_tars
+from pipeline.output.removal import MaskCounts
 from pipeline.output.summary_csv import summary_csv
 from pipeline.report.page import report_html
 from pipeline.storage import storage
@@ -137,6 +138,7 @@ class ResultsWriter:
         resumed: int,
         updated: int,
         inferred_again: int,
+        removed: MaskCounts,
         stale: int,
         ignored: Mapping[str, int],
         unpaired_truth: int,
@@ -154,6 +156,7 @@ class ResultsWriter:
             resumed: pictures whose inference is an earlier run's.
             updated: those of them of which something was made or verified.
             inferred_again: pictures that were inferred again for an output that needs it; their other files were kept.
+            removed: masks of earlier runs that went.
             stale: files of earlier runs that were deleted before, so that the summary comes last.
             ignored: how many files of the sources are no pictures, by their endings.
             unpaired_truth: masks that no picture claims.
@@ -171,7 +174,12 @@ class ResultsWriter:
         names = set(shards)
         self._delete_stale_parts(names)
         delete_stale_tars(self.output, len(names) if self.mask_format == "tar" else None)
-        earlier = {"resumed": resumed, "updated": updated, "inferred_again": inferred_again}
+        earlier = {
+            "resumed": resumed,
+            "updated": updated,
+            "inferred_again": inferred_again,
+            "removed_masks": removed.removed,
+        }
         summary = self._summary(totals, failures, earlier, ignored, unpaired_truth, seconds, groups)
         note = groups_note(group_count, self.spec.num_classes)
         if note:

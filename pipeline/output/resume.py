@@ -18,6 +18,7 @@ from pipeline.output.journal_format import parse_entry
 from pipeline.output.journal_v1 import MEASURES_V1, VERSION_1, FingerprintsV1
 from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
+from pipeline.output.removal import MaskCounts
 
 RETRIED_ERRORS = frozenset(("Missing", "Unreadable", "StoreFault", "OutOfMemory"))
 """Failures that say more of the store or the machine than of the picture: taken up again on every resume."""
@@ -33,6 +34,7 @@ class ResumePlan:
         records: pictures of which nothing is missing.
         failures: failures that still hold.
         stale: names, below the output, of files that no picture claims.
+        masks: how many masks there are, and how many of them go.
     """
 
     todo: list[Located] = field(default_factory=list)
@@ -40,6 +42,7 @@ class ResumePlan:
     records: list[PictureRecord] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    masks: MaskCounts = field(default_factory=MaskCounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +89,61 @@ class ResumePlanner:
         for entry in recorded:
             entries.setdefault(entry.image_id, []).append(entry)
         plan = ResumePlan()
+        counts = []
         for picture in located:
-            there = found.get(picture.image_id, [])
-            self._plan_picture(picture, entries.get(picture.image_id, ()), there, plan)
+            outcomes = [(parse_entry(entry.line), entry.written_ns) for entry in entries.get(picture.image_id, ())]
+            counts.append(self._plan_picture(picture, outcomes, found.get(picture.image_id, []), plan))
+        ids = {picture.image_id for picture in located}
+        counts += [
+            MaskCounts(1, unlisted=1)
+            for image_id, there in found.items()
+            if image_id not in ids and any(file.output == MASK for file in there)
+        ]
+        plan.masks = MaskCounts.total(counts)
         unclaimed = [file for there in found.values() for file in there]
         plan.stale = sorted({registry.file_name(file.output, file.image_id) for file in unclaimed})
         return plan
 
     def _plan_picture(
-        self, picture: Located, entries: Iterable[Recorded], there: list[FoundFile], plan: ResumePlan
-    ) -> None:
-        """Adds one picture to a plan and removes from `there` what the picture claims."""
+        self,
+        picture: Located,
+        outcomes: Sequence[tuple[PictureRecord | Failure, int]],
+        there: list[FoundFile],
+        plan: ResumePlan,
+    ) -> MaskCounts:
+        """Adds one picture to a plan, removes from `there` what the picture claims, and counts its mask."""
         records: list[tuple[PictureRecord, int]] = []
         failure: Failure | None = None
-        for entry in sorted(entries, key=lambda entry: -entry.written_ns):
-            outcome = self._holding(picture, parse_entry(entry.line))
-            if isinstance(outcome, PictureRecord):
-                records.append((outcome, entry.written_ns))
-            elif outcome is not None:
-                failure = failure or outcome
+        for outcome, written_ns in sorted(outcomes, key=lambda pair: -pair[1]):
+            holding = self._holding(picture, outcome)
+            if isinstance(holding, PictureRecord):
+                records.append((holding, written_ns))
+            elif holding is not None:
+                failure = failure or holding
+        has_mask = int(any(file.output == MASK for file in there))
         update = self._update(picture, records, there) if records else None
         if update is None and failure is not None:
             plan.failures.append(failure)
-            return
+            return MaskCounts(has_mask, unlisted=has_mask)
         claimed = {output.name for output in self._destination.wanted(picture)}
         there[:] = [file for file in there if file.output not in claimed]
-        if update is None:
-            plan.todo.append(picture)
-        elif self._needs_inference(update):
-            kept = tuple(file for file in update.record.files if file.output not in update.verify)
+        is_replaced = False
+        if update is None or self._needs_inference(update):
+            kept = tuple(file for file in update.record.files if file.output not in update.verify) if update else ()
             plan.todo.append(replace(picture, standing=kept))
+            is_replaced = any(self._is_of_other_recipe(outcome.fingerprint, picture) for outcome, _ in outcomes)
+            is_replaced = is_replaced and all(file.output != MASK for file in kept)
         elif update.make or update.verify or update.measure:
             plan.updates.append(update)
         else:
             plan.records.append(update.record)
+        if MASK not in claimed:
+            return MaskCounts(has_mask, unwanted=has_mask)
+        return MaskCounts(has_mask, replaced=has_mask if is_replaced else 0)
+
+    def _is_of_other_recipe(self, fingerprint: str, picture: Located) -> bool:
+        # Version 1's don't tell what has changed.
+        return fingerprint.startswith(VERSION_1) or self._fingerprints.is_of_other_recipe(fingerprint, picture)
 
     def _holding(self, picture: Located, outcome: PictureRecord | Failure) -> PictureRecord | Failure | None:
         """An outcome in the present form where it is one of the picture as it is now; None for others."""

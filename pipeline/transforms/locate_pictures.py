@@ -35,6 +35,7 @@ class Locations(NamedTuple):
         failures: blocks of the pictures that can't be named or told apart or that failed in an earlier run, and of
             truths that can't be told apart.
         stale: str, names of files of pictures that no picture claims.
+        masks: `MaskCounts` as tuples, to be summed.
         located: int, pictures that have an id of their own, to be summed.
         ignored: (ending, number) of files that are no pictures.
         unpaired_truth: int, masks that no picture claims.
@@ -45,6 +46,7 @@ class Locations(NamedTuple):
     updates: PCollection[Update]
     failures: PCollection[bytes]
     stale: PCollection[str]
+    masks: PCollection[tuple[int, ...]]
     located: PCollection[int]
     ignored: PCollection[tuple[str, int]]
     unpaired_truth: PCollection[int]
@@ -115,6 +117,8 @@ class _PairDoFn(beam.DoFn):
             yield TaggedOutput("updates", update)
         for failure in (*paired.failures, *paired.truth_failures, *work.failures):
             yield TaggedOutput("failures", failure)
+        if work.masks.there:
+            yield TaggedOutput("masks", tuple(work.masks))
         for name in work.stale:
             yield TaggedOutput("stale", name)
         if paired.unpaired_truth:
@@ -181,10 +185,11 @@ class LocatePictures(beam.PTransform[Any, Any]):
                 updates=Update,
                 failures=Failure,
                 stale=str,
+                masks=tuple[int, ...],
                 located=int,
                 unpaired_truth=int,
             )
-            .with_outputs("records", "updates", "failures", "stale", "located", "unpaired_truth", main="todo")
+            .with_outputs("records", "updates", "failures", "stale", "masks", "located", "unpaired_truth", main="todo")
         )
         failures = (
             listed.failures | "PackListed" >> PackFailures(),
@@ -196,6 +201,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
             paired.updates,
             failures,
             paired.stale,
+            paired.masks,
             paired.located,
             listed.ignored,
             paired.unpaired_truth,

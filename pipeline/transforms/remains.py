@@ -1,17 +1,30 @@
 """Taking up what an earlier run left: its journal and its masks, keyed as the pictures are."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsIter, PBegin, PCollection
+from apache_beam.pvalue import AsIter, AsSingleton, PBegin, PCollection
 
-from pipeline.output.earlier_run import FoundFile, Recorded, Remains, begin, read_remains
+from pipeline.core.process import LOGGER
+from pipeline.output.earlier_run import (
+    FoundFile,
+    Marker,
+    Recorded,
+    Remains,
+    begin,
+    begin_writing,
+    read_remains,
+)
+from pipeline.output.outputs import Destination
+from pipeline.output.removal import MaskCounts, check_removal, removal_text
 from pipeline.sources.source import pairing_key
 from pipeline.storage import storage
 
 RECORDED, FOUND_FILE = "recorded", "file"
+_LOGGER = logging.getLogger(LOGGER)
 
 # What is kept of an earlier run, as primitives: its kind, then the fields of `Recorded` or `FoundFile`.
 Keyed = tuple[str, tuple[Any, ...]]
@@ -26,26 +39,85 @@ def _keyed(remains: Remains) -> Iterator[Keyed]:
 
 
 class BeginRun(beam.PTransform[Any, Any]):
-    """Readies the output, before anything else happens in it; emits what an earlier run left.
+    """Takes the output, before anything else happens in it; emits what an earlier run left.
 
     Args:
-        output: absolute folder or bucket prefix.
+        destination: the job's.
         existing: `resume` or `overwrite`.
     """
 
-    def __init__(self, output: str, existing: str) -> None:
+    def __init__(self, destination: Destination, existing: str) -> None:
         super().__init__()
-        self._output = output
+        self._output, self._holder = destination.root, destination.holder
         self._existing = existing
 
     def expand(self, pbegin: PBegin) -> PCollection[Remains]:
-        output, existing = self._output, self._existing
+        output, existing, holder = self._output, self._existing, self._holder
         remains: PCollection[Remains] = (
             pbegin
             | "Once" >> beam.Create([None])
-            | "Begin" >> beam.FlatMap(lambda _: begin(output, existing)).with_output_types(Remains)
+            | "Begin" >> beam.FlatMap(lambda _: begin(output, existing, holder)).with_output_types(Remains)
         )
         return remains
+
+
+class ApproveRemoval(beam.PTransform[Any, Any]):
+    """Takes the counts of masks that go, and stops the job where too many would; emits their sum.
+
+    Only behind it anything is written or deleted, the old summary first.
+
+    Args:
+        output: absolute folder or bucket prefix.
+        marker: of this run.
+        may_remove: whether any number may go.
+    """
+
+    def __init__(self, output: str, marker: Marker, *, may_remove: bool) -> None:
+        super().__init__()
+        self._output = output
+        self._marker = marker
+        self._may_remove = may_remove
+
+    def expand(self, counts: PCollection[tuple[int, ...]]) -> PCollection[MaskCounts]:
+        output, marker, may_remove = self._output, self._marker, self._may_remove
+
+        def approve(summed: tuple[int, ...]) -> MaskCounts:
+            total = MaskCounts(*summed)
+            check_removal(output, total, may_remove=may_remove)
+            if total.removed:
+                _LOGGER.warning("removing %s", removal_text(total))
+            begin_writing(output, marker)
+            return total
+
+        approved: PCollection[MaskCounts] = (
+            counts
+            | "SumMasks" >> beam.CombineGlobally(_sum_counts).with_output_types(tuple[int, ...])
+            | "Approve" >> beam.Map(approve)
+        )
+        return approved
+
+
+class Await(beam.PTransform[Any, Any]):
+    """Lets elements pass once something else is there.
+
+    Args:
+        first: a collection of one element.
+        element_type: of the elements.
+    """
+
+    def __init__(self, first: PCollection[Any], element_type: type) -> None:
+        super().__init__()
+        self._first = first
+        self._element_type = element_type
+
+    def expand(self, elements: PCollection[Any]) -> PCollection[Any]:
+        passed = beam.Map(lambda element, _: element, AsSingleton(self._first))
+        awaited: PCollection[Any] = elements | "Pass" >> passed.with_output_types(self._element_type)
+        return awaited
+
+
+def _sum_counts(counts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(MaskCounts.total(map(MaskCounts._make, counts)))
 
 
 class ReadRemains(beam.PTransform[Any, Any]):

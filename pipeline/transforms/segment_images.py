@@ -72,7 +72,7 @@ class _Loaded:
             decoding=ByteBudget(usable_memory_bytes() // 2 // engine.processes),
             engine_batch=engine.batch_size,
         )
-        self.journal = Journal(destination.root)
+        self.journal = Journal(destination.root, destination.holder)
         self.crew = WhileUsed(lambda: Crew(self._segmenter, threads, self._deliver), Crew.shutdown)
 
     def _deliver(self, batch: PictureBatch) -> Done:

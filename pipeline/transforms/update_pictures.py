@@ -55,7 +55,7 @@ class _Loaded:
             lambda: ThreadPoolExecutor(_THREADS_A_CORE * cores, "maskbeam-updater"), ThreadPoolExecutor.shutdown
         )
         self.max_in_flight = 2 * _THREADS_A_CORE * cores
-        self.journal = Journal(destination.root)
+        self.journal = Journal(destination.root, destination.holder)
 
     def update(self, update: Update) -> tuple[PictureRecord | Located, Seconds]:
         """Brings one picture up to date and records it."""

@@ -11,6 +11,9 @@ from pipeline.core.records import PictureRecord
 from pipeline.core.totals import Totals
 from pipeline.output import tables
 from pipeline.output.failure_blocks import unpack_failures
+from pipeline.output.keeper import end
+from pipeline.output.outputs import Destination
+from pipeline.output.removal import MaskCounts
 from pipeline.output.results import ResultsWriter, WrittenFailures
 from pipeline.sources.archives.spool import remove_spool
 from pipeline.transforms import coders
@@ -101,6 +104,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         resumed: the records among all whose inference is an earlier run's.
         updated: the records among `resumed` of which something was made or verified.
         inferred_again: a number for each picture that was inferred again for an output that needs it.
+        removed: the masks of earlier runs that went.
         stale: how many files were deleted that no picture claims.
         ignored: (ending, number) pairs to be summed.
         unpaired_truth: counts to be summed.
@@ -118,6 +122,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         resumed: PCollection[PictureRecord],
         updated: PCollection[PictureRecord],
         inferred_again: PCollection[int],
+        removed: PCollection[MaskCounts],
         stale: PCollection[int],
         ignored: PCollection[tuple[str, int]],
         unpaired_truth: PCollection[int],
@@ -129,6 +134,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         self._writer = writer
         self._failures = failures
         self._shards = shards
+        self._removed = removed
         self._records = {"resumed": resumed, "updated": updated}
         self._counts = {"inferred_again": inferred_again, "stale": stale, "unpaired_truth": unpaired_truth}
         self._ignored = ignored
@@ -155,6 +161,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
             writer.write_summary,
             AsSingleton(self._failures),
             AsIter(self._shards),
+            removed=AsSingleton(self._removed),
             **counts,
             ignored=AsDict(self._ignored | "SumIgnored" >> beam.CombinePerKey(sum)),
             seconds=AsDict(seconds),
@@ -164,18 +171,24 @@ class WriteSummary(beam.PTransform[Any, Any]):
         return summary
 
 
-class RemoveSpool(beam.PTransform[Any, Any]):
-    """Removes what was unpacked on the way, once the results stand; takes what `WriteSummary` emits.
+class EndRun(beam.PTransform[Any, Any]):
+    """Removes what was unpacked on the way and gives the output back; takes what `WriteSummary` emits.
 
     Args:
-        output: the job's absolute folder or bucket prefix.
+        destination: the job's.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, destination: Destination) -> None:
         super().__init__()
-        self._output = output
+        self._output, self._holder = destination.root, destination.holder
 
     def expand(self, summary: PCollection[dict[str, Any]]) -> PCollection[None]:
-        output = self._output
-        removed: PCollection[None] = summary | "RemoveSpool" >> beam.Map(lambda _: remove_spool(output))
-        return removed
+        output, holder = self._output, self._holder
+
+        def end_run(_: dict[str, Any]) -> None:
+            remove_spool(output)
+            if holder is not None:
+                end(output, holder)
+
+        ended: PCollection[None] = summary | "EndRun" >> beam.Map(end_run)
+        return ended

@@ -1,0 +1,166 @@
+"""Who may write to an output: one run at a time, which holds a lease in `_progress/lease.json`.
+
+A run takes the lease by a conditional write before anything else, renews it as long as one of its processes works, and
+gives it back at its end. A lease that was not renewed in time has expired. One of a process of this machine that no
+longer exists counts as expired at once, so that a killed job can be resumed.
+
+The times are those of the machines that write them: their clocks must agree to within half a minute.
+"""
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+
+from pipeline.core.errors import OutputInUseError, StorageError
+from pipeline.core.layout import LEASE_FILE
+from pipeline.output.holder import Holder, has_ended
+from pipeline.storage import storage
+
+VALID_S = 180.0
+"""So long a lease is valid after it was renewed."""
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """The content of the file.
+
+    Args:
+        holder: who holds it.
+        expires_s: until when it is valid, seconds since the epoch.
+        token: different for each write.
+    """
+
+    holder: Holder
+    expires_s: float
+    token: str
+
+    @staticmethod
+    def new(holder: Holder) -> "_Lease":
+        return _Lease(holder, time.time() + VALID_S, uuid.uuid4().hex)
+
+    @property
+    def is_live(self) -> bool:
+        return time.time() < self.expires_s and not has_ended(self.holder)
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def from_bytes(content: bytes) -> "_Lease | None":
+        """None for what is no lease; unknown fields are ignored."""
+        try:
+            document = json.loads(content)
+            known = {
+                field.name: document["holder"][field.name]
+                for field in fields(Holder)
+                if field.name in document["holder"]
+            }
+            return _Lease(Holder(**known), float(document["expires_s"]), str(document["token"]))
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+def check_free(output: str) -> None:
+    """Makes sure that no other run writes to an output; nothing is written.
+
+    Args:
+        output: absolute folder or bucket prefix.
+
+    Raises:
+        OutputInUseError: one does.
+        OSError: the output can't be read.
+    """
+    _, lease = _read(output)
+    if lease is not None and lease.is_live:
+        raise _in_use(output, lease)
+
+
+def take(output: str, holder: Holder) -> None:
+    """Takes the lease of an output; a run that has it already keeps it.
+
+    Args:
+        output: absolute folder or bucket prefix.
+        holder: who takes it.
+
+    Raises:
+        OutputInUseError: another run has it.
+        OSError: the output can't be written.
+    """
+    uri = storage.join(output, LEASE_FILE)
+    for _ in range(_ATTEMPTS):
+        mine = _Lease.new(holder).to_bytes()
+        if storage.write_if_absent(uri, mine):
+            return
+        version, lease = _read(output)
+        if version is None:
+            continue
+        if lease is not None and lease.is_live and lease.holder.run_id != holder.run_id:
+            raise _in_use(output, lease)
+        if storage.replace_if_unchanged(uri, mine, version):
+            return
+    raise OutputInUseError(f"{output} is being taken by other runs at the same time")
+
+
+def renew(output: str, holder: Holder) -> bool:
+    """Extends the lease of a run where little of its time is left.
+
+    Args:
+        output: absolute folder or bucket prefix.
+        holder: who holds it.
+
+    Returns:
+        Whether the run still holds it.
+
+    Raises:
+        OSError: the output can't be read or written.
+    """
+    version, lease = _read(output)
+    if version is None or lease is None or lease.holder.run_id != holder.run_id:
+        return False
+    if lease.expires_s - time.time() < VALID_S / 2:
+        # Where another process of the run, or another run, was faster, the next look tells.
+        storage.replace_if_unchanged(storage.join(output, LEASE_FILE), _Lease.new(holder).to_bytes(), version)
+    return True
+
+
+def release(output: str, holder: Holder) -> None:
+    """Gives the lease of a run back; nothing happens where the run no longer has it.
+
+    Args:
+        output: absolute folder or bucket prefix.
+        holder: who held it.
+
+    Raises:
+        StorageError: it can't be given back.
+    """
+    try:
+        _, lease = _read(output)
+        if lease is not None and lease.holder.run_id == holder.run_id:
+            storage.delete(storage.join(output, LEASE_FILE))
+    except OSError as error:
+        raise StorageError(f"the output can't be written: {LEASE_FILE}: {error.strerror or error}") from error
+
+
+def _read(output: str) -> tuple[str | None, _Lease | None]:
+    """The file's version and content; no version where there is no file."""
+    uri = storage.join(output, LEASE_FILE)
+    try:
+        # In this order a write in between makes a conditional write fail.
+        version = storage.stat_file(uri).version
+        return version, _Lease.from_bytes(storage.read_bytes(uri))
+    except FileNotFoundError:
+        return None, None
+
+
+def _in_use(output: str, lease: _Lease) -> OutputInUseError:
+    holder = lease.holder
+    since = datetime.fromtimestamp(holder.started_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    until = datetime.fromtimestamp(lease.expires_s, UTC).strftime("%H:%M:%S")
+    process = f" (process {holder.pid})" if holder.pid else ""
+    return OutputInUseError(
+        f"{output} is in use by a run that was started on {holder.host or 'another machine'}{process} at {since};"
+        f" if that run has died, its lease ends at {until}"
+    )
