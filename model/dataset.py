@@ -19,7 +19,7 @@ import numpy.typing as npt
 from model.label_faults import TruthFault, truth_fault
 from model.source import EncodedPair
 from pipeline.core.decode import decode_mask
-from pipeline.core.errors import OptionError, PictureError
+from pipeline.core.errors import ErrorType, OptionError, PictureError
 from pipeline.core.labels import ClassIds
 from pipeline.core.model_input import model_input
 from pipeline.core.raster import open_raster
@@ -59,7 +59,7 @@ def load_pair(pair: EncodedPair, labels: Labels, channels: int) -> LoadedPair:
     try:
         image_bytes, mask_bytes = pair.read()
     except (OSError, ValueError) as error:
-        raise PictureError("read", "Unreadable", getattr(error, "strerror", None) or str(error)) from error
+        raise PictureError("read", ErrorType.UNREADABLE, getattr(error, "strerror", None) or str(error)) from error
     raster = open_raster(image_bytes, channels=channels)
     mask = decode_truth(mask_bytes, raster.info, labels)
     return LoadedPair(raster.read(raster.info.whole), mask, picture_digest(image_bytes))

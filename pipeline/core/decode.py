@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.core import file_formats, limits
-from pipeline.core.errors import PictureError
+from pipeline.core.errors import ErrorType, PictureError
 from pipeline.core.file_formats import Unused
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -209,7 +209,7 @@ def decode_mask(
     if expected_size is not None and (width, height) != expected_size:
         raise PictureError(
             "truth",
-            "SizeMismatch",
+            ErrorType.SIZE_MISMATCH,
             f"the mask is {width}x{height} px, its picture {expected_size[0]}x{expected_size[1]} px",
         )
     return raw
@@ -217,7 +217,7 @@ def decode_mask(
 
 def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
     if not data:
-        raise PictureError(stage, "Empty", "the file is empty")
+        raise PictureError(stage, ErrorType.EMPTY, "the file is empty")
     try:
         limits.check_metadata(data)
         for width, height in limits.sizes_before_opening(data):
@@ -234,16 +234,20 @@ def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
     if tile is not None:
         _check_size(*tile, max_pixels, stage)
     if limits.has_endless_scans(picture, data):
-        raise PictureError(stage, "TooManyScans", "the picture comes in so many scans that decoding would take minutes")
+        raise PictureError(
+            stage, ErrorType.TOO_MANY_SCANS, "the picture comes in so many scans that decoding would take minutes"
+        )
     return picture
 
 
 def _check_size(width: int, height: int, max_pixels: int | None, stage: str) -> None:
     if width < 1 or height < 1:
-        raise PictureError(stage, "NoPixels", f"the picture is {width}x{height} px")
+        raise PictureError(stage, ErrorType.NO_PIXELS, f"the picture is {width}x{height} px")
     if max_pixels is not None and width * height > max_pixels:
         raise PictureError(
-            stage, "TooLarge", f"{width}x{height} px is more than --max_pixels {max_pixels} and was not decoded"
+            stage,
+            ErrorType.TOO_LARGE,
+            f"{width}x{height} px is more than --max_pixels {max_pixels} and was not decoded",
         )
 
 
@@ -253,14 +257,14 @@ def _picture_error(error: Exception, stage: str) -> PictureError:
         return error
     text = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):  # in a process that is not prepared
-        return PictureError(stage, "TooLarge", text)
+        return PictureError(stage, ErrorType.TOO_LARGE, text)
     if isinstance(error, limits.MetadataTooLargeError):
-        return PictureError(stage, "MetadataTooLarge", text)
+        return PictureError(stage, ErrorType.METADATA_TOO_LARGE, text)
     if "truncated" in text.lower() or isinstance(error, EOFError):
-        return PictureError(stage, "Truncated", f"the file is cut off: {text}")
+        return PictureError(stage, ErrorType.TRUNCATED, f"the file is cut off: {text}")
     if isinstance(error, MemoryError):
-        return PictureError(stage, "OutOfMemory", "decoding needs more memory than there is")
-    return PictureError(stage, "Broken", f"the file can't be decoded: {text}")
+        return PictureError(stage, ErrorType.OUT_OF_MEMORY, "decoding needs more memory than there is")
+    return PictureError(stage, ErrorType.BROKEN, f"the file can't be decoded: {text}")
 
 
 def _unidentified(data: bytes, stage: str) -> PictureError:
@@ -268,11 +272,13 @@ def _unidentified(data: bytes, stage: str) -> PictureError:
     if name := file_formats.unsupported_format(data):
         return _unsupported(name, stage)
     name = file_formats.other_format(data)
-    return PictureError(stage, "NotAPicture", f"the content is {name or 'no picture format that can be read'}")
+    return PictureError(
+        stage, ErrorType.NOT_A_PICTURE, f"the content is {name or 'no picture format that can be read'}"
+    )
 
 
 def _unsupported(name: str, stage: str) -> PictureError:
-    return PictureError(stage, "UnsupportedFormat", f"{name} is not supported")
+    return PictureError(stage, ErrorType.UNSUPPORTED_FORMAT, f"{name} is not supported")
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -316,11 +322,15 @@ def _refuse_rescaled_values(picture: Image.Image) -> None:
     for tile in getattr(picture, "tile", ()):
         arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         if picture.mode not in _SIXTEEN_BIT_MODES and ";16" in str(arguments[:1]):
-            raise PictureError("truth", "NotAMask", "a mask of several 16-bit channels can't be read; 16-bit grey can")
+            raise PictureError(
+                "truth", ErrorType.NOT_A_MASK, "a mask of several 16-bit channels can't be read; 16-bit grey can"
+            )
         full_scale = 65_535 if picture.mode == "I" else 255
         if tile.codec_name in ("ppm", "ppm_plain") and picture.mode != "1" and arguments[-1] != full_scale:
             raise PictureError(
-                "truth", "NotAMask", f"a mask of maximum {arguments[-1]} can't be read; 255 and grey of 65535 can"
+                "truth",
+                ErrorType.NOT_A_MASK,
+                f"a mask of maximum {arguments[-1]} can't be read; 255 and grey of 65535 can",
             )
 
 
@@ -349,7 +359,9 @@ def _raw_values(picture: Image.Image, grey_step: int) -> RawMask:
         values = np.asarray(picture)
         low, high = int(values.min()), int(values.max())
         if high > 65535:
-            raise PictureError("truth", "UnknownLabels", f"mask values from {low} to {high} are no 16-bit labels")
+            raise PictureError(
+                "truth", ErrorType.UNKNOWN_LABELS, f"mask values from {low} to {high} are no 16-bit labels"
+            )
         if low < 0:
             return RawMask(values.astype(np.int32), False)
         return RawMask(values.astype(np.uint16), False)
@@ -357,4 +369,4 @@ def _raw_values(picture: Image.Image, grey_step: int) -> RawMask:
         code = cv2.COLOR_RGB2BGRA if picture.mode == "RGB" else cv2.COLOR_RGBA2BGRA
         packed = cv2.cvtColor(np.asarray(picture), code).view("<u4")[..., 0]
         return RawMask(np.bitwise_and(packed, 0xFFFFFF, dtype=np.uint32), True)
-    raise PictureError("truth", "NotAMask", f"a mask can't be stored as Pillow mode {picture.mode}")
+    raise PictureError("truth", ErrorType.NOT_A_MASK, f"a mask can't be stored as Pillow mode {picture.mode}")

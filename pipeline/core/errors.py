@@ -1,5 +1,7 @@
 """The faults that maskbeam expects; everything else is a defect and fails loudly."""
 
+from enum import StrEnum
+
 
 class MaskbeamError(Exception):
     """The base of every fault that maskbeam raises on purpose."""
@@ -25,22 +27,158 @@ class OutputInUseError(StorageError):
     """Another run writes to the output."""
 
 
+class ErrorType(StrEnum):
+    """What is wrong with a picture, a ground truth or a source: the `error_type` of a line of `failures.jsonl`.
+
+    Attributes:
+        meaning: one sentence that says what is wrong.
+        remedy: one sentence that says what a user can do.
+    """
+
+    meaning: str
+    remedy: str
+
+    def __new__(cls, name: str, meaning: str, remedy: str) -> "ErrorType":
+        """A member by its name in files, with its two sentences."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.meaning = meaning
+        member.remedy = remedy
+        return member
+
+    UNSAFE_NAME = (
+        "UnsafeName",
+        "The name can't be that of a file below the output: control characters, a backslash, `..`, not UTF-8.",
+        "Rename the file, or give it an `image_id` in a manifest.",
+    )
+    DUPLICATE_ID = (
+        "DuplicateId",
+        "Another picture has the same id; the one whose address comes first is segmented.",
+        "Give the pictures ids of their own in a manifest's column `image_id`.",
+    )
+    NO_IMAGE = (
+        "NoImage",
+        "A row of a manifest or an Example of a TFRecord file names no picture.",
+        "Complete the row, or name the feature `image/encoded` or `image`.",
+    )
+    NOT_A_FILE = (
+        "NotAFile",
+        "The archive's member is a link or a device, is encrypted, or is compressed in a way that is not supported.",
+        "Pack the archive again, its members stored or deflated.",
+    )
+    BROKEN_ARCHIVE = (
+        "BrokenArchive",
+        "An archive or a TFRecord file can't be read beyond some byte; what comes before is used.",
+        "Fetch or pack the file again.",
+    )
+    TRUNCATED = (
+        "Truncated",
+        "The file or archive ends before its content does; of an archive what comes before is used.",
+        "Fetch the file again.",
+    )
+    MISSING = ("Missing", "There is no such file.", "Restore it, or take it out of the manifest.")
+    UNREADABLE = ("Unreadable", "The file can't be read; the message has the system's reason.", "Mend what it says.")
+    STORE_FAULT = (
+        "StoreFault",
+        "The store kept failing through all attempts.",
+        "Run the same command again once the store is well.",
+    )
+    FILE_TOO_LARGE = (
+        "FileTooLarge",
+        "The file is larger than any picture of `--max_pixels` can be, and was not read.",
+        "Raise `--max_pixels`, if it is a picture.",
+    )
+    EMPTY = ("Empty", "The file has no bytes.", "Fetch the file again.")
+    NOT_A_PICTURE = (
+        "NotAPicture",
+        "The content is no picture; the message names what it is where it is known.",
+        "Replace the file: it is often an error page or a Git LFS pointer.",
+    )
+    UNSUPPORTED_FORMAT = (
+        "UnsupportedFormat",
+        "The content is a picture in a format, or with bands or numbers, that is not supported.",
+        "Convert it, for example to TIFF, PNG or JPEG.",
+    )
+    BROKEN = ("Broken", "The decoder can't make sense of the content.", "Fetch or export the picture again.")
+    TOO_LARGE = (
+        "TooLarge",
+        "The picture has more pixels than `--max_pixels`, or an archive's member unpacks to too many bytes.",
+        "Raise `--max_pixels`; take a member of over 1 GiB out of its archive.",
+    )
+    NO_PIXELS = ("NoPixels", "The picture has no width or no height.", "Export the picture again.")
+    TOO_MANY_SCANS = (
+        "TooManyScans",
+        "A progressive JPEG has so many scans that its decoding would take minutes, as in an attack.",
+        "Save the picture again, if it is yours.",
+    )
+    METADATA_TOO_LARGE = (
+        "MetadataTooLarge",
+        "The metadata unpack to more than is allowed, as in an attack.",
+        "Save the picture again without its metadata.",
+    )
+    WRONG_BANDS = (
+        "WrongBands",
+        "The picture has another number of bands than the model takes.",
+        "Use a model that was trained on such pictures, or convert them.",
+    )
+    OUT_OF_MEMORY = (
+        "OutOfMemory",
+        "Decoding or inference needs more memory than there is.",
+        "Run the same command again with a smaller `--batch_size` or fewer `--threads`.",
+    )
+    ENGINE_FAILED = (
+        "EngineFailed",
+        "The inference engine fails on this picture and not on others.",
+        "Report it with the picture; `--backend` chooses another engine.",
+    )
+    NOT_FINITE = (
+        "NotFinite",
+        "The model's output for this picture holds infinities or is not a number.",
+        "Check the model: its training may have diverged.",
+    )
+    SIZE_MISMATCH = (
+        "SizeMismatch",
+        "The mask has not the size of its picture.",
+        "Replace the mask: it is never resized.",
+    )
+    UNKNOWN_LABELS = (
+        "UnknownLabels",
+        "The mask holds values that the label map does not name; the message lists them.",
+        "Name them in `--label_map`, or in `--ignore_label` what counts for nothing.",
+    )
+    NOT_A_MASK = (
+        "NotAMask",
+        "The file is a picture whose pixels can't be labels, such as floats or CMYK.",
+        "Save the mask as grey, indexed or RGB.",
+    )
+    AMBIGUOUS_TRUTH = (
+        "AmbiguousTruth",
+        "Several masks have the path of the picture.",
+        "Take all but one away, or name the right one in a manifest.",
+    )
+    UNWRITABLE_NAME = (
+        "UnwritableName",
+        "The output's file system can't hold a file of this name: it is too long, or a folder has it.",
+        "Shorten the name, or give it an `image_id` in a manifest.",
+    )
+
+
 class PictureError(MaskbeamError):
     """One picture can't be segmented or scored; it costs that picture alone.
 
     Args:
         stage: where on the picture's way it happened, one of `STAGES`.
-        error_type: a short stable name of the fault, such as `Truncated`.
+        error_type: what is wrong.
         message: one sentence for a person.
     """
 
-    def __init__(self, stage: str, error_type: str, message: str) -> None:
+    def __init__(self, stage: str, error_type: ErrorType, message: str) -> None:
         super().__init__(message)
         self.stage = stage
         self.error_type = error_type
         self.message = message
 
-    def __reduce__(self) -> tuple[type["PictureError"], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type["PictureError"], tuple[str, ErrorType, str]]:
         """Keeps the three arguments when the error crosses a process."""
         return (PictureError, (self.stage, self.error_type, self.message))
 

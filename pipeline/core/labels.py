@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.decode import RawMask
-from pipeline.core.errors import OptionError, PictureError
+from pipeline.core.errors import ErrorType, OptionError, PictureError
 
 ClassIds = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -190,7 +190,7 @@ class LabelMap:
                 class_ids[ignored] = num_classes
         if class_ids.size and int(class_ids.max()) == unknown_id:
             unknown = np.unique(values[class_ids == unknown_id]).tolist()
-            raise PictureError("truth", "UnknownLabels", _unknown_message(unknown, is_color))
+            raise PictureError("truth", ErrorType.UNKNOWN_LABELS, _unknown_message(unknown, is_color))
         if class_id_dtype(num_classes) is np.uint8:
             return class_ids.astype(np.uint8, copy=False)
         return class_ids.astype(np.uint16, copy=False)
@@ -236,7 +236,9 @@ def _table_indices(
     if raw.is_color:
         return _grey_of(values), ignored
     if (negative := values < 0).any():
-        raise PictureError("truth", "UnknownLabels", _unknown_message(np.unique(values[negative]).tolist(), False))
+        raise PictureError(
+            "truth", ErrorType.UNKNOWN_LABELS, _unknown_message(np.unique(values[negative]).tolist(), False)
+        )
     return values.astype(np.uint16), ignored
 
 
@@ -265,7 +267,7 @@ def _grey_of(colors: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     grey = (colors & 0xFF).astype(np.uint8)
     if not np.array_equal(grey.astype(np.uint32) * 0x010101, colors):
         found = np.unique(colors[colors != grey.astype(np.uint32) * 0x010101]).tolist()
-        raise PictureError("truth", "UnknownLabels", _unknown_message(found, True))
+        raise PictureError("truth", ErrorType.UNKNOWN_LABELS, _unknown_message(found, True))
     return grey
 
 

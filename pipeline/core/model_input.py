@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core.errors import PictureError
+from pipeline.core.errors import ErrorType, PictureError
 from pipeline.core.resize import resize_image
 from pipeline.core.spec import InputSpec
 
@@ -28,7 +28,9 @@ def model_input(pixels: npt.NDArray[np.uint8], spec: InputSpec) -> ModelInput:
     """
     bands = pixels.shape[2]
     if bands != spec.channels:
-        raise PictureError("decode", "WrongBands", f"the picture has {bands} bands and the model takes {spec.channels}")
+        raise PictureError(
+            "decode", ErrorType.WRONG_BANDS, f"the picture has {bands} bands and the model takes {spec.channels}"
+        )
     resized = resize_image(pixels, spec.height, spec.width)
     if spec.dtype == "uint8":
         return resized

@@ -128,7 +128,7 @@ class PictureRecord:
         measured: fingerprint of what the values come from besides, `Fingerprints.of_measures`.
         files: what was written of it.
         pixel_area_m2: area of one pixel; None where it isn't known.
-        truth_error_type: why its ground truth could not be used, a type of `PictureError`; "" where nothing failed.
+        truth_error_type: why its ground truth could not be used, a value of `ErrorType`; "" where nothing failed.
         truth_message: the same as one sentence for a person.
         unused: what of the picture's file is not used, values of `pipeline.core.file_formats.Unused`.
     """
@@ -173,7 +173,7 @@ class Failure:
         image_id: the picture's id; "" where the fault has no picture (a broken archive).
         source_uri: where the picture came from.
         stage: one of `pipeline.core.errors.STAGES`.
-        error_type: a short stable name of the fault.
+        error_type: what is wrong, a value of `pipeline.core.errors.ErrorType`.
         message: one sentence for a person.
         fingerprint: `Fingerprints.of_failure`; "" where the fault came before a version was known.
     """

@@ -4,7 +4,7 @@ import errno
 import zlib
 from collections.abc import Sequence
 
-from pipeline.core.errors import PictureError, StorageError
+from pipeline.core.errors import ErrorType, PictureError, StorageError
 from pipeline.core.records import OutputFile
 from pipeline.output import registry
 from pipeline.output.outputs import EncodedFile
@@ -41,7 +41,9 @@ class Delivery:
             except OSError as error:
                 reason = error.strerror or str(error)
                 if self._is_of_the_name(error):
-                    raise PictureError("write", "UnwritableName", f"no file can have its name: {reason}") from error
+                    raise PictureError(
+                        "write", ErrorType.UNWRITABLE_NAME, f"no file can have its name: {reason}"
+                    ) from error
                 raise StorageError(f"the output can't be written: {encoded.name}: {reason}") from error
         return tuple(
             OutputFile(encoded.output, encoded.digest, len(encoded.data), zlib.crc32(encoded.data)) for encoded in files

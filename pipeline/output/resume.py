@@ -8,7 +8,7 @@ what needs logits is inferred, what follows from the picture and its mask is mad
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pipeline.core.errors import TRUTH_STAGE
+from pipeline.core.errors import TRUTH_STAGE, ErrorType
 from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, Located, OutputFile, PictureRecord, Update
@@ -20,7 +20,7 @@ from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
 from pipeline.output.removal import MaskCounts
 
-RETRIED_ERRORS = frozenset(("Missing", "Unreadable", "StoreFault", "OutOfMemory"))
+RETRIED_ERRORS = frozenset((ErrorType.MISSING, ErrorType.UNREADABLE, ErrorType.STORE_FAULT, ErrorType.OUT_OF_MEMORY))
 """Failures that say more of the store or the machine than of the picture: taken up again on every resume."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.core.errors import PictureError
+from pipeline.core.errors import ErrorType, PictureError
 from pipeline.core.limits import max_file_bytes
 from pipeline.core.records import FileRef, Located
 from pipeline.segmenting.stage_clock import Seconds, timed
@@ -74,14 +74,16 @@ class Fetcher:
         try:
             data = self._read(file) if file.size_bytes <= self._max_bytes else None
         except FileNotFoundError as error:
-            raise PictureError(stage, "Missing", f"no such file: {file.display_uri}") from error
+            raise PictureError(stage, ErrorType.MISSING, f"no such file: {file.display_uri}") from error
         except storage.StoreFaultError as error:
             reason = error.strerror or str(error)
-            raise PictureError(stage, "StoreFault", f"{file.display_uri}: the store kept failing: {reason}") from error
+            raise PictureError(
+                stage, ErrorType.STORE_FAULT, f"{file.display_uri}: the store kept failing: {reason}"
+            ) from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise PictureError(stage, "Unreadable", f"{file.display_uri} can't be read: {reason}") from error
+            raise PictureError(stage, ErrorType.UNREADABLE, f"{file.display_uri} can't be read: {reason}") from error
         if data is None or len(data) > self._max_bytes:
             message = f"the file is larger than any picture of --max_pixels {self._max_pixels} can be"
-            raise PictureError(stage, "FileTooLarge", f"{message}, {self._max_bytes} bytes")
+            raise PictureError(stage, ErrorType.FILE_TOO_LARGE, f"{message}, {self._max_bytes} bytes")
         return data

@@ -116,7 +116,7 @@ class PictureFinisher:
             values=self._measuring.values(),
             measured=fingerprints.of_measures(self._picture),
             pixel_area_m2=self._info.pixel_area_m2,
-            truth_error_type=self._truth_error.error_type if self._truth_error else "",
+            truth_error_type=self._truth_error.error_type.value if self._truth_error else "",
             truth_message=self._truth_error.message if self._truth_error else "",
             unused=self._info.unused,
         )

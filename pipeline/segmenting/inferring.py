@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.core.errors import EngineError, PictureError
+from pipeline.core.errors import EngineError, ErrorType, PictureError
 from pipeline.core.model_input import ModelInput
 from pipeline.engines.base import Engine, Logits, input_batch
 from pipeline.segmenting.stage_clock import Seconds, timed
@@ -48,7 +48,11 @@ class Inference:
             lacks_memory = _lacks_memory(error)
             if len(inputs) == 1:
                 message = f"the engine fails on this picture: {type(error).__name__}: {error}"
-                return [PictureError("segment", "OutOfMemory" if lacks_memory else "EngineFailed", message)]
+                return [
+                    PictureError(
+                        "segment", ErrorType.OUT_OF_MEMORY if lacks_memory else ErrorType.ENGINE_FAILED, message
+                    )
+                ]
             middle = len(inputs) // 2
             if lacks_memory:
                 self.max_items = min(self.max_items or middle, middle)
@@ -59,7 +63,7 @@ class Inference:
 def _checked(logits: Logits) -> Logits | PictureError:
     if np.isfinite(logits).all():
         return logits
-    return PictureError("segment", "NotFinite", "the engine's answer to this picture is not finite")
+    return PictureError("segment", ErrorType.NOT_FINITE, "the engine's answer to this picture is not finite")
 
 
 def _lacks_memory(error: Exception) -> bool:

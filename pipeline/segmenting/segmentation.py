@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.core import scores
 from pipeline.core.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode_image
-from pipeline.core.errors import PictureError
+from pipeline.core.errors import ErrorType, PictureError
 from pipeline.core.labels import ClassIds
 from pipeline.core.overlay import overlay
 from pipeline.core.raster import ArrayRaster
@@ -191,7 +191,7 @@ def _encoded(picture: Picture) -> bytes:
     try:
         return storage.read_bytes(storage.absolute(os.fspath(picture)))
     except OSError as error:
-        raise PictureError("read", "Unreadable", f"can't be read: {error.strerror or error}") from error
+        raise PictureError("read", ErrorType.UNREADABLE, f"can't be read: {error.strerror or error}") from error
 
 
 def _png(picture: npt.NDArray[Any] | Image.Image) -> bytes:

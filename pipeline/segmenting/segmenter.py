@@ -156,7 +156,7 @@ class Segmenter:
             picture.image_id,
             picture.image.display_uri,
             error.stage,
-            error.error_type,
+            error.error_type.value,
             error.message,
             self._fingerprints.of_failure(picture),
         )

@@ -154,7 +154,7 @@ class Updater:
             record,
             values=measure_picture(strips, self._measures),
             measured=self._fingerprints.of_measures(picture),
-            truth_error_type=error.error_type if error else "",
+            truth_error_type=error.error_type.value if error else "",
             truth_message=error.message if error else "",
         )
 

@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.core.errors import OptionError
+from pipeline.core.errors import ErrorType, OptionError
 from pipeline.core.records import Failure, FileRef
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Address, Listed, Source
@@ -45,7 +45,7 @@ class ManifestSource(Source):
         """See `Source.items`."""
         for row in read_manifest(self.uri, of_masks=self.is_truth):
             if isinstance(row, BrokenRow):
-                yield self.refused(self.uri, "", "NoImage", row.message)
+                yield self.refused(self.uri, "", ErrorType.NO_IMAGE, row.message)
             else:
                 yield self.named(row.image_id, row.image, row.mask, row.columns)
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.core.errors import TRUTH_STAGE
+from pipeline.core.errors import TRUTH_STAGE, ErrorType
 from pipeline.core.records import Failure, FileRef, Located
 from pipeline.sources.source import Listed
 
@@ -67,13 +67,15 @@ def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], grouping: Groupi
         if picture.image_id in seen:
             first = seen[picture.image_id].file.display_uri
             message = f"another picture has this id: {first}"
-            paired.failures.append(Failure(picture.image_id, uri, "locate", "DuplicateId", message))
+            paired.failures.append(Failure(picture.image_id, uri, "locate", ErrorType.DUPLICATE_ID.value, message))
             continue
         seen[picture.image_id] = picture
         if len(candidates) > 1:
             names = ", ".join(truth.display_uri for truth in candidates)
             message = f"{len(candidates)} masks could be meant: {names}"
-            paired.truth_failures.append(Failure(picture.image_id, uri, TRUTH_STAGE, "AmbiguousTruth", message))
+            paired.truth_failures.append(
+                Failure(picture.image_id, uri, TRUTH_STAGE, ErrorType.AMBIGUOUS_TRUTH.value, message)
+            )
             truth = None
         else:
             truth = candidates[0] if candidates else picture.truth

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pipeline.core.decode import has_picture_ending
-from pipeline.core.errors import TRUTH_STAGE
+from pipeline.core.errors import TRUTH_STAGE, ErrorType
 from pipeline.core.records import Failure, FileRef
 from pipeline.sources.archives.unpacking import MAX_MEMBER_BYTES
 from pipeline.sources.ignored import Ignored
@@ -183,29 +183,31 @@ class Source(ABC):
         fault = unsafe_name(image_id)
         if fault is not None:
             message = f"the name {fault}; no file of the output can have it"
-            return self._failure(image_id, file.display_uri, "UnsafeName", message)
+            return self._failure(image_id, file.display_uri, ErrorType.UNSAFE_NAME, message)
         return Listed(image_id, truth or file) if self.is_truth else Listed(image_id, file, truth, columns)
 
-    def refused(self, uri: str, name: str, error_type: str, message: str, *, is_mask_beside: bool = False) -> Failure:
+    def refused(
+        self, uri: str, name: str, error_type: ErrorType, message: str, *, is_mask_beside: bool = False
+    ) -> Failure:
         """The failure of a member of a file, or of the whole file.
 
         Args:
             uri: the file.
             name: the member, "" for the whole file.
-            error_type: a short stable name of the fault.
+            error_type: what is wrong.
             message: one sentence for a person.
             is_mask_beside: whether only the mask that a record has beside its picture is meant.
         """
         image_id = f"{self.prefix}/{name}" if self.prefix and name else name
         address = f"{uri}!{name}" if name else uri
         if is_mask_beside and not self.is_truth:
-            return Failure(shown(image_id), shown(address), TRUTH_STAGE, error_type, message)
+            return Failure(shown(image_id), shown(address), TRUTH_STAGE, error_type.value, message)
         return self._failure(image_id, address, error_type, message)
 
-    def _failure(self, image_id: str, uri: str, error_type: str, message: str) -> Failure:
+    def _failure(self, image_id: str, uri: str, error_type: ErrorType, message: str) -> Failure:
         # The failure of a mask costs no picture: it has no picture's id.
         image_id, stage = ("", TRUTH_STAGE) if self.is_truth else (shown(image_id), "locate")
-        return Failure(image_id, shown(uri), stage, error_type, message)
+        return Failure(image_id, shown(uri), stage, error_type.value, message)
 
 
 def shown(name: str) -> str:

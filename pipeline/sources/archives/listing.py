@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.core.decode import has_picture_ending
+from pipeline.core.errors import ErrorType
 from pipeline.core.records import FileRef
 from pipeline.sources.archives.members import Fault, Member
 from pipeline.sources.archives.parallel import walk_stored_tar
@@ -25,12 +26,12 @@ class Refused:
 
     Args:
         name: the picture's path inside the archive, "" for the archive.
-        error_type: a short stable name of the fault.
+        error_type: what is wrong.
         message: one sentence for a person.
     """
 
     name: str
-    error_type: str
+    error_type: ErrorType
     message: str
 
 
@@ -118,7 +119,7 @@ def _list(
         try:
             taken = _check(member, name) or take(member, name)
         except TooLargeError as error:
-            taken = Refused(name, "TooLarge", f"the archive's member is too large: {error}")
+            taken = Refused(name, ErrorType.TOO_LARGE, f"the archive's member is too large: {error}")
         if isinstance(taken, Refused):
             yield taken
         elif taken is not None:
@@ -131,11 +132,11 @@ def _check(member: Member, name: str) -> Refused | None:
     name_bytes = len(name.encode("utf-8", "surrogateescape"))
     if name_bytes > MAX_NAME_BYTES:
         message = f"the name has {name_bytes:,} bytes, more than {MAX_NAME_BYTES:,}"
-        return Refused(f"{name[:80]}…", "UnsafeName", message)
+        return Refused(f"{name[:80]}…", ErrorType.UNSAFE_NAME, message)
     if member.odd_kind:
-        return Refused(name, "NotAFile", f"the archive's member is {member.odd_kind}")
+        return Refused(name, ErrorType.NOT_A_FILE, f"the archive's member is {member.odd_kind}")
     if not member.size_bytes:
-        return Refused(name, "Empty", "the archive's member is empty")
+        return Refused(name, ErrorType.EMPTY, "the archive's member is empty")
     check_size(member.size_bytes, member.packed_bytes)
     return None
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.core.errors import ErrorType
 from pipeline.core.records import ZipMember
 
 MAX_BYTES = 1 << 60
@@ -64,9 +65,9 @@ class Fault:
     """Where an archive ends before its end, or can't be followed any further.
 
     Args:
-        error_type: `Truncated` or `BrokenArchive`.
+        error_type: `TRUNCATED` or `BROKEN_ARCHIVE`.
         message: one sentence for a person.
     """
 
-    error_type: str
+    error_type: ErrorType
     message: str

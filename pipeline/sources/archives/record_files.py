@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from pipeline.core.errors import ErrorType
 from pipeline.core.records import FileRef
 from pipeline.sources.archives.listing import Entry, Refused
 from pipeline.sources.archives.members import ByteSource, Fault
@@ -92,7 +93,7 @@ def _list(file: RecordFile, records: Iterator[Record[FileRef | TooLargeError] | 
         name = record.name or f"{file.unnamed}-{file.first_index + record.index}"
         image, mask = (_named(taken, name, what) for taken, what in ((record.image, "picture"), (record.mask, "mask")))
         if image is None:
-            yield Refused(name, "NoImage", f"the Example has none of {', '.join(file.features.image)}")
+            yield Refused(name, ErrorType.NO_IMAGE, f"the Example has none of {', '.join(file.features.image)}")
         elif isinstance(image, Refused):
             yield image
         else:
@@ -101,5 +102,5 @@ def _list(file: RecordFile, records: Iterator[Record[FileRef | TooLargeError] | 
 
 def _named(taken: FileRef | TooLargeError | None, name: str, what: str) -> FileRef | Refused | None:
     if isinstance(taken, TooLargeError):
-        return Refused(name, "TooLarge", f"the Example's {what} is too large: {taken}")
+        return Refused(name, ErrorType.TOO_LARGE, f"the Example's {what} is too large: {taken}")
     return taken and replace(taken, member=name)

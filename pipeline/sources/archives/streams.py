@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator
 
+from pipeline.core.errors import ErrorType
 from pipeline.sources.archives.members import Fault
 from pipeline.storage import storage
 
@@ -94,7 +95,7 @@ class GunzippedBytes:
                 try:
                     data = inflater.decompress(pending, _PIECE_BYTES)
                 except zlib.error as error:
-                    self.fault = Fault("BrokenArchive", f"the compressed data is broken: {error}")
+                    self.fault = Fault(ErrorType.BROKEN_ARCHIVE, f"the compressed data is broken: {error}")
                     return
                 begun, is_full = True, len(data) == _PIECE_BYTES and not inflater.eof
                 pending = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
@@ -103,4 +104,4 @@ class GunzippedBytes:
                 if data:
                     yield data
         if begun and not inflater.eof:
-            self.fault = Fault("Truncated", "the compressed data is cut off")
+            self.fault = Fault(ErrorType.TRUNCATED, "the compressed data is cut off")

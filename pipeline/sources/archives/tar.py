@@ -8,6 +8,7 @@ here a header that claims more than `_MAX_EXTENSION_BYTES` ends the walk.
 import re
 from collections.abc import Iterator
 
+from pipeline.core.errors import ErrorType
 from pipeline.sources.archives.members import ByteSource, Fault, Member, bounded
 
 BLOCK_BYTES = 512
@@ -89,7 +90,7 @@ class TarWalk:
             header = self._source.read_at(self.offset, BLOCK_BYTES)
         if len(header) < BLOCK_BYTES:
             return self._fault(
-                "Truncated", f"the archive ends before the header at byte {self.offset:,}, without an end mark"
+                ErrorType.TRUNCATED, f"the archive ends before the header at byte {self.offset:,}, without an end mark"
             )
         if not header.strip(b"\0"):
             self.is_over = True
@@ -98,9 +99,9 @@ class TarWalk:
             return self._take(header)
         except ValueError as error:
             message = f"the archive can't be followed beyond byte {self.offset:,}: {error}"
-            return self._fault("BrokenArchive", message)
+            return self._fault(ErrorType.BROKEN_ARCHIVE, message)
         except EOFError:
-            return self._fault("Truncated", f"the archive is cut off in the header at byte {self.offset:,}")
+            return self._fault(ErrorType.TRUNCATED, f"the archive is cut off in the header at byte {self.offset:,}")
 
     def _take(self, header: bytes) -> Member | None:
         _check(header)
@@ -138,7 +139,7 @@ class TarWalk:
         self._header = data[_padded(size) :]
         return data[:size]
 
-    def _fault(self, error_type: str, message: str) -> Fault:
+    def _fault(self, error_type: ErrorType, message: str) -> Fault:
         self.is_over = True
         return Fault(error_type, message)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from pipeline.core.errors import ErrorType
 from pipeline.sources.archives.members import ByteSource, Fault, bounded
 
 RECORD_HEADER_BYTES = 12
@@ -94,15 +95,15 @@ def walk_records(
     offset, index = 0, 0
     while header := window.read_at(offset, RECORD_HEADER_BYTES):
         if len(header) < RECORD_HEADER_BYTES:
-            yield Fault("Truncated", f"the file is cut off after {offset + len(header):,} bytes")
+            yield Fault(ErrorType.TRUNCATED, f"the file is cut off after {offset + len(header):,} bytes")
             return
         if not is_record_header(header):
-            yield Fault("BrokenArchive", f"at byte {offset:,} there is no TFRecord")
+            yield Fault(ErrorType.BROKEN_ARCHIVE, f"at byte {offset:,} there is no TFRecord")
             return
         try:
             length = bounded(*struct.unpack_from("<Q", header))
         except ValueError as error:
-            yield Fault("BrokenArchive", f"the file can't be followed beyond byte {offset:,}: {error}")
+            yield Fault(ErrorType.BROKEN_ARCHIVE, f"the file can't be followed beyond byte {offset:,}: {error}")
             return
         begin = offset + RECORD_HEADER_BYTES
         fault, record = None, None
@@ -111,12 +112,12 @@ def walk_records(
         except EOFError:
             pass
         except ValueError as error:
-            fault = Fault("BrokenArchive", f"record {index} is no tf.train.Example: {error}")
+            fault = Fault(ErrorType.BROKEN_ARCHIVE, f"record {index} is no tf.train.Example: {error}")
         if len(window.read_at(begin + length, 4)) < 4:
-            yield Fault("Truncated", f"the file is cut off in record {index}, which begins at byte {offset:,}")
+            yield Fault(ErrorType.TRUNCATED, f"the file is cut off in record {index}, which begins at byte {offset:,}")
             return
         if fault is not None or record is None:
-            yield fault or Fault("BrokenArchive", f"record {index} is no tf.train.Example: it ends too early")
+            yield fault or Fault(ErrorType.BROKEN_ARCHIVE, f"record {index} is no tf.train.Example: it ends too early")
         else:
             yield record
         offset, index = begin + length + 4, index + 1

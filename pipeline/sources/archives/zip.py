@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.core.errors import ErrorType
 from pipeline.core.records import ZipMember
 from pipeline.sources.archives.members import ByteSource, Fault, Member
 
@@ -70,10 +71,12 @@ def walk_zip(source: ByteSource, size: int) -> Iterator[Member | Fault]:
         yield from _walk_directory(source, size, directory)
         return
     if size and source.read_at(0, len(LOCAL_MARK)) != LOCAL_MARK:
-        yield Fault("BrokenArchive", "the archive has neither a directory at its end nor a member at its beginning")
+        yield Fault(
+            ErrorType.BROKEN_ARCHIVE, "the archive has neither a directory at its end nor a member at its beginning"
+        )
         return
     yield from _walk_local_headers(source, size)
-    yield Fault("Truncated", "the archive has no directory at its end: it is cut off")
+    yield Fault(ErrorType.TRUNCATED, "the archive has no directory at its end: it is cut off")
 
 
 def _find_directory(source: ByteSource, size: int) -> _Directory | None:
@@ -127,7 +130,7 @@ def _walk_directory(source: ByteSource, size: int, directory: _Directory) -> Ite
     for _ in range(directory.entries):
         header = take(position, _CENTRAL_HEADER.size)
         if len(header) < _CENTRAL_HEADER.size or not header.startswith(_CENTRAL_MARK):
-            yield Fault("BrokenArchive", f"the archive's directory can't be followed beyond byte {position:,}")
+            yield Fault(ErrorType.BROKEN_ARCHIVE, f"the archive's directory can't be followed beyond byte {position:,}")
             return
         fields = _CENTRAL_HEADER.unpack(header)
         made_by, flags, method, crc32, packed, unpacked = fields[1], fields[3], fields[4], *fields[7:10]
