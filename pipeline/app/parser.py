@@ -46,11 +46,10 @@ def similar_option(name: str, known: Sequence[str]) -> str | None:
 
 
 def _mode(text: str) -> str:
-    modes = (AUTO_MODE, *MODES)
-    if text in modes:
-        return text
-    later = ", which is not supported yet" if text in LATER_MODES else ""
-    raise argparse.ArgumentTypeError(f"invalid choice: {text!r}{later} (choose from {', '.join(modes)})")
+    if text in LATER_MODES and text not in MODES:
+        modes = ", ".join((AUTO_MODE, *MODES))
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r}, which is not supported yet (choose from {modes})")
+    return text
 
 
 def _whole(least: int) -> Any:
@@ -181,7 +180,7 @@ def command_parser() -> StrictParser:
         "--mode",
         type=_mode,
         default=AUTO_MODE,
-        metavar=f"{{{','.join((AUTO_MODE, *MODES))}}}",
+        choices=(AUTO_MODE, *MODES),
         help="resize stretches the whole picture to the model's size; auto is resize (default: %(default)s)",
     )
     pictures.add_argument(

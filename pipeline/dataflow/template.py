@@ -17,6 +17,7 @@ from pipeline.dataflow.launch import DATE_PLACE, SEVERAL
 # They need the terminal of whoever asks.
 _NOT_IN_A_TEMPLATE = ("help", "plan", "plan_workers", "plan_price_per_hour")
 _WHOLE_NUMBER, _NUMBER, _FLAG = r"[0-9]+", r"[0-9.]+", r"true|false"
+_RAW_VALUE = r"-?[0-9]+|#[0-9a-fA-F]{6}"
 # A process and an engine thread a core, 4 GB for each; a launch may say otherwise.
 MACHINE_TYPE = "n2-standard-4"
 MAX_WORKERS = 20
@@ -95,7 +96,9 @@ def _regex(action: argparse.Action) -> str:
         return f"^({_FLAG})$"
     if action.choices:
         return f"^({'|'.join(map(str, action.choices))})$"
-    if isinstance(action.default, int) or action.metavar in ("N", "VALUE"):
+    if action.dest == "ignore_label":
+        return f"^({_RAW_VALUE})$"
+    if isinstance(action.default, int) or action.metavar == "N":
         return f"^{_WHOLE_NUMBER}$"
     if isinstance(action.default, float):
         return f"^{_NUMBER}$"
