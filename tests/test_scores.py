@@ -64,6 +64,15 @@ def test_confusion_matrix_of_many_classes(num_classes: int) -> None:
     np.testing.assert_array_equal(scores.confusion_matrix(truth, prediction, num_classes), expected[:num_classes])
 
 
+def test_confusion_matrix_of_more_classes_than_occur() -> None:
+    truth = np.zeros((2, 3), np.uint16)
+    for num_classes in (3, 300):
+        matrix = scores.confusion_matrix(truth, truth, num_classes)
+        assert matrix.shape == (num_classes, num_classes)
+        assert matrix.dtype == np.int64
+        assert (matrix[0, 0], matrix.sum()) == (6, 6)
+
+
 def test_confusion_matrix_past_float32() -> None:
     # 2^24 + 3 pixels of one cell: a float32 count would stop at 2^24.
     truth = np.zeros((1, 2**24 + 3), np.uint8)
@@ -149,9 +158,11 @@ def test_what_occurs_nowhere_has_no_score() -> None:
     assert scores.frequency_weighted_iou(matrix) == pytest.approx(0.6 * 0.8)
     assert scores.pixel_accuracy(matrix) == 0.6
     nothing = np.zeros((2, 2), np.int64)
-    for score in (scores.pixel_accuracy, scores.frequency_weighted_iou):
-        assert math.isnan(score(nothing))
-    assert math.isnan(scores.mean_of_present(scores.iou_per_class(nothing)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is divided by 0
+        for score in (scores.pixel_accuracy, scores.frequency_weighted_iou):
+            assert math.isnan(score(nothing))
+        assert math.isnan(scores.mean_of_present(scores.iou_per_class(nothing)))
 
 
 def test_scores_of_counts_past_thirty_two_bits() -> None:

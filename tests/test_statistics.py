@@ -1,16 +1,19 @@
 """From totals to the numbers of `summary.json`: the golden case, numpy as reference, and intervals that cover."""
 
 import json
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from records_of import classes_of, random_records, record_of
 
 from pipeline.core.fraction_histogram import BINS
+from pipeline.core.scores import matrix_of
 from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 
@@ -93,6 +96,58 @@ def test_physical_areas() -> None:
     ]
     assert [row["area"]["m2"] for row in _statistics(records, 2)["classes"]] == [17.0, 1.5]
     assert _statistics([A], 3)["classes"][0]["area"]["m2"] is None
+    # One picture with a known pixel area is enough, whatever comes before and behind it.
+    known = record_of("k", [[4, 0], [0, 6]], pixel_area_m2=0.25)
+    for mixed in ([known], [known, record_of("u", [[1, 0], [0, 0]])], [record_of("u", [[1, 0], [0, 0]]), known]):
+        assert [row["area"]["m2"] for row in _statistics(mixed, 2)["classes"]] == [1.0, 1.5]
+        merged = Totals.of(mixed[:1], 2).merge(Totals.of(mixed[1:], 2))
+        assert statistics(merged, classes_of(2))["classes"][1]["area"]["m2"] == 1.5
+
+
+def test_pictures_that_are_alike_have_no_deviation() -> None:
+    row = _statistics([record_of(f"{n}", [[7, 0], [0, 0]]) for n in range(3)], 2)["classes"][0]
+    assert row["area"]["fraction_std"] == 0.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 4))
+def test_scores_against_sums_and_means_by_numpy(seed: int, count: int, num_classes: int) -> None:
+    records = random_records(seed, count, num_classes)
+    cells = [record.value("confusion") for record in records]
+    matrices = [matrix_of(value, num_classes) for value in cells if value is not None]
+    if not matrices:
+        return
+    total = np.sum(matrices, axis=0)
+
+    def overlaps(matrix: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        both, margins = np.diagonal(matrix), matrix.sum(axis=0) + matrix.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return both / (margins - both), 2 * both / margins
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing
+        of_pictures = np.array([overlaps(matrix) for matrix in matrices])  # (pictures, IoU or Dice, classes)
+        samplewise = np.nanmean(of_pictures, axis=0)
+        samplewise_means = np.nanmean(np.nanmean(of_pictures, axis=2), axis=0)
+        global_means = np.nanmean(overlaps(total), axis=1)
+        iou = overlaps(total)[0]
+        truth_px = total.sum(axis=1)
+        expected = {
+            "pixel_accuracy": np.trace(total) / total.sum() if total.any() else np.nan,
+            "global_mean_iou": global_means[0],
+            "global_mean_dice": global_means[1],
+            "frequency_weighted_iou": np.nansum(truth_px * iou) / truth_px.sum() if total.any() else np.nan,
+            "samplewise_mean_iou": samplewise_means[0],
+            "samplewise_mean_dice": samplewise_means[1],
+        }
+    result = _statistics(records, num_classes)
+    found = {name: result["metrics"][name] for name in expected}
+    assert {name: np.nan if value is None else value for name, value in found.items()} == pytest.approx(
+        expected, abs=1e-9, nan_ok=True
+    )
+    for class_id, row in enumerate(result["classes"]):
+        values = [np.nan if row[name] is None else row[name] for name in ("samplewise_iou", "samplewise_dice")]
+        assert values == pytest.approx(samplewise[:, class_id].tolist(), abs=1e-9, nan_ok=True)
 
 
 @settings(max_examples=30, deadline=None)

@@ -60,6 +60,11 @@ def test_a_scored_row() -> None:
     assert row["pixel_accuracy"] == 14 / 16
 
 
+def test_a_fraction_is_a_share_of_all_pixels() -> None:
+    record = replace(record_of("a", [[6, 0, 0], [0, 18, 0], [0, 0, 0]]), width=8, height=3)
+    assert row_of(record)["area_fraction_background"] == 0.25
+
+
 def test_what_is_not_known_is_null() -> None:
     row = row_of(record_of("a", [[1, 0, 0], [0, 0, 0], [0, 0, 0]], scored=False))
     assert row["area_px_background"] == 1

@@ -6,6 +6,7 @@ Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation",
 occurs neither in truth nor in prediction has no score: NaN here, null in `summary.json`, and no mean counts it.
 """
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -52,8 +53,8 @@ def _pair_codes(
     truth: ClassIds, prediction: ClassIds, num_classes: int, dtype: type[np.uint16] | type[np.uint32]
 ) -> npt.NDArray[np.unsignedinteger]:
     """truth · num_classes + prediction a pixel, as one row."""
-    codes: npt.NDArray[np.unsignedinteger] = np.multiply(truth, dtype(num_classes), dtype=dtype).reshape(-1)
-    codes += prediction.reshape(-1)
+    codes: npt.NDArray[np.unsignedinteger] = np.multiply(truth, dtype(num_classes), dtype=dtype).ravel()
+    codes += prediction.ravel()
     return codes
 
 
@@ -65,7 +66,7 @@ def _count_codes(codes: npt.NDArray[np.unsignedinteger], cells: int) -> Counts:
     counts = np.zeros(cells, np.int64)
     for start in range(0, codes.size, _EXACT_FLOAT32):
         part = codes[start : start + _EXACT_FLOAT32].reshape(1, -1)
-        counts += cv2.calcHist([part], [0], None, [cells], [0, cells]).reshape(-1).astype(np.int64)
+        counts += cv2.calcHist([part], [0], None, [cells], [0, cells]).ravel().astype(np.int64)
     return counts
 
 
@@ -82,7 +83,7 @@ def class_counts(mask: ClassIds, num_classes: int) -> Counts:
     if num_classes <= _FEW_CLASSES:
         # 0.03 ms for three classes of 475×475 px, where the histogram takes 0.15 and `np.bincount` 0.35.
         return np.array([np.count_nonzero(mask == class_id) for class_id in range(num_classes)], np.int64)
-    return _count_codes(mask.reshape(-1), num_classes)
+    return _count_codes(mask.ravel(), num_classes)
 
 
 def cells_of(matrix: Counts) -> tuple[int, ...]:
@@ -94,9 +95,9 @@ def cells_of(matrix: Counts) -> tuple[int, ...]:
     Returns:
         Cell, count, cell, count …, in ascending order of cells; cell = truth · num_classes + prediction.
     """
-    flat = matrix.reshape(-1)
+    flat = matrix.ravel()
     cells = np.flatnonzero(flat)
-    return tuple(np.stack([cells, flat[cells]], axis=1).reshape(-1).tolist())
+    return tuple(np.stack([cells, flat[cells]], axis=1).ravel().tolist())
 
 
 def matrix_of(cells: Sequence[int], num_classes: int) -> Counts:
@@ -109,7 +110,7 @@ def matrix_of(cells: Sequence[int], num_classes: int) -> Counts:
 def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Scores:
     """Divides, NaN where the denominator is 0."""
     top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    quotient = np.full(np.broadcast(top, bottom).shape, np.nan)
+    quotient = np.full_like(bottom, np.nan)
     np.divide(top, bottom, out=quotient, where=bottom != 0)
     return quotient
 
@@ -153,14 +154,14 @@ def pixel_accuracy(matrix: Counts) -> float:
 def frequency_weighted_iou(matrix: Counts) -> float:
     """Mean of the classes' IoU weighted by their true pixels; NaN where there are none."""
     truth = matrix.sum(axis=1)
-    weighted = np.where(truth > 0, truth * np.nan_to_num(iou_per_class(matrix)), 0.0)
+    weighted = truth * np.nan_to_num(iou_per_class(matrix))
     return float(_ratio(weighted.sum(), truth.sum()))
 
 
 def mean_of_present(scores: Scores) -> float:
     """Mean over the classes that have a score; NaN where none has."""
     present = scores[~np.isnan(scores)]
-    return float(present.mean()) if present.size else float("nan")
+    return float(present.mean()) if present.size else math.nan
 
 
 def known(score: float) -> float | None:

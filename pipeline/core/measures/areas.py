@@ -57,7 +57,7 @@ class AreaSums:
     num_classes: int
     histogram: FractionHistogram
     pictures: int = 0
-    pictures_with_m2: int = 0
+    has_m2: bool = False
     area_px: list[int] = field(init=False)
     area_m2_fixed: list[int] = field(init=False)
     present: list[int] = field(init=False)
@@ -75,8 +75,7 @@ class AreaSums:
     def add(self, value: Value, picture: PictureRecord) -> None:
         self.pictures += 1
         picture_px = picture.width * picture.height
-        if picture.pixel_area_m2 is not None:
-            self.pictures_with_m2 += 1
+        self.has_m2 |= picture.pixel_area_m2 is not None
         for class_id, area_px in enumerate(value):
             fraction = area_px / picture_px
             self.area_px[class_id] += area_px
@@ -91,7 +90,7 @@ class AreaSums:
 
     def merge(self, other: "AreaSums") -> None:
         self.pictures += other.pictures
-        self.pictures_with_m2 += other.pictures_with_m2
+        self.has_m2 |= other.has_m2
         for name in _CLASS_SUMS:
             setattr(self, name, list(map(add, getattr(self, name), getattr(other, name))))
         self.fraction_min = list(map(min, self.fraction_min, other.fraction_min))
@@ -104,11 +103,10 @@ class AreaSums:
 
     def _area(self, class_id: int, total_px: int) -> dict[str, Any]:
         """Areas of one class over all segmented pictures."""
-        known = self.pictures_with_m2 > 0
         return {
             "px": self.area_px[class_id],
             "fraction": self.area_px[class_id] / total_px if total_px else None,
-            "m2": self.area_m2_fixed[class_id] / FRACTION_ONE if known else None,
+            "m2": self.area_m2_fixed[class_id] / FRACTION_ONE if self.has_m2 else None,
             "images_present": self.present[class_id],
             "fraction_mean": mean_of_fixed(self.fraction_sum[class_id], self.pictures),
             "fraction_std": self._deviation(class_id),
