@@ -107,7 +107,7 @@ def test_avif_is_still_a_picture() -> None:
         (b"<!DOCTYPE html><html></html>", "NotAPicture", "an HTML page"),
         (struct.pack(">I", 24) + b"ftypisom" + bytes(60), "NotAPicture", "an MP4 or QuickTime file"),
         (b"\x1f\x8b\x08" + bytes(60), "NotAPicture", "gzip data"),
-        (b"no picture at all, just words", "NotAPicture", "no picture format that can be read"),
+        (b"no picture at all, just words", "NotAPicture", "not a picture format that can be read"),
     ],
 )
 def test_other_files_are_called_by_their_names(data: bytes, error_type: str, name: str) -> None:

@@ -106,7 +106,7 @@ def test_many_groups_have_no_intervals_and_too_many_are_not_summed(
     options = ["--input", archive.images, "--ground_truth", archive.masks, "--group_by_regex", "(picture_[0-9]+)"]
     few = run_job(tmp_path / "few", *options).summary
     assert len(few["groups"]) == 16  # fifteen, and one without a name of the five other pictures
-    note = "too few pictures: 5, and an interval takes 10"
+    note = "too few pictures: 5, and an interval needs 10"
     assert few["groups"][""]["metrics"]["pixel_accuracy_ci95_note"] == note
     monkeypatch.setattr(core_groups, "MAX_GROUP_CLASSES_WITH_INTERVALS", 47)
     many = run_job(tmp_path / "many", *options).summary

@@ -244,8 +244,8 @@ def test_fewer_than_ten_pictures_have_none() -> None:
     assert summary_of(matrices).classes[0]["iou_ci95"] is not None
     fewer = summary_of(matrices[1:])
     assert fewer.metrics["pixel_accuracy_ci95"] is None
-    assert fewer.metrics["pixel_accuracy_ci95_note"] == "too few pictures: 9, and an interval takes 10"
-    assert fewer.classes[0]["dice_ci95_note"] == "too few pictures: 9, and an interval takes 10"
+    assert fewer.metrics["pixel_accuracy_ci95_note"] == "too few pictures: 9, and an interval needs 10"
+    assert fewer.classes[0]["dice_ci95_note"] == "too few pictures: 9, and an interval needs 10"
 
 
 def test_a_mean_over_classes_has_none_where_a_rare_class_decides_it() -> None:
@@ -256,7 +256,7 @@ def test_a_mean_over_classes_has_none_where_a_rare_class_decides_it() -> None:
     rare = summary_of(matrices)
     assert common.metrics["global_mean_iou_ci95"] is not None
     assert rare.metrics["global_mean_iou_ci95"] is None
-    expected = "too few pictures: 4 of a class that the mean counts, and an interval takes 10"
+    expected = "too few pictures: 4 of a class that the mean counts, and an interval needs 10"
     assert rare.metrics["global_mean_iou_ci95_note"] == expected
     assert rare.classes[1]["iou_ci95"] == pytest.approx(common.classes[1]["iou_ci95"], rel=0.01)
 
@@ -268,7 +268,7 @@ def test_one_rare_class_of_many_decides_nothing() -> None:
     with_rare = interval_of(np.full(40, 0.6), LeftOut(left, sizes), [64] * 39 + [4])
     assert with_rare.bounds is not None
     few = interval_of(np.full(2, 0.6), LeftOut(left[:, :2], sizes[:, :2]), [64, 4])
-    assert few == Interval(None, "too few pictures: 4 of a class that the mean counts, and an interval takes 10")
+    assert few == Interval(None, "too few pictures: 4 of a class that the mean counts, and an interval needs 10")
 
 
 def test_a_class_in_a_single_block_has_none() -> None:

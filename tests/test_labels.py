@@ -52,9 +52,9 @@ def test_parse_reads_values_and_colours() -> None:
         ("65536=0", "'65536' is neither"),
         ("#ff00=0", "'#ff00' is neither"),
         ("#ggffff=0", "neither"),
-        ("1=0,1=1", "1 stands twice"),
-        ("1=0,01=1", "01 stands twice"),
-        ("#ABCDEF=0,#abcdef=1", "stands twice"),
+        ("1=0,1=1", "1 occurs twice"),
+        ("1=0,01=1", "01 occurs twice"),
+        ("#ABCDEF=0,#abcdef=1", "occurs twice"),
     ],
 )
 def test_parse_refuses(text: str, says: str) -> None:

@@ -129,7 +129,7 @@ def test_scores_and_counts_are_the_summarys() -> None:
 def test_an_interval_that_is_missing_says_why() -> None:
     summary = make_summary(["a", "b", "c"], pictures=4)
     note = summary["classes"][0]["iou_ci95_note"]
-    assert note == "too few pictures: 4, and an interval takes 10"
+    assert note == "too few pictures: 4, and an interval needs 10"
     page = report_html(summary, [])
     # Below each metric, and on hovering over a dash of each of the two classes that occur.
     assert page.count(f"<small>{note}</small>") == 6

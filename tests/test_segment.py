@@ -293,7 +293,7 @@ def test_a_faulty_truth_costs_the_score_and_not_the_mask(
     save_mask(tmp_path / "small.png", np.zeros((7, 9), np.uint8))
     save_mask(tmp_path / "strange.png", np.full_like(archive.truth(archive.image_ids[0]), 7))
     for name, error_type, said in (
-        ("broken.png", "NotAPicture", "no picture format"),
+        ("broken.png", "NotAPicture", "not a picture format"),
         ("small.png", "SizeMismatch", "9x7"),
         ("strange.png", "UnknownLabels", "7"),
         ("gone.png", "Missing", "gone.png"),

@@ -87,7 +87,7 @@ def _set(*path: str | int) -> Callable[[dict[str, Any], Any], None]:
         (("input", "height"), "128", "input.height is '128', not a positive whole number"),
         (("input", "width"), 1.5, "input.width is 1.5, not a positive whole number"),
         (("input", "channels"), True, "input.channels is True, not a positive whole number"),
-        (("input", "channels"), 4, "input.channels is 4; 1 and 3 can be served"),
+        (("input", "channels"), 4, "input.channels is 4; 1 and 3 are supported"),
         (("input", "dtype"), "int8", "input.dtype is 'int8', not one of uint8, float32"),
         (("input", "range"), [1], "input.range is not a pair of numbers"),
         (("input", "range"), ["a", "b"], "could not convert"),

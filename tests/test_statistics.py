@@ -184,9 +184,9 @@ def test_everything_is_json() -> None:
 def test_one_picture_has_no_interval() -> None:
     result = _statistics([A], 3)
     assert result["metrics"]["pixel_accuracy_ci95"] is None
-    assert result["metrics"]["pixel_accuracy_ci95_note"] == "too few pictures: 1, and an interval takes 10"
+    assert result["metrics"]["pixel_accuracy_ci95_note"] == "too few pictures: 1, and an interval needs 10"
     assert result["classes"][0]["iou_ci95"] is None
-    assert result["classes"][0]["dice_ci95_note"] == "too few pictures: 1, and an interval takes 10"
+    assert result["classes"][0]["dice_ci95_note"] == "too few pictures: 1, and an interval needs 10"
     # Twelve pictures scored, but class 1 in only one of them.
     both = _statistics([B, *(replace(C, image_id=f"{index}") for index in range(11))], 3)
     assert both["classes"][0]["iou_ci95"] is not None

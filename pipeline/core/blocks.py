@@ -1,4 +1,4 @@
-"""Sums over pictures kept in blocks, so that a score can be computed without each block.
+"""Sums over pictures kept per block, so that a score can be computed with any one block left out.
 
 A picture's block depends on its id alone, so blocks add up exactly in any order and grouping.
 """
@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 JOB_BLOCKS = 256
-"""Blocks of a whole job."""
+"""Number of blocks of a whole job."""
 
 
 def block_of(image_id: str, blocks: int) -> int:
-    """The block of a picture, 0 to blocks - 1; the same id always has the same one, on any machine."""
+    """The block of a picture, 0 to blocks - 1; an id has the same block on every machine."""
     digest = hashlib.blake2b(image_id.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") % blocks
 
 
 class BlockSums:
-    """Some sums over pictures in each block.
+    """Sums over the pictures of each block.
 
     Args:
         blocks: how many blocks.
@@ -47,10 +47,10 @@ class BlockSums:
         self.sums[block_of(image_id, len(self.sums))] += terms
 
     def merge(self, other: "BlockSums") -> None:
-        """Adds the sums of other pictures, which are left as they are."""
+        """Adds the sums of other pictures; `other` is not changed."""
         self.sums += other.sums
 
     def left_out(self) -> npt.NDArray[np.int64]:
-        """(blocks, columns) sums over all pictures but those of one block."""
+        """(blocks, columns) sums over all pictures except those of the row's block."""
         rest: npt.NDArray[np.int64] = self.sums.sum(axis=0) - self.sums
         return rest

@@ -8,7 +8,7 @@ Rules, the same for every format that Pillow reads:
 - palette, CMYK, YCbCr, Lab and the like become RGB; one channel is made by ITU-R 601 luma;
 - the EXIF orientation is applied, so pixels are upright as a person sees them.
 
-What of a file is not used by these rules is reported with the pixels (`file_formats.Unused`).
+Parts of a file that are not used are reported with the pixels (`file_formats.Unused`).
 """
 
 import io
@@ -33,7 +33,7 @@ PICTURE_ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .tif .tiff .avif .avifs .jp2 .j2k .jpx .ppm .pgm .pbm .pnm"
     " .tga .ico .pcx .sgi .dds".split()
 )
-"""Names with these endings, in any case, are pictures; everything else in a folder is ignored and counted."""
+"""Names with these endings, in any case, are pictures; other files of a folder are ignored and counted."""
 
 _TRANSPOSE_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +49,7 @@ _SIXTEEN_BIT_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I"))
 _FEW_BITS_OF_GREY = re.compile(r"L;([24])(?!\d)")
 # 4,095 of 65,535 in 8 bits, rounded.
 _HIGHEST_OF_TWELVE_BITS = 16
-_PILLOW_BYTES_A_PIXEL = 4
+_PILLOW_BYTES_PER_PIXEL = 4
 _EIGHT_OF_SIXTEEN_BITS = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
 
 
@@ -60,7 +60,7 @@ class DecodedImage:
     Args:
         pixels: (height, width, channels) uint8, 0 to 255.
         orientation: the EXIF orientation that was applied, 1 to 8.
-        unused: what of the file is not used, values of `Unused`, sorted.
+        unused: parts of the file that are not used, values of `Unused`, sorted.
     """
 
     pixels: UInt8Array
@@ -83,7 +83,7 @@ class RawMask:
 
 
 def has_picture_ending(name: str) -> bool:
-    """Whether a file of this name counts as a picture; macOS's `._` companions never do.
+    """Whether a file of this name counts as a picture; macOS's `._` files never do.
 
     Args:
         name: a path with `/` between its parts, or a bare name.
@@ -108,7 +108,7 @@ def decode_image(data: bytes, *, channels: int = 3, max_pixels: int | None = DEF
         The pixels, (height, width, channels) uint8, the orientation that was applied, and what was not used.
 
     Raises:
-        PictureError: stage `decode`; the bytes are empty, no picture, cut off, broken or too large.
+        PictureError: stage `decode`; the data is empty, not a picture, truncated, broken or too large.
     """
     return OpenedImage(data, channels=channels, max_pixels=max_pixels).decode()
 
@@ -122,7 +122,7 @@ class OpenedImage:
         max_pixels: larger pictures are refused; None for no limit.
 
     Raises:
-        PictureError: stage `decode`; the bytes are empty, no picture, broken or too large.
+        PictureError: stage `decode`; the data is empty, not a picture, broken or too large.
     """
 
     def __init__(self, data: bytes, *, channels: int = 3, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> None:
@@ -134,8 +134,8 @@ class OpenedImage:
 
     @property
     def decoded_bytes(self) -> int:
-        """What decoding takes of most pictures, from the header alone: Pillow's pixels, the array, and its parts."""
-        return self._picture.width * self._picture.height * (_PILLOW_BYTES_A_PIXEL + 2 * self._channels)
+        """Memory that decoding takes for most pictures, from the header: Pillow's pixels, the array and its copy."""
+        return self._picture.width * self._picture.height * (_PILLOW_BYTES_PER_PIXEL + 2 * self._channels)
 
     def decode(self) -> DecodedImage:
         """Decodes the pixels; to be called once.
@@ -144,7 +144,7 @@ class OpenedImage:
             The pixels, (height, width, channels) uint8, the orientation that was applied, and what was not used.
 
         Raises:
-            PictureError: stage `decode`; the file is cut off or broken.
+            PictureError: stage `decode`; the file is truncated or broken.
         """
         picture, channels = self._picture, self._channels
         try:
@@ -153,7 +153,7 @@ class OpenedImage:
             picture.load()
             if file_formats.has_transparency(picture):
                 unused.add(Unused.ALPHA)
-            picture = _eight_bit(_upright(picture, _still_to_apply(picture, orientation)))
+            picture = _eight_bit(_upright(picture, _remaining_orientation(picture, orientation)))
             if picture.mode == "LAB" and channels == 1:
                 picture = picture.convert("RGB")
             mode = "L" if channels == 1 else "RGB"
@@ -175,11 +175,11 @@ def decode_mask(
     picture_orientation: int = 1,
     expected_size: tuple[int, int] | None = None,
 ) -> RawMask:
-    """Decodes one ground-truth mask, upright, its values untouched.
+    """Decodes one ground-truth mask to upright raw values.
 
-    A mask that bears an orientation of its own is turned by it. One that bears none is taken as upright, unless only
-    the picture's orientation makes it fit: then it was drawn on the sensor's grid and is turned like its picture.
-    Grey levels and palette indices of any depth are what the file holds: 0 and 1 of one bit, 0 to 3 of two.
+    A mask that has an EXIF orientation is rotated by it. A mask without one is taken as upright, unless it fits the
+    picture only with the picture's orientation: then it was drawn on the sensor's grid and is rotated like its picture.
+    Grey levels and palette indices are not rescaled, whatever the bit depth: 0 and 1 with one bit, 0 to 3 with two.
 
     Args:
         data: the whole file.
@@ -199,7 +199,7 @@ def decode_mask(
         step = _grey_step(picture)
         orientation = _orientation(picture)
         picture.load()
-        turn = _still_to_apply(picture, orientation)
+        turn = _remaining_orientation(picture, orientation)
         if orientation == 1 and picture_orientation >= 5 and expected_size == picture.size[::-1] != picture.size:
             turn = picture_orientation
         raw = _raw_values(_upright(picture, turn), step)
@@ -233,9 +233,9 @@ def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
     tile = limits.tile_size(picture)
     if tile is not None:
         _check_size(*tile, max_pixels, stage)
-    if limits.has_endless_scans(picture, data):
+    if limits.has_too_many_scans(picture, data):
         raise PictureError(
-            stage, ErrorType.TOO_MANY_SCANS, "the picture comes in so many scans that decoding would take minutes"
+            stage, ErrorType.TOO_MANY_SCANS, "the picture has so many scans that decoding would take minutes"
         )
     return picture
 
@@ -252,28 +252,28 @@ def _check_size(width: int, height: int, max_pixels: int | None, stage: str) -> 
 
 
 def _picture_error(error: Exception, stage: str) -> PictureError:
-    """Names what Pillow's decoders raise on hostile bytes, which is nearly anything."""
+    """Turns what Pillow's decoders raise on malformed data, almost any exception, into a `PictureError`."""
     if isinstance(error, PictureError):
         return error
     text = " ".join(str(error).split())[:300] or type(error).__name__
-    if isinstance(error, Image.DecompressionBombError):  # in a process that is not prepared
+    if isinstance(error, Image.DecompressionBombError):  # without prepare_process()
         return PictureError(stage, ErrorType.TOO_LARGE, text)
     if isinstance(error, limits.MetadataTooLargeError):
         return PictureError(stage, ErrorType.METADATA_TOO_LARGE, text)
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return PictureError(stage, ErrorType.TRUNCATED, f"the file is cut off: {text}")
     if isinstance(error, MemoryError):
-        return PictureError(stage, ErrorType.OUT_OF_MEMORY, "decoding needs more memory than there is")
+        return PictureError(stage, ErrorType.OUT_OF_MEMORY, "decoding needs more memory than is available")
     return PictureError(stage, ErrorType.BROKEN, f"the file can't be decoded: {text}")
 
 
 def _unidentified(data: bytes, stage: str) -> PictureError:
-    """Says what a file is that Pillow doesn't know."""
+    """Describes a file that Pillow can't identify."""
     if name := file_formats.unsupported_format(data):
         return _unsupported(name, stage)
     name = file_formats.other_format(data)
     return PictureError(
-        stage, ErrorType.NOT_A_PICTURE, f"the content is {name or 'no picture format that can be read'}"
+        stage, ErrorType.NOT_A_PICTURE, f"the content is {name or 'not a picture format that can be read'}"
     )
 
 
@@ -282,20 +282,20 @@ def _unsupported(name: str, stage: str) -> PictureError:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """The EXIF orientation, 1 where there is none or where the EXIF block itself is broken."""
+    """The EXIF orientation; 1 without one, or if the EXIF block itself is broken."""
     if picture.format == "PNG":
-        # Its EXIF may stand behind the pixels, so that Pillow decodes them to find it. A fault of theirs must come out
-        # here: swallowed below, it would leave black pixels that pass for decoded.
+        # EXIF may follow the pixels in the file, so Pillow decodes them to find it. An error in the pixels must be
+        # raised here: suppressed below, it would leave black pixels that look decoded.
         picture.load()
     try:
         value = picture.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # broken metadata must not cost a picture whose pixels are whole
+    except Exception:  # broken metadata must not fail a picture whose pixels are intact
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _still_to_apply(picture: Image.Image, orientation: int) -> int:
-    """The orientation to turn a loaded picture by: Pillow turns TIFF itself when it loads, and no other format."""
+def _remaining_orientation(picture: Image.Image, orientation: int) -> int:
+    """The orientation to apply to a loaded picture: Pillow applies that of TIFF on loading, of no other format."""
     return 1 if picture.format == "TIFF" else orientation
 
 
@@ -305,7 +305,7 @@ def _upright(picture: Image.Image, orientation: int) -> Image.Image:
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Brings 16-bit, 32-bit and float grey to 8 bits; other modes pass."""
+    """Converts 16-bit, 32-bit and float grey to 8 bits; other modes are returned unchanged."""
     if picture.mode in _SIXTEEN_BIT_MODES:
         values = np.asarray(picture)
         if picture.mode == "I":
@@ -318,7 +318,7 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
 
 
 def _refuse_rescaled_values(picture: Image.Image) -> None:
-    """Refuses what Pillow would rescale so that small labels silently become others, mostly 0."""
+    """Refuses masks whose values Pillow would rescale, so that small labels would silently become others, mostly 0."""
     for tile in getattr(picture, "tile", ()):
         arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         if picture.mode not in _SIXTEEN_BIT_MODES and ";16" in str(arguments[:1]):
@@ -335,7 +335,7 @@ def _refuse_rescaled_values(picture: Image.Image) -> None:
 
 
 def _grey_step(picture: Image.Image) -> int:
-    """By what a picture that is not loaded yet will come multiplied: Pillow spreads 2 and 4 bits of grey over 0 to 255.
+    """The factor by which Pillow multiplies grey levels on loading: it spreads those of 2 and 4 bits over 0 to 255.
 
     PNG has them as `L;2` and `L;4`, TIFF also with reversed bits and inverted levels (`L;2IR`).
     """

@@ -1,26 +1,26 @@
-"""The faults that maskbeam expects; everything else is a defect and fails loudly."""
+"""The errors that maskbeam raises; any other exception is a bug and ends the job."""
 
 from enum import StrEnum
 
 
 class MaskbeamError(Exception):
-    """The base of every fault that maskbeam raises on purpose."""
+    """Base class of all errors that maskbeam raises on purpose."""
 
 
 class OptionError(MaskbeamError):
-    """An option, or what it names, can't be used: one line before any work, exit status 2."""
+    """An option, or what it names, can't be used; reported in one line before any work, exit status 2."""
 
 
 class ModelError(OptionError):
-    """A model folder that isn't one, or whose files don't fit each other."""
+    """A model folder is missing, incomplete or inconsistent."""
 
 
 class EngineError(MaskbeamError):
-    """The inference engine itself is broken; no picture can be blamed, so the job stops."""
+    """The inference engine fails independently of the pictures, so the job stops."""
 
 
 class StorageError(MaskbeamError):
-    """The output can't be written (full, forbidden, gone); the job stops, nothing half-written remains."""
+    """The output can't be written (disk full, no permission, folder removed); the job stops without partial files."""
 
 
 class OutputInUseError(StorageError):
@@ -54,7 +54,7 @@ class ErrorType(StrEnum):
     DUPLICATE_ID = (
         "DuplicateId",
         "Another picture has the same id; the one whose address comes first is segmented.",
-        "Give the pictures ids of their own in a manifest's column `image_id`.",
+        "Give the pictures different ids in a manifest's column `image_id`.",
     )
     NO_IMAGE = (
         "NoImage",
@@ -76,12 +76,12 @@ class ErrorType(StrEnum):
         "The file or archive ends before its content does; of an archive what comes before is used.",
         "Fetch the file again.",
     )
-    MISSING = ("Missing", "There is no such file.", "Restore it, or take it out of the manifest.")
-    UNREADABLE = ("Unreadable", "The file can't be read; the message has the system's reason.", "Mend what it says.")
+    MISSING = ("Missing", "There is no such file.", "Restore it, or remove it from the manifest.")
+    UNREADABLE = ("Unreadable", "The file can't be read; the message has the system's reason.", "Correct the cause.")
     STORE_FAULT = (
         "StoreFault",
-        "The store kept failing through all attempts.",
-        "Run the same command again once the store is well.",
+        "The store failed in all attempts.",
+        "Run the same command again when the store is available.",
     )
     FILE_TOO_LARGE = (
         "FileTooLarge",
@@ -91,7 +91,7 @@ class ErrorType(StrEnum):
     EMPTY = ("Empty", "The file has no bytes.", "Fetch the file again.")
     NOT_A_PICTURE = (
         "NotAPicture",
-        "The content is no picture; the message names what it is where it is known.",
+        "The content is not a picture; the message names what it is, if known.",
         "Replace the file: it is often an error page or a Git LFS pointer.",
     )
     UNSUPPORTED_FORMAT = (
@@ -99,7 +99,7 @@ class ErrorType(StrEnum):
         "The content is a picture in a format, or with bands or numbers, that is not supported.",
         "Convert it, for example to TIFF, PNG or JPEG.",
     )
-    BROKEN = ("Broken", "The decoder can't make sense of the content.", "Fetch or export the picture again.")
+    BROKEN = ("Broken", "The decoder can't read the content.", "Fetch or export the picture again.")
     TOO_LARGE = (
         "TooLarge",
         "The picture has more pixels than `--max_pixels`, or an archive's member unpacks to too many bytes.",
@@ -108,12 +108,12 @@ class ErrorType(StrEnum):
     NO_PIXELS = ("NoPixels", "The picture has no width or no height.", "Export the picture again.")
     TOO_MANY_SCANS = (
         "TooManyScans",
-        "A progressive JPEG has so many scans that its decoding would take minutes, as in an attack.",
+        "A progressive JPEG has so many scans that decoding would take minutes, as in an attack.",
         "Save the picture again, if it is yours.",
     )
     METADATA_TOO_LARGE = (
         "MetadataTooLarge",
-        "The metadata unpack to more than is allowed, as in an attack.",
+        "The metadata is larger than allowed, as in an attack.",
         "Save the picture again without its metadata.",
     )
     WRONG_BANDS = (
@@ -123,7 +123,7 @@ class ErrorType(StrEnum):
     )
     OUT_OF_MEMORY = (
         "OutOfMemory",
-        "Decoding or inference needs more memory than there is.",
+        "Decoding or inference needs more memory than is available.",
         "Run the same command again with a smaller `--batch_size` or fewer `--threads`.",
     )
     ENGINE_FAILED = (
@@ -133,18 +133,18 @@ class ErrorType(StrEnum):
     )
     NOT_FINITE = (
         "NotFinite",
-        "The model's output for this picture holds infinities or is not a number.",
+        "The model's output for this picture has infinite or NaN values.",
         "Check the model: its training may have diverged.",
     )
     SIZE_MISMATCH = (
         "SizeMismatch",
-        "The mask has not the size of its picture.",
+        "The mask and its picture differ in size.",
         "Replace the mask: it is never resized.",
     )
     UNKNOWN_LABELS = (
         "UnknownLabels",
-        "The mask holds values that the label map does not name; the message lists them.",
-        "Name them in `--label_map`, or in `--ignore_label` what counts for nothing.",
+        "The mask has values that are not in the label map; the message lists them.",
+        "Add them to `--label_map`, or give the value to ignore by `--ignore_label`.",
     )
     NOT_A_MASK = (
         "NotAMask",
@@ -154,20 +154,20 @@ class ErrorType(StrEnum):
     AMBIGUOUS_TRUTH = (
         "AmbiguousTruth",
         "Several masks have the path of the picture.",
-        "Take all but one away, or name the right one in a manifest.",
+        "Remove all but one, or name the right one in a manifest.",
     )
     UNWRITABLE_NAME = (
         "UnwritableName",
-        "The output's file system can't hold a file of this name: it is too long, or a folder has it.",
+        "The output's file system can't hold a file of this name: it is too long, or a folder has the same name.",
         "Shorten the name, or give it an `image_id` in a manifest.",
     )
 
 
 class PictureError(MaskbeamError):
-    """One picture can't be segmented or scored; it costs that picture alone.
+    """One picture can't be segmented or scored; other pictures are not affected.
 
     Args:
-        stage: where on the picture's way it happened, one of `STAGES`.
+        stage: the step that failed, one of `STAGES`.
         error_type: what is wrong.
         message: one sentence for a person.
     """
@@ -184,6 +184,6 @@ class PictureError(MaskbeamError):
 
 
 TRUTH_STAGE = "truth"
-"""The stage of a ground truth's faults: they cost the score, and the picture is segmented all the same."""
+"""The stage of errors in ground truth: the picture is segmented, but not scored."""
 
 STAGES = ("locate", "read", "decode", "segment", TRUTH_STAGE, "write")

@@ -1,4 +1,4 @@
-"""Naming what a file is that can't be decoded, and saying what of a decodable file is not used."""
+"""Names the format of files that can't be decoded, and the parts of decodable files that are not used."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -15,8 +15,8 @@ _REDUCED_OR_MASK = 0b101
 _GREY_PHOTOMETRICS = (0, 1)
 _NUMBER_TYPES = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex float"}
 
-# Where a format's mark begins, the mark, and the format's name. Pictures that are not supported, then other files.
-_PICTURE_MARKS = (
+# Offset of a format's signature, the signature, and the format's name: unsupported picture formats, then other files.
+_PICTURE_SIGNATURES = (
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"\0\0\0\x0cJXL \r\n", "JPEG XL"),
     (0, b"8BPS", "Photoshop"),
@@ -28,7 +28,7 @@ _PICTURE_MARKS = (
     (0, b"<svg", "SVG"),
     (0, b"FUJIFILMCCD-RAW", "a camera's raw format"),
 )
-_OTHER_MARKS = (
+_OTHER_SIGNATURES = (
     (0, b"version https://git-lfs", "a Git LFS pointer; `git lfs pull` fetches the picture"),
     (0, b"%PDF-", "PDF"),
     (0, b"%!PS", "PostScript"),
@@ -44,7 +44,7 @@ _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 
 
 class Unused(StrEnum):
-    """What of a picture's file is not used; the values are keys of `images.unused` in `summary.json`."""
+    """Parts of a picture's file that are not used; the values are keys of `images.unused` in `summary.json`."""
 
     PAGES = "pages"
     """The file has several pages or frames; the first is used."""
@@ -62,11 +62,11 @@ UNUSED_TEXTS = {
     Unused.DEPTH: "with 16 bits a channel: the upper 8 are used",
     Unused.LOW_VALUES: "with 16 bits a channel and no value above 4,095: read as nearly black",
 }
-"""What a person reads of each, after a number of pictures."""
+"""The text shown for each, after a number of pictures."""
 
 
 def unused_lines(counts: Mapping[str, int]) -> list[str]:
-    """Says what of some pictures' files is not used, one line a kind.
+    """Describes which parts of pictures' files are not used, one line per kind.
 
     Args:
         counts: numbers of pictures by value of `Unused`.
@@ -75,7 +75,7 @@ def unused_lines(counts: Mapping[str, int]) -> list[str]:
 
 
 def unsupported_format(data: bytes) -> str | None:
-    """Names a picture format that is recognised and can't be read.
+    """Names a picture format that is recognised but not supported.
 
     Args:
         data: the whole file.
@@ -85,20 +85,21 @@ def unsupported_format(data: bytes) -> str | None:
     """
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "HEIC"
-    return _marked(data, _PICTURE_MARKS) or _unsupported_tiff(data)
+    return _format_by_signature(data, _PICTURE_SIGNATURES) or _unsupported_tiff(data)
 
 
 def other_format(data: bytes) -> str | None:
-    """Names what a file is that is no picture; None where that isn't known."""
+    """Names the type of a file that is not a picture; None if unknown."""
     if data[4:8] == b"ftyp":
         return "an MP4 or QuickTime file"
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         return "an AVI video"
-    return _marked(data, _OTHER_MARKS)
+    return _format_by_signature(data, _OTHER_SIGNATURES)
 
 
-def _marked(data: bytes, marks: tuple[tuple[int, bytes, str], ...]) -> str | None:
-    return next((name for at, mark, name in marks if data[at : at + len(mark)] == mark), None)
+def _format_by_signature(data: bytes, signatures: tuple[tuple[int, bytes, str], ...]) -> str | None:
+    matches = (name for at, signature, name in signatures if data[at : at + len(signature)] == signature)
+    return next(matches, None)
 
 
 def _unsupported_tiff(data: bytes) -> str | None:
@@ -114,7 +115,7 @@ def _unsupported_tiff(data: bytes) -> str | None:
     numbers = _NUMBER_TYPES.get(_first(page, _SAMPLE_FORMAT, 1), "uint")
     extra = page.get(_EXTRA_SAMPLES, ())
     is_grey = _first(page, _PHOTOMETRIC, 1) in _GREY_PHOTOMETRICS
-    # Grey with alpha is the one picture of several bands that a grey photometric interpretation stands for.
+    # Grey with alpha is the only layout of several bands that has a grey photometric interpretation.
     too_many = bands > 4 or (is_grey and bands > 1 and not (bands == 2 and len(extra) == 1 and extra[0] in (1, 2)))
     too_deep = bits > 32 or (bits == 32 and bands > 1) or (numbers == "float" and bits != 32) or "complex" in numbers
     return f"{bands}-band {numbers}{bits} TIFF" if too_many or too_deep else None
@@ -139,12 +140,12 @@ def _tiff_pages(data: bytes) -> Iterator[Any]:
             file.seek(directory.next)
             directory.load(file)
             yield directory
-    except Exception:  # a damaged directory: what was read of it before stands
+    except Exception:  # a damaged directory: pages read before it are kept
         return
 
 
 def unused_before_loading(picture: Image.Image, data: bytes) -> set[Unused]:
-    """What of an opened picture is not used, as far as its header tells.
+    """Which parts of an opened picture are not used, as far as its header shows.
 
     Args:
         picture: opened by Pillow, its pixels not loaded.
@@ -160,7 +161,7 @@ def unused_before_loading(picture: Image.Image, data: bytes) -> set[Unused]:
 
 def _has_pages(picture: Image.Image, data: bytes) -> bool:
     if picture.format == "TIFF":
-        # Overviews and masks of a page are no pages.
+        # Overviews and masks of a page are not pages.
         pages = (_first(page, _SUBFILE_TYPE, 0) & _REDUCED_OR_MASK for page in _tiff_pages(data))
         return sum(not kind for kind in pages) > 1
     # The further pictures of a JPEG are previews, depth or gain maps; those of an icon are its other sizes.

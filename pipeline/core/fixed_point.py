@@ -1,7 +1,7 @@
 """Fractions as integers, so that their sums don't depend on the order of addition."""
 
 FRACTION_ONE = 1 << 40
-"""The integer that stands for 1."""
+"""The integer that represents 1."""
 
 
 def fixed(value: float) -> int:

@@ -13,15 +13,15 @@ _ONE = BINS + 1
 
 
 class FractionHistogram:
-    """How many pictures have which fraction of their pixels in a class, for each of some classes.
+    """Numbers of pictures by the fraction of their pixels in a class, for several classes.
 
-    Only the bins that hold something are kept. Where `max_bins` limits them, all bins double in width as often as is
-    needed, but those of exactly 0 and exactly 1. A part of the pictures fills no more bins than all of them, so it
-    never has wider ones, and any order and grouping of `add` and `merge` gives the same histogram.
+    Only non-empty bins are stored. While there are more than `max_bins` allows, all bins double in width, except those
+    of exactly 0 and exactly 1. A subset of the pictures fills no more bins than all of them, so it never has wider
+    ones, and any order and grouping of `add` and `merge` gives the same histogram.
 
     Args:
         num_classes: how many classes there are.
-        max_bins: at most so many bins a class, on average over the classes, are kept; None for no limit.
+        max_bins: the maximum number of bins per class, on average over the classes; None for no limit.
     """
 
     __slots__ = ("_counts", "_doublings", "_keys", "_max_keys")
@@ -43,7 +43,7 @@ class FractionHistogram:
 
     @property
     def bins(self) -> int:
-        """How many bins hold something, over all classes."""
+        """Number of non-empty bins, over all classes."""
         return len(self._keys)
 
     @property
@@ -69,14 +69,14 @@ class FractionHistogram:
         self._limit()
 
     def merge(self, other: "FractionHistogram") -> None:
-        """Adds the counts of other pictures, which are left as they are."""
+        """Adds the counts of other pictures; `other` is not changed."""
         doublings = max(self._doublings, other._doublings)
         (keys, counts), (other_keys, other_counts) = self._widened(doublings), other._widened(doublings)
         self._set(doublings, np.concatenate([keys, other_keys]), np.concatenate([counts, other_counts]))
         self._limit()
 
     def quantile(self, class_id: int, percent: int, low: float, high: float) -> float | None:
-        """A quantile of a class's fractions: the smallest one that at least so many per cent do not exceed.
+        """A quantile of a class's fractions: the smallest one that at least `percent` per cent do not exceed.
 
         This is the inverse of the empirical distribution function (Hyndman and Fan, "Sample quantiles in statistical
         packages", The American Statistician 50, 1996, definition 1; `inverted_cdf` in numpy).
@@ -88,7 +88,7 @@ class FractionHistogram:
             high: the largest.
 
         Returns:
-            Exactly 0 or 1 where the quantile is that, else the middle of the bin that holds it, between `low` and
+            Exactly 0 or 1 if the quantile is 0 or 1, else the middle of the bin that holds it, between `low` and
             `high`; None without pictures.
         """
         start, end = (bisect_left(self._keys, key * _STRIDE) for key in (class_id, class_id + 1))
@@ -117,14 +117,14 @@ class FractionHistogram:
             self._set(self._doublings + 1, *self._widened(self._doublings + 1))
 
     def _widened(self, doublings: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        """Keys and counts with bins doubled in width so many times; a key may come more than once."""
+        """Keys and counts with bins doubled in width so many times; a key may occur more than once."""
         class_ids, places = np.divmod(np.array(self._keys, np.int64), _STRIDE)
         # The bin of exactly 0 stays: an arithmetic shift of -1 is -1.
         inner = 1 + ((places - 1) >> (doublings - self._doublings))
         return class_ids * _STRIDE + np.where(places == _ONE, _ONE, inner), np.array(self._counts)
 
     def _set(self, doublings: int, keys: npt.NDArray[np.int64], counts: npt.NDArray[np.uint64]) -> None:
-        """Takes keys in any order, counts of the same key added."""
+        """Sets keys, given in any order; counts of the same key are added."""
         unique, places = np.unique(keys, return_inverse=True)
         summed = np.zeros(unique.size, np.uint64)
         np.add.at(summed, places, counts)

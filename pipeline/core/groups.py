@@ -3,11 +3,11 @@
 from pipeline.core.measures.measure import Detail
 
 MAX_GROUPS = 10_000
-"""Beyond so many groups none is summed; each picture's group is still in the tables."""
+"""Maximum number of groups; with more, none is summed, but each picture's group is still in the tables."""
 MAX_MATRIX_CELLS = 10_000_000
-"""Nor beyond so many cells of all groups' confusion matrices, groups × classes²: 80 MB."""
+"""Maximum number of cells of all groups' confusion matrices, groups × classes²: 80 MB."""
 MAX_GROUP_CLASSES_WITH_INTERVALS = 1_000
-"""Up to so many groups × classes have intervals, whose blocks take 6 kB a class."""
+"""Maximum of groups × classes with intervals, whose blocks take 6 kB per class."""
 FEW_GROUPS = Detail(histogram_bins=1_000)
 MANY_GROUPS = Detail(blocks=0, histogram_bins=48)
 """A group of three classes takes less than 5 kB."""
@@ -21,7 +21,7 @@ def group_detail(groups: int, num_classes: int) -> Detail | None:
         num_classes: the model's number of classes.
 
     Returns:
-        The detail of every group's totals; None where there are too many groups to be summed.
+        The detail of every group's totals; None if there are too many groups.
     """
     if groups > MAX_GROUPS or groups * num_classes**2 > MAX_MATRIX_CELLS:
         return None
@@ -29,7 +29,7 @@ def group_detail(groups: int, num_classes: int) -> Detail | None:
 
 
 def groups_note(groups: int, num_classes: int) -> str | None:
-    """Why there are no `groups` in `summary.json`, or None where there are, or none were asked for."""
+    """Why `summary.json` has no `groups`; None if it has, or if no groups were requested."""
     if not groups or group_detail(groups, num_classes) is not None:
         return None
     limit = min(MAX_GROUPS, MAX_MATRIX_CELLS // num_classes**2)

@@ -29,37 +29,37 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 MIN_PICTURES = 10
-"""A score that fewer pictures decide has no interval."""
+"""A score that depends on fewer pictures has no interval."""
 
 UNSEEN = 3.0
-"""-log(0.05), rounded as usual: of n pictures, UNSEEN / n is the largest share that may well have gone unseen."""
+"""-log(0.05), rounded: with n pictures, UNSEEN / n is the largest share that may remain unseen (rule of three)."""
 
 NOT_SUMMED = "not computed for so many groups"
 _NORMAL_975 = 1.959963984540054
 
 
 class Interval(NamedTuple):
-    """An interval of 95 %, or why there is none.
+    """An interval of 95 %, or the reason why there is none.
 
     Args:
         bounds: (low, high); None where there is none.
-        note: why there is none; "" where there is one, or nothing to estimate.
+        note: why there is none; "" if there is one, or if there is nothing to estimate.
     """
 
     bounds: tuple[float, float] | None
     note: str = ""
 
     def keys_of(self, score: str, estimate: float | None) -> dict[str, Any]:
-        """A score as `summary.json` gives it: `score`, `score_ci95`, and `score_ci95_note` where that says anything."""
+        """A score's keys of `summary.json`: `score`, `score_ci95`, and `score_ci95_note` unless it is empty."""
         keys = {score: estimate, f"{score}_ci95": self.bounds and list(self.bounds)}
         return keys | {f"{score}_ci95_note": self.note} if self.note else keys
 
 
 class LeftOut(NamedTuple):
-    """Some scores without one block each, and what the block adds to them.
+    """Scores with one block left out, for each block, and the block's size.
 
     Args:
-        scores: (blocks, k), NaN where nothing is left.
+        scores: (blocks, k), NaN where no pixels are left.
         sizes: (blocks, k) the block's part of each score's denominator, in pixels or pictures.
     """
 
@@ -72,11 +72,11 @@ class LeftOut(NamedTuple):
 
 
 def interval_of(estimates: Array, left_out: LeftOut | None, pictures: npt.ArrayLike) -> Interval:
-    """An interval of 95 % for the mean of some scores, or for one.
+    """An interval of 95 % for a score, or for the mean of several.
 
     Args:
-        estimates: (k,) scores over all pictures, 0 to 1; NaN where a class occurs nowhere, which no mean counts.
-        left_out: the k scores without one block each; None where no blocks were summed.
+        estimates: (k,) scores over all pictures, 0 to 1; NaN for a class that occurs nowhere, which means leave out.
+        left_out: the k scores with one block left out; None if no blocks were summed.
         pictures: (k,) how many pictures each score depends on.
 
     Returns:
@@ -91,11 +91,11 @@ def interval_of(estimates: Array, left_out: LeftOut | None, pictures: npt.ArrayL
     differences = scores - left_out.scores[:, present]
     few = (counts < MIN_PICTURES) | np.isnan(differences).any(axis=0)
     if few.all():
-        return Interval(None, f"too few pictures: {counts.max():.0f}, and an interval takes {MIN_PICTURES}")
+        return Interval(None, f"too few pictures: {counts.max():.0f}, and an interval needs {MIN_PICTURES}")
     differences = np.nan_to_num(differences) / scores.size
     mean = float(scores.mean())
     weight = float((1 / np.minimum(counts, _effective_number(left_out.sizes[:, present]))).mean())
-    # What a kind of picture that none shows yet would do to the mean: all wrong or all right, or in one class alone.
+    # The effect on the mean of pictures of a kind not seen yet: all wrong or all right, or in one class only.
     unseen = np.minimum(UNSEEN / counts, 1) / scores.size
     drops, rises = unseen * scores, unseen * (1 - scores)
     if few.any():
@@ -103,7 +103,7 @@ def interval_of(estimates: Array, left_out: LeftOut | None, pictures: npt.ArrayL
         decides = few & ((mean - drops < low) | (mean + rises > high))
         if decides.any():
             fewest = f"{counts[decides].min():.0f} of a class that the mean counts"
-            return Interval(None, f"too few pictures: {fewest}, and an interval takes {MIN_PICTURES}")
+            return Interval(None, f"too few pictures: {fewest}, and an interval needs {MIN_PICTURES}")
     low, high = _bounds(mean, differences.sum(axis=1), weight, counts.max())
     return Interval((min(low, mean - float(drops.max())), max(high, mean + float(rises.max()))))
 
@@ -142,11 +142,11 @@ def gamma_975(mean: float, variance: float) -> float:
 
 
 def _bounds(score: float, differences: Array, weight: float, pictures: float) -> tuple[float, float]:
-    """The interval by jackknife, and by the rule of three for all that the score counts.
+    """The interval by jackknife, widened by the rule of three.
 
     Args:
         score: 0 to 1.
-        differences: (blocks,) the score, less the score without the block.
+        differences: (blocks,) the score minus the score without the block.
         weight: a typical picture's share in the score.
         pictures: how many the score depends on.
     """
@@ -175,7 +175,7 @@ def _logistic(value: float) -> float:
 
 
 def _effective_number(sizes: npt.NDArray[np.int64]) -> Array:
-    """How many equal blocks weigh as unequally as these (Kish's effective sample size), (k,)."""
+    """The number of equal blocks with the same variance of the mean (Kish's effective sample size), (k,)."""
     shares = sizes / sizes.sum(axis=0, dtype=np.float64)
     number: Array = 1 / (shares * shares).sum(axis=0)
     return number

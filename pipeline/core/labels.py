@@ -1,4 +1,4 @@
-"""From the values that mask files hold to class ids, and nothing dropped on the way."""
+"""Translates the values of mask files to class ids; an unknown value is an error, never dropped."""
 
 import re
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from pipeline.core.errors import ErrorType, OptionError, PictureError
 ClassIds = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 IgnoreLabel = int | str
-"""The raw value of mask pixels that count for nothing: a number, negative in signed files, or a colour `#rrggbb`."""
+"""The raw value of mask pixels to ignore: a number, negative in signed files, or a colour `#rrggbb`."""
 
 MAX_CLASSES = 65_535
 _MIN_RAW_VALUE = -(2**31)
 _VALUE = re.compile(r"[0-9]{1,5}")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-_MOST_VALUES_NAMED = 12
+_MAX_VALUES_NAMED = 12
 
 
 def class_id_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
@@ -50,7 +50,7 @@ def parse_ignore_label(text: str) -> IgnoreLabel:
 
 
 def checked_ignore_label(value: object) -> IgnoreLabel:
-    """Checks an ignore label as `metadata.json` holds it.
+    """Checks an ignore label of `metadata.json`.
 
     Args:
         value: a number or a text.
@@ -96,7 +96,7 @@ class LabelMap:
             The map.
 
         Raises:
-            OptionError: a pair is not of that form, or a raw value stands twice.
+            OptionError: a pair is not of that form, or a raw value occurs twice.
         """
         pairs: dict[str, int] = {}
         for pair in text.split(","):
@@ -105,7 +105,7 @@ class LabelMap:
                 raise OptionError(f"--label_map: {pair.strip()!r} is not of the form RAW=CLASS_ID")
             key = str(int(raw)) if _VALUE.fullmatch(raw) else raw.lower()
             if key in pairs:
-                raise OptionError(f"--label_map: {raw} stands twice")
+                raise OptionError(f"--label_map: {raw} occurs twice")
             pairs[key] = int(class_id)
         return LabelMap.from_metadata(pairs)
 
@@ -133,11 +133,11 @@ class LabelMap:
         return pairs | {f"#{color:06x}": class_id for color, class_id in sorted(self.class_of_color.items())}
 
     def check(self, num_classes: int, ignore_label: IgnoreLabel | None) -> None:
-        """Holds the targets against the model's classes.
+        """Checks the targets against the model's classes.
 
         Raises:
             OptionError: a target is neither a class id of the model nor the ignore label, or the ignore label is
-                meant both as a raw value, which the map gives a class, and as another value's target.
+                both a raw value that the map assigns a class and another value's target.
         """
         if isinstance(ignore_label, int) and ignore_label in self.class_of_value.values():
             own_target = self.class_of_value.get(ignore_label, num_classes)
@@ -153,19 +153,19 @@ class LabelMap:
         """Translates a mask's raw values.
 
         Args:
-            raw: the mask as its file holds it.
+            raw: the mask's raw values.
             num_classes: the model's number of classes.
-            ignore_label: the raw value of pixels that count for nothing, whatever the map says of it; None for none.
-                As a target of the map (`3=255`) it means the same unless it is one of the model's class ids. A colour
-                is looked for in colour masks alone.
+            ignore_label: the raw value of pixels to ignore, even if the map has it; None for none. As a target of the
+                map (`3=255`) it means the same unless it is one of the model's class ids. A colour applies to colour
+                masks only.
 
         Returns:
             (height, width) class ids as `class_id_dtype(num_classes)`; ignored pixels hold `num_classes`.
 
         Raises:
-            PictureError: stage `truth`, type `UnknownLabels`; the message lists the values that nothing names.
+            PictureError: stage `truth`, type `UnknownLabels`; the message lists the unknown values.
         """
-        # A class id and an ignored pixel are num_classes at most; one above marks what nothing names.
+        # Class ids and ignored pixels are at most num_classes; one above marks unknown values.
         unknown_id = num_classes + 1
         dtype = np.min_scalar_type(unknown_id)
         is_color = raw.is_color and bool(self.class_of_color)
@@ -196,7 +196,7 @@ class LabelMap:
         return class_ids.astype(np.uint16, copy=False)
 
     def _targets(self, is_color: bool, num_classes: int, ignore_label: IgnoreLabel | None) -> dict[int, int]:
-        """Raw value to class id, or to num_classes where the pixels are ignored."""
+        """Raw value to class id, or to num_classes for pixels to ignore."""
         mapping = self.class_of_color if is_color else self.class_of_value
         targets = {
             value: num_classes if target == ignore_label and target >= num_classes else target
@@ -218,13 +218,13 @@ def _packed(color: str) -> int:
 def _table_indices(
     raw: RawMask, ignore_label: IgnoreLabel | None
 ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.bool_] | None]:
-    """The values of a mask to look up in a table, and where pixels are ignored that have no place in it.
+    """The values of a mask to look up in a table, and the ignored pixels whose values the table can't hold.
 
     Returns:
         (height, width) uint8 or uint16, and (height, width) bool or None.
 
     Raises:
-        PictureError: the mask holds negative values or colours that nothing names.
+        PictureError: the mask has negative values or colours that are not in the map.
     """
     values: npt.NDArray[np.integer] = raw.values
     if not raw.is_color and values.dtype != np.int32:
@@ -245,7 +245,7 @@ def _table_indices(
 def _color_ids(
     colors: npt.NDArray[np.integer], targets: dict[int, int], class_ids: npt.NDArray[np.unsignedinteger]
 ) -> npt.NDArray[np.unsignedinteger]:
-    """Colour by colour: each costs a comparison, where sorting the pixels would cost as much as fifty of them."""
+    """Compares colour by colour, because sorting the pixels costs as much as fifty comparisons."""
     left = colors.size
     for color, target in targets.items():
         hit = colors == np.uint32(color)
@@ -259,10 +259,10 @@ def _color_ids(
 
 
 def _grey_of(colors: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """The grey levels of an RGB mask whose three channels are the same; many tools save labels so.
+    """The grey levels of an RGB mask with three equal channels; many tools save labels that way.
 
     Raises:
-        PictureError: the mask holds real colours and the label map names none.
+        PictureError: the mask has colours other than grey and the label map has none.
     """
     grey = (colors & 0xFF).astype(np.uint8)
     if not np.array_equal(grey.astype(np.uint32) * 0x010101, colors):
@@ -272,6 +272,6 @@ def _grey_of(colors: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 
 
 def _unknown_message(unknown: list[int], is_color: bool) -> str:
-    shown = [f"#{value:06x}" if is_color else str(value) for value in unknown[:_MOST_VALUES_NAMED]]
+    shown = [f"#{value:06x}" if is_color else str(value) for value in unknown[:_MAX_VALUES_NAMED]]
     more = f" and {len(unknown) - len(shown)} more" if len(unknown) > len(shown) else ""
-    return f"the mask holds values that the label map does not name: {', '.join(shown)}{more}"
+    return f"the mask has values that are not in the label map: {', '.join(shown)}{more}"

@@ -1,4 +1,4 @@
-"""The names of what a job writes below `--output`; the folders of the outputs of a picture name their own."""
+"""Names of the files that a job writes below `--output`; each output of a picture defines its own folder."""
 
 SUMMARY_FILE = "summary.json"
 SUMMARY_TABLE_FILE = "summary.csv"
@@ -8,16 +8,16 @@ TABLES_FOLDER = "images"
 
 PROGRESS_FOLDER = "_progress"
 MARKER_FILE = f"{PROGRESS_FOLDER}/output.json"
-"""Says that the folder is an output of maskbeam, whole or not."""
+"""Marks the folder as an output of maskbeam, complete or not."""
 LEASE_FILE = f"{PROGRESS_FOLDER}/lease.json"
 """Says which run may write to the output."""
 JOURNAL_FOLDER = f"{PROGRESS_FOLDER}/journal"
 SPOOL_FOLDER = f"{PROGRESS_FOLDER}/spool"
 """Members of compressed archives, unpacked while the job runs."""
 SCRATCH_FOLDER = f"{PROGRESS_FOLDER}/tmp"
-"""Files that are not whole yet; what a killed run leaves there is deleted by the next."""
+"""Incomplete files; the next run deletes those of a killed run."""
 PACKED_FOLDER = f"{PROGRESS_FOLDER}/packed"
-"""Tar files that wait until those that they replace have been read."""
+"""New tar files, kept here until the ones that they replace have been read."""
 
 
 def shard_name(shard: int, shards: int) -> str:

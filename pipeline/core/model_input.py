@@ -1,4 +1,4 @@
-"""From a picture's pixels to what a model takes: one definition for training, the job, `predict` and `evaluate`."""
+"""From a picture's pixels to a model's input: one definition for training, the job, `predict` and `evaluate`."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,10 @@ ModelInput = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 
 def model_input(pixels: npt.NDArray[np.uint8], spec: InputSpec) -> ModelInput:
-    """Brings one window of a picture to a model's input.
+    """Converts one window of a picture to a model's input.
 
-    The steps in their order: the bands are the model's, the window is resized to the model's size as
-    `pipeline.core.resize.resize_image` does, 0 to 255 is scaled to the model's range, and the dtype is the model's.
+    In order: the number of bands is checked, the window is resized to the model's size by
+    `pipeline.core.resize.resize_image`, 0 to 255 is scaled to the model's range, and the dtype becomes the model's.
 
     Args:
         pixels: (h, w, bands) uint8; upright.

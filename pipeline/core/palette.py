@@ -12,7 +12,7 @@ def rgb_from_hex(color: str) -> tuple[int, int, int]:
     """Parses `#rrggbb`.
 
     Args:
-        color: six hexadecimal digits behind a `#`.
+        color: six hexadecimal digits after a `#`.
 
     Returns:
         Red, green and blue, 0 to 255.
@@ -31,13 +31,13 @@ def hex_from_rgb(rgb: tuple[int, int, int]) -> str:
 
 
 def default_colors(num_classes: int) -> list[str]:
-    """Distinct colours for classes that bring none: class 0 nearly black, the rest spread by the golden angle.
+    """Distinct colours for classes without one: class 0 nearly black, the rest spread by the golden angle.
 
     Args:
         num_classes: how many colours, at least 1.
 
     Returns:
-        `#rrggbb` a class, by class id.
+        `#rrggbb` of each class, by class id.
     """
     colors = ["#1e1e28"]
     for index in range(1, num_classes):

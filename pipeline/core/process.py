@@ -1,4 +1,4 @@
-"""What a process that segments pictures sets up once; importing `pipeline` or `model` changes nothing."""
+"""One-time set-up of a process that segments pictures; importing `pipeline` or `model` changes no library."""
 
 import functools
 import platform
@@ -21,15 +21,15 @@ _LARGEST_HEAP_BLOCK_BYTES = 31 << 20
 def prepare_process() -> None:
     """Sets the libraries of this process up for work on pictures; further calls do nothing.
 
-    To be called by workers and commands before their first picture. It decides speed and what hostile files may cost,
+    To be called by workers and commands before their first picture. It affects speed and what hostile files may cost,
     never results.
     """
     limits.check_directories()
     # Pillow's own bomb check has one fixed size; here it is the option --max_pixels, checked before decoding.
     Image.MAX_IMAGE_PIXELS = None
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    # Broken metadata makes Pillow warn once a file; what costs a picture is raised. Said once for the process, because
-    # warnings.catch_warnings around every picture would race between threads.
+    # Broken metadata makes Pillow warn for every file; errors are raised. The filter is set once for the process,
+    # because warnings.catch_warnings around every picture would race between threads.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     # One picture is one thread's work; OpenCV's own threads would take the cores of the other pictures.
     cv2.setNumThreads(1)
@@ -41,7 +41,7 @@ def prepare_process() -> None:
 
 
 def library_builds() -> dict[str, str]:
-    """What decides beside the libraries' versions which code of theirs runs.
+    """What determines, besides the libraries' versions, which of their code paths run.
 
     Returns:
         `cpu`: the machine's architecture and the features of its CPU that OpenCV uses; `opencv_build`: OpenCV's full

@@ -1,6 +1,6 @@
-"""A picture that is read by windows, whatever its file's format: the seam between decoding and segmenting.
+"""A picture that is read by windows, for any file format: the interface between decoding and segmenting.
 
-Today Pillow decodes every format whole. A format of which windows can be read alone is another class that follows
+Today Pillow decodes every format whole. A format that supports reading windows needs another class that implements
 `Raster`, chosen in `open_raster`.
 """
 
@@ -28,18 +28,18 @@ class Georeference:
 
 @dataclass(frozen=True, slots=True)
 class RasterInfo:
-    """What a raster is.
+    """Properties of a raster.
 
     Args:
         height: upright height, px.
         width: upright width, px.
         bands: how many values a pixel has.
         dtype: NumPy's name of their type.
-        nodata: the value of pixels that hold nothing; None where there is none.
+        nodata: the value of pixels without data; None where there is none.
         georeference: where it is; None where that isn't known.
         pixel_area_m2: area of one pixel; None where it isn't known.
         orientation: the EXIF orientation that was applied to the file's pixels, 1 to 8.
-        unused: what of the file is not used, values of `pipeline.core.file_formats.Unused`, sorted.
+        unused: parts of the file that are not used, values of `pipeline.core.file_formats.Unused`, sorted.
     """
 
     height: int
@@ -63,11 +63,11 @@ class Raster(Protocol):
 
     @property
     def decoded_bytes(self) -> int:
-        """What reading takes at most, known from the header, before anything is decoded."""
+        """Maximum memory that reading takes, known from the header before anything is decoded."""
 
     @property
     def info(self) -> RasterInfo:
-        """What the raster is; it may have to be decoded for that (PNG keeps its orientation behind the pixels).
+        """Properties of the raster; reading them may decode it (PNG may store its orientation after the pixels).
 
         Raises:
             PictureError: stage `decode`; the file can't be decoded.
@@ -87,7 +87,7 @@ class Raster(Protocol):
         """
 
     def close(self) -> None:
-        """Frees what was decoded; nothing is read after that. May be called twice."""
+        """Frees the decoded pixels; nothing is read after that. May be called twice."""
 
 
 class ArrayRaster:
@@ -118,7 +118,7 @@ class ArrayRaster:
 
 
 class DecodedRaster:
-    """A file that is decoded whole when it is first asked for something.
+    """A file that is decoded whole when it is first used.
 
     Args:
         opened: the file, its header read.
@@ -166,6 +166,6 @@ def open_raster(data: bytes, *, channels: int = 3, max_pixels: int | None = DEFA
         The raster; nothing of its pixels is decoded yet.
 
     Raises:
-        PictureError: stage `decode`; the bytes are empty, no picture, broken or too large.
+        PictureError: stage `decode`; the data is empty, not a picture, broken or too large.
     """
     return DecodedRaster(OpenedImage(data, channels=channels, max_pixels=max_pixels))

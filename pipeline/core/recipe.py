@@ -1,4 +1,4 @@
-"""What decides a picture's results, and the digests that tell whether they must be made again."""
+"""What determines a picture's results, and the digests that show whether they must be computed again."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pipeline.core.spec import ModelSpec
 from pipeline.core.truth import Labels
 
 PREPROCESSING_VERSION = 1
-"""To be raised when decoding, resizing or the way from logits to a mask changes results."""
+"""To be raised when a change to decoding, resizing or the step from logits to mask changes results."""
 
 
 _DIGEST_CHARACTERS = 16
@@ -18,19 +18,19 @@ _DIGEST_CHARACTERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides the results of a picture; the same for every picture of a job.
+    """Everything that determines the results of a picture; the same for every picture of a job.
 
     Args:
         spec: the model's.
         model_digest: SHA-256 of the model file that the engine runs.
         label_map: raw mask values to class ids.
-        ignore_label: the raw value that counts for nothing, None for none.
+        ignore_label: the raw value of pixels to ignore, None for none.
         max_pixels: larger pictures are refused before they are decoded.
         backend: the engine; engines differ in the last bits of their logits, and so may their masks.
-        mode: how a picture is brought to the model's size.
+        mode: how a picture is converted to the model's size.
         tile_overlap: the share of a tile that it has in common with its neighbour, 0 to 1; 0.0 without tiles.
         tta: test-time augmentation, `none` for none.
-        preprocessing: the version of decoding, resizing and the way from logits to a mask.
+        preprocessing: the version of decoding, resizing and the step from logits to mask.
     """
 
     spec: ModelSpec
@@ -77,7 +77,7 @@ class Recipe:
 
 
 class Fingerprints:
-    """Digests of pictures' inputs under one recipe: as long as they are equal, nothing need be done again.
+    """Digests of pictures' inputs under one recipe: while they are equal, nothing has to be computed again.
 
     Args:
         recipe: the job's.
@@ -90,16 +90,16 @@ class Fingerprints:
         self._max_pixels = recipe.max_pixels
 
     def of_image(self, picture: Located) -> str:
-        """Of all that decides a picture's class ids and probabilities: its file's, then the inference's."""
+        """The digest of what determines a picture's class ids and probabilities: the file's, then the inference's."""
         return digest_of(identity_of(picture.image)) + self._inference
 
     def of_measures(self, picture: Located) -> str:
-        """Of all that decides a picture's values besides: its ground truth and what is measured."""
+        """The digest of what else determines a picture's values: its ground truth and what is measured."""
         truth = (identity_of(picture.truth), self._truth) if picture.truth else None
         return digest_of(self._measures, truth)
 
     def of_failure(self, picture: Located) -> str:
-        """Of all that decides whether a picture fails."""
+        """The digest of everything that determines whether a picture fails."""
         return digest_of(self.of_image(picture), self._max_pixels)
 
     def is_of_other_recipe(self, fingerprint: str, picture: Located) -> bool:
@@ -109,7 +109,7 @@ class Fingerprints:
 
 
 def digest_of(*parts: object) -> str:
-    """A digest of values whose `repr` tells them apart: numbers, text, tuples and lists of them.
+    """A digest of values whose `repr` is unambiguous: numbers, text, tuples and lists of them.
 
     Returns:
         16 hexadecimal digits.
@@ -119,5 +119,5 @@ def digest_of(*parts: object) -> str:
 
 
 def identity_of(file: FileRef) -> tuple[str, int, str, int, str]:
-    """What tells a version of a file from others."""
+    """What identifies a version of a file."""
     return file.uri, file.size_bytes, file.version, file.offset_bytes, file.member

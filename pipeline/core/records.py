@@ -1,4 +1,4 @@
-"""What crosses a shuffle: where a picture lies, and what was found in it. Never pixels."""
+"""The records that cross a shuffle: where a picture is stored and what was measured in it, never its pixels."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Value = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """How a zip stores a member; its local header need not know.
+    """How a zip stores a member; the local header may omit this.
 
     Args:
         method: the compression method's number: 0 stored, 8 deflate.
@@ -49,12 +49,12 @@ class FileRef:
 
     Args:
         uri: path or URI of the file (of the archive, for a member).
-        size_bytes: length of the picture file's own bytes; -1 where the source doesn't tell.
+        size_bytes: length of the picture's file; -1 if the source doesn't report it.
         version: what changes when the content changes (modification time in ns, generation, etag); may be "".
         offset_bytes: where the bytes begin within `uri`, unpacked where that is compressed as a whole; -1 when the
             whole file is meant.
         member: name within an archive, "" for a plain file.
-        packing: how the bytes are had where a range of `uri` doesn't give them; None where it does.
+        packing: how the bytes are stored if they are not a plain range of `uri`; None if they are.
     """
 
     uri: str
@@ -72,12 +72,12 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A file that was written of a picture, a mask or another output.
+    """A file that was written for a picture: a mask or another output.
 
     Args:
         output: the output's name.
-        digest: of what it shows besides the inference: `Output.digest`.
-        size_bytes: its length; -1 where an early version of the journal did not say.
+        digest: of what determines it besides the inference: `Output.digest`.
+        size_bytes: its length; -1 where an early version of the journal has none.
         crc32: of its content; -1 likewise.
         part: the tar file that holds it, by its name below `--output`; "" for a file of its own.
         offset_bytes: where it begins in the part; 0 for a file of its own.
@@ -93,13 +93,13 @@ class OutputFile:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """One picture to do: its id, its file, and its mask's file where there is one.
+    """One picture to segment: its id, its file, and its ground truth's file where there is one.
 
     Args:
-        image_id: path below the source, or what the manifest says; unique in a job.
+        image_id: path below the source, or the manifest's id; unique in a job.
         image: the picture's file.
         truth: the ground truth's file, None where there is none.
-        group: the value of `--group_by`, "" where none was asked for.
+        group: the value of `--group_by`, "" without the option.
         overlay: whether it is one of those whose mask is also drawn over the picture.
         standing: files that an earlier run wrote of it and that need not be written again.
     """
@@ -119,18 +119,18 @@ class PictureRecord:
     Args:
         image_id: unique in a job.
         source_uri: where the picture came from.
-        group: the value of `--group_by`, "" where none was asked for.
+        group: the value of `--group_by`, "" without the option.
         width: upright width, px.
         height: upright height, px.
         source_bytes: size of the picture's file.
-        fingerprint: of the inference, `Fingerprints.of_image`.
+        fingerprint: of the inference, by `Fingerprints.of_image`.
         values: name and value of each measure that has one, in the order of `pipeline.core.measures.measures`.
-        measured: fingerprint of what the values come from besides, `Fingerprints.of_measures`.
-        files: what was written of it.
+        measured: fingerprint of what else determines the values, by `Fingerprints.of_measures`.
+        files: the files that were written for it.
         pixel_area_m2: area of one pixel; None where it isn't known.
         truth_error_type: why its ground truth could not be used, a value of `ErrorType`; "" where nothing failed.
         truth_message: the same as one sentence for a person.
-        unused: what of the picture's file is not used, values of `pipeline.core.file_formats.Unused`.
+        unused: parts of the picture's file that are not used, values of `pipeline.core.file_formats.Unused`.
     """
 
     image_id: str
@@ -161,7 +161,7 @@ class PictureRecord:
         """The line of `failures.jsonl` for a truth that could not be used; None where nothing failed."""
         if not self.truth_error_type:
             return None
-        # Without a fingerprint: the journal keeps the record, from which the line is made again on a resume.
+        # Without a fingerprint: the journal keeps the record, from which a resume makes the line again.
         return Failure(self.image_id, self.source_uri, TRUTH_STAGE, self.truth_error_type, self.truth_message)
 
 
@@ -170,12 +170,12 @@ class Failure:
     """A picture that could not be segmented, or a ground truth that could not be used: a line of `failures.jsonl`.
 
     Args:
-        image_id: the picture's id; "" where the fault has no picture (a broken archive).
+        image_id: the picture's id; "" if the error has no picture (a broken archive).
         source_uri: where the picture came from.
         stage: one of `pipeline.core.errors.STAGES`.
         error_type: what is wrong, a value of `pipeline.core.errors.ErrorType`.
         message: one sentence for a person.
-        fingerprint: `Fingerprints.of_failure`; "" where the fault came before a version was known.
+        fingerprint: by `Fingerprints.of_failure`; "" if the error occurred before a version was known.
     """
 
     image_id: str
@@ -188,15 +188,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A picture whose inference of an earlier run holds, and of which something is missing or in doubt.
+    """A picture whose inference of an earlier run is still valid, and of which something is missing or unverified.
 
     Args:
         picture: where it is now.
-        record: what the earlier run found; its `files` are there and are kept.
-        mask: the mask that the earlier run wrote, whatever its colours; None where there is none.
+        record: the earlier run's; its `files` exist and are kept.
+        mask: the mask that the earlier run wrote, in any colours; None where there is none.
         make: names of the outputs to make from the picture and the mask.
         verify: names of the outputs whose files must be compared with their checksums first.
-        measure: whether its values must be found anew.
+        measure: whether its values must be computed again.
     """
 
     picture: Located

@@ -1,4 +1,4 @@
-"""The two resizes of a picture's way, and that of a mask in training: one definition for training and serving."""
+"""Resizing of pictures and logits, and of masks in training: one definition for training and serving."""
 
 import functools
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from pipeline.core.labels import ClassIds
 Float32Array = npt.NDArray[np.float32]
 
 _OPENCV_MAX_PIXELS = 1 << 22
-"""Planes up to this size are interpolated by OpenCV at once; larger ones leave the caches, where rows are faster."""
+"""Planes up to this size are interpolated by OpenCV at once; for larger ones, row blocks that fit caches are faster."""
 
 _BLOCK_VALUES = 1 << 18
-"""float32 values of all classes that are interpolated at a time by rows: 1 MiB, which a core's cache holds."""
+"""float32 values of all classes that are interpolated at a time by rows: 1 MiB, which fits a core's cache."""
 
 
 def resize_image(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -51,7 +51,7 @@ def resize_mask_nearest(mask: ClassIds, height: int, width: int) -> ClassIds:
         width: the model's input width, px.
 
     Returns:
-        (height, width) of the same dtype; no value that was not there.
+        (height, width) of the same dtype, without new values.
     """
     rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
@@ -92,7 +92,7 @@ class ResizedLogits:
 
     All arithmetic is a float32 multiplication or addition, rounded once, in a fixed order: first along a row,
     left · (1 - f) + right · f, then along a column, upper · (1 - f) + lower · f. So equal logits give equal masks on
-    every machine, and the rows may be asked for in any portions.
+    every machine, and the rows may be requested in any blocks.
 
     Args:
         logits: (h, w, num_classes) float32, finite.
@@ -109,7 +109,7 @@ class ResizedLogits:
 
         Args:
             top: first row.
-            bottom: the row behind the last.
+            bottom: one past the last row.
 
         Returns:
             (bottom - top, width) class ids, uint8 up to 256 classes, else uint16.
@@ -118,7 +118,7 @@ class ResizedLogits:
         shape = bottom - top, self._size[1]
         mask: ClassIds = np.zeros(shape, np.uint8) if num_classes <= 256 else np.zeros(shape, np.uint16)
         if self._suits_opencv(top, bottom, 1):
-            # One plane after the other against a running maximum: two of them in memory whatever the number of classes.
+            # One plane after the other against a running maximum: two planes in memory for any number of classes.
             best, plane = np.empty((2, *self._size), np.float32)
             resized = (_opencv_resize(each, plane if class_id else best) for class_id, each in enumerate(self._planes))
             _argmax(resized, num_classes, mask)
@@ -132,7 +132,7 @@ class ResizedLogits:
 
         Args:
             top: first row.
-            bottom: the row behind the last.
+            bottom: one past the last row.
 
         Returns:
             (num_classes, bottom - top, width) uint8: round(255 · probability).
@@ -154,11 +154,10 @@ class ResizedLogits:
         return is_whole and _opencv_is_exact()
 
     def _blocks(self, top: int, bottom: int) -> Iterator[tuple[int, Float32Array]]:
-        """Interpolates rows in portions that a core's cache holds.
+        """Interpolates rows in blocks that fit a core's cache.
 
         Yields:
-            A portion's first row and its planes, (num_classes, rows, width); overwritten when the next one is asked
-            for.
+            A block's first row and its planes, (num_classes, rows, width); overwritten by the next block.
         """
         return _interpolated(self._planes, *self._size, top, bottom)
 
@@ -168,8 +167,8 @@ def _interpolated(
 ) -> Iterator[tuple[int, Float32Array]]:
     num_classes, source_height, source_width = planes.shape
     left, column_f = _positions(source_width, width)
-    # Samples beyond an edge: along a row the edge counts alone, along a column it is both samples. In exact arithmetic
-    # that is the same; OpenCV has it so.
+    # Samples beyond an edge: along a row the edge sample has weight 1, along a column it is both samples. In exact
+    # arithmetic that is the same; it rounds as OpenCV does.
     column_f[(left < 0) | (left >= source_width - 1)] = 0
     left = left.clip(0, source_width - 1)
     right = (left + 1).clip(max=source_width - 1)
@@ -203,7 +202,7 @@ def _interpolated(
 
 
 def _positions(source: int, target: int) -> tuple[npt.NDArray[np.int64], Float32Array]:
-    """Where the centres of a line's target pixels are in its source: the sample before each, and how far behind it.
+    """Where the centres of a line's target pixels are in its source: the sample before each, and the offset from it.
 
     Args:
         source: samples in the source.
@@ -222,7 +221,7 @@ def _argmax(planes: Iterator[Float32Array], num_planes: int, mask: ClassIds) -> 
     """Writes the index of the largest of some planes, the lowest on ties; the first plane is overwritten.
 
     Args:
-        planes: (h, w) each; one is used up before the next is asked for.
+        planes: (h, w) each; one is no longer used when the next is requested.
         num_planes: how many there are.
         mask: (h, w), zeros.
     """
@@ -231,7 +230,7 @@ def _argmax(planes: Iterator[Float32Array], num_planes: int, mask: ClassIds) -> 
     wins = np.empty_like(mask)
     for class_id, plane in enumerate(planes, 1):
         np.greater(plane, best, out=larger)
-        # Ids ascend, so the larger id is the later winner: a product and a maximum cost a tenth of an assignment by
+        # Ids ascend, so the larger id is the later maximum: a product and a maximum cost a tenth of an assignment by
         # a boolean index.
         np.multiply(larger.view(np.uint8), mask.dtype.type(class_id), out=wins)
         np.maximum(mask, wins, out=mask)
@@ -251,16 +250,16 @@ def _softmax(planes: Float32Array) -> npt.NDArray[np.uint8]:
 
 
 def _opencv_resize(plane: Float32Array, out: Float32Array) -> Float32Array:
-    """Interpolates one plane by OpenCV's own code, which rounds alike whatever the CPU, unlike Intel's IPP in it.
+    """Interpolates one plane by OpenCV's own code, which rounds alike on every CPU; Intel's IPP in it does not.
 
-    Planes one by one, never several channels at once: those round otherwise.
+    Planes are resized one by one, because several channels at once are rounded differently.
     """
     height, width = out.shape
     uses_ipp = cv2.ipp.useIPP()  # a switch of each thread
     cv2.ipp.setUseIPP(False)
     try:
         if plane.shape == (2 * height, 2 * width):
-            # OpenCV averages over squares where both sides are halved, which rounds otherwise: one side at a time.
+            # OpenCV averages over squares if both sides are halved, which rounds differently: one side at a time.
             plane = np.asarray(cv2.resize(plane, (width, 2 * height), interpolation=cv2.INTER_LINEAR), np.float32)
         cv2.resize(plane, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
     finally:

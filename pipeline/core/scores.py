@@ -3,7 +3,7 @@
 Definitions: Jaccard index (IoU) and Dice coefficient as in Taha and Hanbury, "Metrics for evaluating 3D medical image
 segmentation", BMC Medical Imaging 15:29 (2015), equations 6 and 8; mean and frequency-weighted IoU as in Long,
 Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015, section 5. A class that
-occurs neither in truth nor in prediction has no score: NaN here, null in `summary.json`, and no mean counts it.
+occurs neither in truth nor in prediction has no score: NaN here, null in `summary.json`, left out of means.
 """
 
 import math
@@ -34,12 +34,12 @@ def confusion_matrix(truth: ClassIds, prediction: ClassIds, num_classes: int) ->
         (num_classes, num_classes) int64 counts [truth, prediction]; ignored pixels are left out.
 
     Raises:
-        ValueError: the shapes differ or an id lies outside the classes.
+        ValueError: the shapes differ or an id is not a class.
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ in shape")
     if truth.size and (int(truth.max()) > num_classes or int(prediction.max()) >= num_classes):
-        raise ValueError(f"a class id lies outside 0 to {num_classes - 1}")
+        raise ValueError(f"a class id is outside 0 to {num_classes - 1}")
     cells = (num_classes + 1) * num_classes
     if cells <= 65_536:
         counts = _count_codes(_pair_codes(truth, prediction, num_classes, np.uint16), cells)
@@ -52,16 +52,16 @@ def confusion_matrix(truth: ClassIds, prediction: ClassIds, num_classes: int) ->
 def _pair_codes(
     truth: ClassIds, prediction: ClassIds, num_classes: int, dtype: type[np.uint16] | type[np.uint32]
 ) -> npt.NDArray[np.unsignedinteger]:
-    """truth · num_classes + prediction a pixel, as one row."""
+    """truth · num_classes + prediction of each pixel, as one row."""
     codes: npt.NDArray[np.unsignedinteger] = np.multiply(truth, dtype(num_classes), dtype=dtype).ravel()
     codes += prediction.ravel()
     return codes
 
 
 def _count_codes(codes: npt.NDArray[np.unsignedinteger], cells: int) -> Counts:
-    """Counts codes of 8 or 16 bits by OpenCV's histogram: twice as fast as `np.bincount`, and it lets go of the GIL.
+    """Counts codes of 8 or 16 bits by OpenCV's histogram: twice as fast as `np.bincount`, and it releases the GIL.
 
-    The histogram comes as float32, which is exact up to 2^24 a cell, so longer rows are counted in parts.
+    The histogram is float32, which is exact up to 2^24 per cell, so longer rows are counted in parts.
     """
     counts = np.zeros(cells, np.int64)
     for start in range(0, codes.size, _EXACT_FLOAT32):
@@ -165,5 +165,5 @@ def mean_of_present(scores: Scores) -> float:
 
 
 def known(score: float) -> float | None:
-    """A score as JSON and Parquet hold it: None in place of NaN."""
+    """A score for JSON and Parquet: None in place of NaN."""
     return None if np.isnan(score) else float(score)

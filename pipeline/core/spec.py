@@ -1,4 +1,4 @@
-"""What a model is, as `metadata.json` says it."""
+"""The description of a model in `metadata.json`."""
 
 import json
 import re
@@ -25,7 +25,7 @@ class ClassSpec:
     """One class of a model.
 
     Args:
-        class_id: the value that masks hold, 0 to num_classes - 1.
+        class_id: the value in masks, 0 to num_classes - 1.
         name: for people and tables; unique in a model.
         color: `#rrggbb`, its colour in indexed masks and overlays.
     """
@@ -37,14 +37,14 @@ class ClassSpec:
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What a model takes; `pipeline.core.model_input.model_input` makes it from pixels.
+    """A model's input; `pipeline.core.model_input.model_input` makes it from pixels.
 
     Args:
         height: px.
         width: px.
         channels: 1 (luma) or 3 (RGB).
         dtype: `uint8` or `float32`.
-        value_range: what 0 and 255 of a picture become; (0, 255) unless the dtype is float32.
+        value_range: the values for 0 and 255 of a picture; (0, 255) unless the dtype is float32.
     """
 
     height: int
@@ -56,7 +56,7 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What a model takes and gives, and where it came from.
+    """A model's input, classes and origin.
 
     Args:
         name: for people and tables.
@@ -64,14 +64,14 @@ class ModelSpec:
         width: input width, px.
         channels: input channels, 1 (luma) or 3 (RGB).
         dtype: input dtype, `uint8` or `float32`.
-        value_range: what input value 0 and 255 of a picture become; (0, 255) unless the dtype is float32.
+        value_range: the input values for 0 and 255 of a picture; (0, 255) unless the dtype is float32.
         classes: the classes by id.
         label_map: raw mask values of the training data to class ids, empty for identity.
-        ignore_label: the raw mask value that counts for nothing, None where there is none.
-        files: digest and size a file: name to {"sha256", "bytes"}.
+        ignore_label: the raw mask value of pixels to ignore, None where there is none.
+        files: digest and size of each file: name to {"sha256", "bytes"}.
         training: training data, its licence, options; for people.
         scores: what was measured on held-out pictures; for people.
-        agreement: a file's likeness to the Keras model; for people.
+        agreement: how closely each file agrees with the Keras model; for people.
         versions: library versions at export.
     """
 
@@ -92,12 +92,12 @@ class ModelSpec:
 
     @property
     def input(self) -> InputSpec:
-        """What the model takes."""
+        """The model's input."""
         return InputSpec(self.height, self.width, self.channels, self.dtype, self.value_range)
 
     @property
     def num_classes(self) -> int:
-        """How many classes the model tells apart."""
+        """The number of classes."""
         return len(self.classes)
 
     @property
@@ -106,7 +106,7 @@ class ModelSpec:
         return [spec.name for spec in self.classes]
 
     def labels(self) -> LabelMap:
-        """The label map of the metadata, identity where it holds none."""
+        """The label map of the metadata, identity if it has none."""
         return LabelMap.from_metadata(self.label_map) if self.label_map else LabelMap.identity(self.num_classes)
 
     def input_document(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class ModelSpec:
         }
 
     def to_json(self) -> str:
-        """Writes `metadata.json`'s text; `from_json` reads it back to an equal spec."""
+        """The text of `metadata.json`; `from_json` reads it back to an equal spec."""
         document = {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
@@ -147,7 +147,7 @@ class ModelSpec:
             The spec.
 
         Raises:
-            ModelError: the text is no JSON, of another schema version, or lacks or contradicts something.
+            ModelError: the text is not JSON, has another schema version, or is incomplete or inconsistent.
         """
         try:
             document = json.loads(text)
@@ -198,7 +198,7 @@ def _spec_from_document(document: dict[str, Any]) -> ModelSpec:
     if spec.dtype not in _DTYPES:
         raise ValueError(f"input.dtype is {spec.dtype!r}, not one of {', '.join(_DTYPES)}")
     if spec.channels not in (1, 3):
-        raise ValueError(f"input.channels is {spec.channels}; 1 and 3 can be served")
+        raise ValueError(f"input.channels is {spec.channels}; 1 and 3 are supported")
     spec.labels().check(spec.num_classes, spec.ignore_label)
     return spec
 
@@ -250,7 +250,7 @@ def class_slugs(names: list[str]) -> list[str]:
         names: the classes' names by id.
 
     Returns:
-        A slug a class, by id; equal slugs get the class id behind them.
+        A slug for each class, by id; equal slugs get the class id appended.
     """
     slugs: list[str] = []
     for class_id, name in enumerate(names):

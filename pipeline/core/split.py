@@ -14,7 +14,7 @@ from pipeline.core.errors import ModelError
 
 SPLIT_FILE = "split.json"
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
-"""What the weights were fitted to, what the best epoch was chosen by, and what was kept for the scores at the end."""
+"""Pictures that the weights were fitted to, that the best epoch was chosen by, and that the scores come from."""
 
 SCHEMA_VERSION = 1
 _DIGEST = "the first 8 bytes of the SHA-256 of a picture's file"
@@ -30,7 +30,7 @@ def picture_digest(data: bytes) -> int:
     probability of 5e-9.
 
     Args:
-        data: the file as it is stored, in an archive that of the member.
+        data: the file as it is stored; in an archive, the member.
 
     Returns:
         0 to 2^64 - 1.
@@ -54,7 +54,7 @@ class SplitDigests:
         return SplitDigests({part: np.unique(np.fromiter(parts.get(part, ()), np.uint64)) for part in PARTS})
 
     def part_of(self, digest: int) -> str | None:
-        """The part of a picture, the first of `PARTS` that has it; None for a picture of none."""
+        """The part of a picture, the first of `PARTS` that has it; None if none has."""
         for part in PARTS:
             known = self.digests[part]
             place = int(np.searchsorted(known, np.uint64(digest)))

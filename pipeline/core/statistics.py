@@ -8,14 +8,14 @@ from pipeline.core.totals import Totals
 
 
 def statistics(totals: Totals, classes: Sequence[ClassSpec]) -> dict[str, Any]:
-    """Puts the measures' parts together: `classes`, `metrics`, and what else a measure adds, as `confusion_matrix`.
+    """Joins the measures' parts: `classes`, `metrics`, and further keys of a measure, such as `confusion_matrix`.
 
     Args:
         totals: the sums over all pictures, or over one group's.
         classes: the model's classes by id.
 
     Returns:
-        JSON-ready values; null stands for a score or area of something that occurs nowhere.
+        JSON-ready values; None for a score or area of a class that occurs nowhere.
     """
     rows: list[dict[str, Any]] = [
         {"class_id": spec.class_id, "name": spec.name, "color": spec.color} for spec in classes

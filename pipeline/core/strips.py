@@ -1,4 +1,4 @@
-"""What passes from the reading of a picture to its outputs and measures: windows in, finished strips out."""
+"""The interface between segmenting a picture and its outputs and measures: windows in, finished strips out."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy.typing as npt
 from pipeline.core.labels import ClassIds
 
 MAX_STRIP_PIXELS = 1 << 22
-"""Strips have as many rows as have this many pixels together, so that what is computed of a strip takes some ten MiB
-whatever the picture's size; pictures of up to 4 million pixels are one strip."""
+"""Maximum number of pixels of a strip, so that processing one takes some ten MiB for any size of picture; pictures of
+up to 4 million pixels are one strip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Strip:
     Args:
         top: the strip's first row in the picture, px.
         mask: (h, W) class ids, uint8 up to 256 classes, else uint16.
-        pixels: (h, W, C) uint8, the picture's own pixels; None where no output asked for them.
+        pixels: (h, W, C) uint8, the picture's own pixels; None if no output needs them.
         truth: (h, W) class ids, as `LabelMap.to_class_ids` gives them; None without ground truth.
         probabilities: gives (num_classes, h, W) uint8, round(255 · probability); computed when it is called.
     """
@@ -50,14 +50,14 @@ class Strip:
 
 
 def strip_bounds(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Divides a picture into strips; nothing that is computed of a picture depends on where.
+    """Divides a picture into strips; no result depends on the division.
 
     Args:
         height: the picture's, px.
         width: the picture's, px.
 
     Yields:
-        Each strip's first row, and the row behind its last, from top to bottom.
+        Each strip's first row and one past its last row, from top to bottom.
     """
     rows = max(1, MAX_STRIP_PIXELS // width)
     for top in range(0, height, rows):

@@ -1,4 +1,4 @@
-"""The job's numbers: every measure's sums over the pictures, which merge in any order to the same totals."""
+"""Totals of a job: every measure's sums over the pictures, which merge in any order to the same totals."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ class Totals:
         num_classes: the model's number of classes.
         detail: how much the sums keep.
         pictures: how many pictures were added.
-        unused: how many of the pictures have something in their files that is not used, by its kind.
+        unused: how many of the pictures have parts in their files that are not used, by the kind of part.
         sums: each measure's, by its name.
     """
 
     num_classes: int
     detail: Detail = WHOLE_JOB
     pictures: int = 0
-    # No Counter: Beam takes the types of a dataclass's fields apart and fails on that one.
+    # Not a Counter: Beam inspects the types of a dataclass's fields and fails on it.
     unused: dict[str, int] = field(default_factory=dict)
     sums: dict[str, Sums] = field(init=False)
 

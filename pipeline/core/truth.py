@@ -13,8 +13,8 @@ class Labels:
 
     Args:
         label_map: raw value to class id.
-        num_classes: how many classes; pixels to ignore get this number.
-        ignore_label: the raw value that counts for nothing, None where there is none.
+        num_classes: number of classes; also the id of pixels to ignore.
+        ignore_label: the raw value of pixels to ignore, None where there is none.
     """
 
     label_map: LabelMap
@@ -29,7 +29,7 @@ def decode_truth(
 
     Args:
         data: the mask's whole file.
-        info: the picture's, whose size the mask has.
+        info: the picture's; the mask must have its size.
         labels: translate the mask's values.
         max_pixels: a larger mask is refused before it is decoded; None for no limit.
 
@@ -37,7 +37,7 @@ def decode_truth(
         (height, width) class ids, as `LabelMap.to_class_ids` gives them; `num_classes` where ignored.
 
     Raises:
-        PictureError: stage `truth`; the mask can't be decoded, has another size or values that nothing names.
+        PictureError: stage `truth`; the mask can't be decoded, has another size or unknown values.
     """
     raw = decode_mask(
         data,

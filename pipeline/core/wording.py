@@ -1,11 +1,11 @@
-"""Numbers and foreign text as people read them: one wording for the report, the terminal and the log."""
+"""Formatting of numbers and external text for the report, the terminal and the log."""
 
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 
 NOTHING = "–"
-"""What stands where there is no value."""
+"""Shown in place of a missing value."""
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 _HECTARE_M2, _SQUARE_KILOMETRE_M2 = 1e4, 1e6
@@ -61,7 +61,7 @@ def bytes_text(size_bytes: float) -> str:
 
 
 def rate_text(per_second: float) -> str:
-    """Pictures a second with three digits where they say something: `127`, `27.3`, `0.042`."""
+    """Pictures per second with two or three significant digits: `127`, `27.3`, `0.042`."""
     if per_second >= 100:
         return f"{per_second:,.0f}"
     if per_second >= 1:
@@ -118,7 +118,7 @@ def area_m2_text(area_m2: float | None) -> str:
 
 
 def printable(value: object) -> str:
-    """Foreign text without what would steer a terminal or can't be written as UTF-8.
+    """External text without characters that control a terminal or can't be encoded as UTF-8.
 
     Args:
         value: a name, path or message from outside.
@@ -129,10 +129,10 @@ def printable(value: object) -> str:
     text = str(value)
     if text.isprintable():
         return text
-    return "".join(char if unicodedata.category(char) not in _STEERING else _escaped(char) for char in text)
+    return "".join(char if unicodedata.category(char) not in _ESCAPED_CATEGORIES else _escaped(char) for char in text)
 
 
-_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def _escaped(char: str) -> str:

@@ -1,4 +1,4 @@
-"""Areas: the predicted pixels of each class, as pixels, shares of the picture, and square metres."""
+"""Areas: the predicted pixels of each class, in pixels, shares of the picture, and square metres."""
 
 import math
 from dataclasses import dataclass, field

@@ -13,7 +13,7 @@ CONFUSION = "confusion"
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """The confusion matrix of the pixels that are not ignored; no value without ground truth.
+    """The confusion matrix of the pixels that are not ignored; None without ground truth.
 
     The value is the matrix without its zeros, as `pipeline.core.scores.cells_of` gives it.
 

@@ -1,4 +1,4 @@
-"""The scores of a job without one block of pictures each, from which their intervals are computed."""
+"""A job's scores with each block of pictures left out, from which their intervals are computed."""
 
 import numpy as np
 
@@ -7,19 +7,19 @@ from pipeline.core.blocks import BlockSums
 from pipeline.core.intervals import LeftOut
 
 SCORE_ONE = 1 << 30
-"""The integer that stands for 1 in the sums of per-picture scores: 2^30 · 10^9 pictures fit in 63 bits."""
+"""The integer that represents 1 in the sums of per-picture scores: 2^30 · 10^9 pictures fit in 63 bits."""
 
 
 def scores_left_out(blocks: BlockSums, num_classes: int) -> dict[str, LeftOut]:
-    """Computes every score that has an interval, without one block each.
+    """Computes every score that has an interval, with each block left out.
 
     Args:
-        blocks: 3 · num_classes + 3 sums a block: intersection, truth and predicted pixels a class; then mean IoU and
+        blocks: 3 · num_classes + 3 sums per block: intersection, truth and predicted pixels by class; then mean IoU and
             mean Dice of each picture, times `SCORE_ONE`, and how many pictures have them.
         num_classes: the model's number of classes.
 
     Returns:
-        `iou` and `dice` with a score a class, and the metrics of the whole job that are no means over classes.
+        `iou` and `dice` with a score per class, and the metrics of the whole job that are not means over classes.
     """
     both, true, predicted, samples = np.split(blocks.left_out(), [num_classes * part for part in (1, 2, 3)], axis=1)
     own_both, own_true, own_predicted, own_samples = np.split(

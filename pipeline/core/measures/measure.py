@@ -1,8 +1,8 @@
-"""What a measure is: a number of each picture, gathered strip by strip, and its sums over many pictures.
+"""The interface of measures: numbers computed for each picture strip by strip, and their sums over many pictures.
 
-A new measure is one file with a class that follows `Measure`, and one line in `pipeline.core.measures.measures`. The
-job does the rest: the value travels with the picture's record, is kept by the resume journal, fills the measure's
-columns of the Parquet tables, and is summed into `summary.json` for the whole job and for each group.
+A new measure is one file with a class that implements `Measure`, and one line in `pipeline.core.measures.measures`.
+The job does the rest: the value is part of the picture's record and the resume journal, fills the measure's columns
+of the Parquet tables, and is summed into `summary.json` for the whole job and for each group.
 """
 
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ Number = int | float | None
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Columns of the Parquet tables: one a class, `<name>_<class>`, or a single one, `<name>`.
+    """Columns of the Parquet tables: one for each class, `<name>_<class>`, or a single one, `<name>`.
 
     Args:
-        name: the column's name; with `by_class` its beginning.
+        name: the column's name; with `by_class` the prefix.
         kind: the type of its numbers.
-        by_class: whether it holds a number a class.
+        by_class: whether there is a column for each class.
     """
 
     name: str
@@ -32,11 +32,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """How much of their pictures sums keep.
+    """How much detail sums keep.
 
     Args:
-        blocks: how many blocks of pictures they keep apart for the intervals of 95 %; 0 for no intervals.
-        histogram_bins: how many bins a class histograms may keep on average; None for no limit.
+        blocks: the number of blocks of pictures, from which the intervals of 95 % are computed; 0 for no intervals.
+        histogram_bins: the maximum number of bins per class in histograms, on average; None for no limit.
     """
 
     blocks: int = JOB_BLOCKS
@@ -52,7 +52,7 @@ class SummaryPart:
     """What one measure adds to `summary.json`; no two measures use the same key.
 
     Args:
-        classes: keys of each entry of `classes`, by class id; empty for a measure that says nothing of classes.
+        classes: keys of each entry of `classes`, by class id; empty for a measure without values per class.
         metrics: keys of `metrics`.
         keys: keys at the top.
     """
@@ -65,8 +65,8 @@ class SummaryPart:
 class Sums(Protocol):
     """A measure's sums over pictures: exact, so that any order and grouping of `add` and `merge` gives the same.
 
-    It can be pickled, and `==` tells whether two hold the same sums. Counts are integers; fractions are summed as
-    `pipeline.core.fixed_point.fixed` makes them, for floating-point sums depend on their order.
+    It can be pickled, and `==` compares the sums. Counts are integers; fractions are summed as integers, as
+    `pipeline.core.fixed_point.fixed` makes them, because floating-point sums depend on the order of addition.
     """
 
     pictures: int
@@ -81,36 +81,36 @@ class Sums(Protocol):
         """
 
     def merge(self, other: Self) -> None:
-        """Adds the sums of other pictures, which are left as they are."""
+        """Adds the sums of other pictures; `other` is not changed."""
 
     def summary(self) -> SummaryPart:
-        """The measure's part of `summary.json`: JSON-ready values, None for what no picture has."""
+        """The measure's part of `summary.json`: JSON-ready values, None where no picture has one."""
 
 
 class Measure(Protocol):
-    """A number, or some, of each picture.
+    """One or more numbers computed for each picture.
 
-    The values of a picture are integers, so that a picture has the same value whatever its strips; a fraction is
-    kept as `fixed` makes it. `of` is called once for each strip, from top to bottom, by many threads at a time;
-    `combined` joins the values of two neighbouring parts.
+    Values are integers, so that they don't depend on a picture's strips; fractions are converted by `fixed`. `of` is
+    called once for each strip, from top to bottom, by many threads at a time; `combined` joins the values of two
+    neighbouring parts.
     """
 
     @property
     def name(self) -> str:
-        """The key of the measure's value in `PictureRecord.values`; never changed, for the journal holds it."""
+        """The key of the measure's value in `PictureRecord.values`; never changed, because the journal stores it."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The measure's columns of the Parquet tables; no two measures have the same."""
 
     def of(self, strip: Strip) -> Value | None:
-        """The value of some rows of a picture.
+        """The value of one strip of a picture.
 
         Args:
             strip: finished rows; one strip may be the whole picture.
 
         Returns:
-            The value; None where the picture has none (scores without ground truth), and then so for all its strips.
+            The value; None for every strip of a picture that has none (scores without ground truth).
         """
 
     def combined(self, above: Value, below: Value) -> Value:
@@ -124,7 +124,7 @@ class Measure(Protocol):
             picture: its record.
 
         Returns:
-            What goes into each of `columns`: with `by_class` a list by class id, else one number.
+            The content of each of `columns`: with `by_class` a list by class id, else one number.
         """
 
     def sums(self, detail: Detail) -> Sums:

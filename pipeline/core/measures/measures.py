@@ -1,4 +1,4 @@
-"""All measures of a job: what is measured of every picture, in the order of the tables' columns."""
+"""All measures of a job, in the order of the tables' columns."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,7 +9,7 @@ from pipeline.core.records import Value
 from pipeline.core.strips import Strip
 
 MEASURES: tuple[Callable[[int], Measure], ...] = (Areas, Confusion)
-"""Each is called with the model's number of classes. A new measure is added here, and nowhere else."""
+"""Each is called with the model's number of classes. A new measure is added here only."""
 
 
 def measures_for(num_classes: int) -> tuple[Measure, ...]:
@@ -19,7 +19,7 @@ def measures_for(num_classes: int) -> tuple[Measure, ...]:
         num_classes: the model's number of classes.
 
     Returns:
-        Measures that keep nothing of a picture, so that threads may share them.
+        The measures; they have no state, so threads may share them.
     """
     return tuple(measure(num_classes) for measure in MEASURES)
 
@@ -28,7 +28,7 @@ def measure_picture(strips: Iterable[Strip], measures: Sequence[Measure]) -> tup
     """Measures one picture, a strip at a time.
 
     Args:
-        strips: the picture's, from top to bottom; each is let go before the next is taken.
+        strips: the picture's, from top to bottom; each is released before the next is requested.
         measures: what `measures_for` gives.
 
     Returns:
@@ -41,7 +41,7 @@ def measure_picture(strips: Iterable[Strip], measures: Sequence[Measure]) -> tup
 
 
 class PictureMeasuring:
-    """The values of one picture in the making, for callers that do more with each strip than measure it.
+    """Collects the values of one picture, for callers that do more with each strip than measure it.
 
     Args:
         measures: what `measures_for` gives.

@@ -23,7 +23,7 @@ class ScoreSums:
 
     Args:
         num_classes: the model's number of classes.
-        blocks: what intervals are computed from, in the columns that `scores_left_out` reads; None for no intervals.
+        blocks: sums for the intervals, in the columns that `scores_left_out` reads; None for no intervals.
     """
 
     num_classes: int
@@ -39,7 +39,7 @@ class ScoreSums:
 
     @staticmethod
     def empty(num_classes: int, blocks: int) -> "ScoreSums":
-        """Sums over no pictures, with so many blocks for the intervals; 0 for no intervals."""
+        """Sums over no pictures, with a number of blocks for the intervals; 0 for no intervals."""
         return ScoreSums(num_classes, BlockSums(blocks, 3 * num_classes + 3) if blocks else None)
 
     def __post_init__(self) -> None:
