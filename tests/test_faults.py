@@ -116,7 +116,7 @@ def test_an_engine_that_fails_its_self_test_stops_the_job_at_once(
     finished = run_job(tmp_path / "out", "--input", archive.images)
     assert finished.status == 1
     lines = [line for line in finished.err.splitlines() if "stopped after" not in line]
-    assert lines == ["maskbeam: the engine's answer to a plain picture is not finite"]
+    assert lines == ["maskbeam: the engine's output for a plain picture is not finite"]
     assert not (tmp_path / "out/summary.json").exists()
     assert not (tmp_path / "out/masks").exists()
 

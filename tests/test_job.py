@@ -895,7 +895,7 @@ def unlike_its_metadata(folder: Path) -> str:
     metadata = json.loads((folder / "metadata.json").read_text("utf-8"))
     metadata["classes"].append({"class_id": 3, "name": "white", "color": "#ffffff"})
     (folder / "metadata.json").write_text(json.dumps(metadata), "utf-8")
-    return "the engine answers in shape (1, 32, 32, 3); the metadata promises 4 classes"
+    return "the engine's output has shape (1, 32, 32, 3), but the metadata has 4 classes"
 
 
 def no_model_at_all(folder: Path) -> str:

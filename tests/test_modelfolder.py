@@ -102,7 +102,7 @@ def test_what_is_in_the_folder_must_fit(folder: Path) -> None:
 
 def test_another_file_than_the_metadata_names_is_refused(folder: Path) -> None:
     (folder / "model.tflite").write_bytes(b"something else")
-    assert "model.tflite is not the file whose digest stands in metadata.json" in refusal(folder)
+    assert "model.tflite has another digest than in metadata.json" in refusal(folder)
     (folder / "model.tflite").unlink()
     assert "model.tflite can't be read" in refusal(folder)
 

@@ -23,7 +23,7 @@ class Backend:
         files: the file of the model folder that it runs, by precision.
         package: the Python module that it imports.
         extra: the extra of this package that installs it, "" where the core does.
-        batch_size: pictures a batch that suit it. LiteRT takes one at a time, since more
+        batch_size: default number of pictures per batch; 1 for LiteRT, because larger batches
             evict each other from the caches.
         load: makes an engine from the spec, the file's content and the number of batches that run at a time.
     """
@@ -67,7 +67,7 @@ def backend_named(name: str) -> Backend:
 
 
 def check_backend(name: str, precision: str, *, is_here: bool) -> None:
-    """Proves that a backend supports a precision and, where it runs on this machine, is installed.
+    """Checks that a backend supports a precision and, if it runs on this machine, is installed.
 
     Args:
         name: one of `BACKEND_NAMES`.

@@ -1,4 +1,4 @@
-"""What an engine is: batches of pictures in, logits out, from any number of threads."""
+"""The interface of inference engines: batches of pictures in, logits out, from any number of threads."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -27,13 +27,13 @@ class Engine(Protocol):
             (N, h, w, num_classes) float32.
 
         Raises:
-            Exception: whatever the engine raises; the caller blames the picture that does it alone.
+            Exception: any exception of the engine; the caller finds the picture that causes it.
         """
         ...
 
 
 def input_batch(inputs: Sequence[ModelInput]) -> Batch:
-    """Stacks what `pipeline.core.model_input.model_input` gives.
+    """Stacks arrays from `pipeline.core.model_input.model_input`.
 
     Args:
         inputs: (height, width, channels) each, of one dtype.
@@ -46,14 +46,14 @@ def input_batch(inputs: Sequence[ModelInput]) -> Batch:
 
 
 def self_test(engine: Engine, spec: ModelSpec) -> None:
-    """Runs one black and one white picture through a fresh engine.
+    """Runs one black and one white picture through a new engine.
 
     Args:
-        engine: the engine to prove.
-        spec: what the model promises.
+        engine: the engine to test.
+        spec: the model's.
 
     Raises:
-        EngineError: it fails, or its answer has another shape or isn't finite.
+        EngineError: it fails, or its output has another shape or isn't finite.
     """
     shape = (spec.height, spec.width, spec.channels)
     for level in (0, 255):
@@ -63,7 +63,7 @@ def self_test(engine: Engine, spec: ModelSpec) -> None:
             raise EngineError(f"the engine fails on a plain picture: {error}") from error
         if logits.ndim != 4 or logits.shape[0] != 1 or logits.shape[3] != spec.num_classes:
             raise EngineError(
-                f"the engine answers in shape {tuple(logits.shape)}; the metadata promises {spec.num_classes} classes"
+                f"the engine's output has shape {tuple(logits.shape)}, but the metadata has {spec.num_classes} classes"
             )
         if not np.isfinite(logits).all():
-            raise EngineError("the engine's answer to a plain picture is not finite")
+            raise EngineError("the engine's output for a plain picture is not finite")

@@ -13,8 +13,8 @@ from pipeline.engines.base import Batch, Logits
 class LiteRTEngine:
     """A model file and at most `threads` one-thread interpreters; a caller borrows one for the time of a batch.
 
-    One-thread interpreters side by side beat one interpreter with threads: nothing waits for the slowest part of a
-    layer, and `invoke` releases Python's interpreter lock.
+    Several one-thread interpreters are faster than one interpreter with threads: no thread waits for the slowest part
+    of a layer, and `invoke` releases Python's interpreter lock.
 
     Args:
         content: the .tflite file.

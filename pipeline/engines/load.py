@@ -14,7 +14,7 @@ def usable_cores() -> int:
 
 
 def load_engine(model: ModelFolder, threads: int) -> Engine:
-    """Loads a model with its backend and proves that it runs.
+    """Loads a model with its backend and runs the self-test.
 
     Args:
         model: a checked model folder.

@@ -16,7 +16,7 @@ _CARRIED = os.path.join(
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model that was found and checked; small, so that it travels to the workers.
+    """A model that was found and checked; small enough to be sent to the workers.
 
     Args:
         spec: what `metadata.json` says.
@@ -41,7 +41,7 @@ class ModelFolder:
             Its content.
 
         Raises:
-            ModelError: it is gone, or no longer the file that was checked.
+            ModelError: it can't be read, or is no longer the file that was checked.
         """
         content = _read(storage.join(folder_of(self.location), self.file))
         if hashlib.sha256(content).hexdigest() != self.digest:
@@ -50,7 +50,7 @@ class ModelFolder:
 
     @property
     def uri(self) -> str:
-        """The folder that holds the model on the machine that asks."""
+        """The model's folder on this machine."""
         return folder_of(self.location)
 
 
@@ -69,7 +69,7 @@ def folder_of(location: str) -> str:
 def open_model(name_or_folder: str, *, backend: str = AUTO, precision: str = FLOAT32) -> ModelFolder:
     """Finds and checks a model.
 
-    A folder of that name wins over a carried model.
+    A folder of that name takes precedence over a carried model.
 
     Args:
         name_or_folder: a carried model's name, or a folder or bucket prefix.
@@ -81,7 +81,7 @@ def open_model(name_or_folder: str, *, backend: str = AUTO, precision: str = FLO
 
     Raises:
         OptionError: the backend doesn't support the precision.
-        ModelError: there is none, a file is missing or unreadable, or a digest isn't the metadata's.
+        ModelError: no model is found, a file is missing or unreadable, or its digest isn't the metadata's.
     """
     folder = storage.absolute(name_or_folder)
     if storage.is_remote(name_or_folder) or os.path.isdir(folder):
@@ -103,7 +103,7 @@ def open_model(name_or_folder: str, *, backend: str = AUTO, precision: str = FLO
     digest = hashlib.sha256(content).hexdigest()
     expected = spec.files.get(file, {}).get("sha256")
     if expected is not None and expected != digest:
-        raise ModelError(f"--model {name_or_folder}: {file} is not the file whose digest stands in {METADATA_FILE}")
+        raise ModelError(f"--model {name_or_folder}: {file} has another digest than in {METADATA_FILE}")
     return ModelFolder(spec, location, used.name, precision, file, digest)
 
 
@@ -111,11 +111,11 @@ def read_spec(name_or_folder: str, folder: str) -> ModelSpec:
     """Reads a model folder's `metadata.json`.
 
     Args:
-        name_or_folder: what `--model` names, for messages.
+        name_or_folder: the value of `--model`, for messages.
         folder: the folder itself, absolute or a bucket prefix.
 
     Returns:
-        What it says.
+        Its content.
 
     Raises:
         ModelError: it is missing, because a training has not finished or the folder holds no model, or it is invalid.

@@ -1,4 +1,4 @@
-"""Silence for what libraries write to the standard streams and offer no switch for."""
+"""Suppresses output of libraries to the standard streams that no option of theirs turns off."""
 
 import contextlib
 import io
@@ -17,16 +17,16 @@ _STANDARD_ERROR = 2
 def quiet(start: bytes = b"") -> Iterator[None]:
     """Drops lines that a library writes to standard error, from C++ too.
 
-    What the process writes meanwhile, from any thread, is held; at the end the lines that are not dropped are written.
+    Output of the process, from any thread, is held back until the end; then the lines that are not dropped are written.
 
     Args:
-        start: how the lines to drop begin. Empty for all lines, and for what is printed to `sys.stdout` too; these are
-            written to standard error after all if an exception passes.
+        start: how the lines to drop begin. Empty for all lines, and for those printed to `sys.stdout` too; after an
+            exception they are written to standard error instead of dropped.
     """
     try:
         held = tempfile.TemporaryFile()  # noqa: SIM115  (closed below)
         kept = os.dup(_STANDARD_ERROR)
-    except OSError:  # nowhere to hold it, or standard error is closed
+    except OSError:  # no temporary file, or standard error is closed
         yield
         return
     is_all = not start
@@ -52,16 +52,16 @@ def quiet(start: bytes = b"") -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_python_stderr() -> Iterator[None]:
-    """Drops what Python code prints to `sys.stderr`, such as the traces that Beam prints beside raising them.
+    """Drops what Python code prints to `sys.stderr`, such as tracebacks that Beam prints and also raises.
 
-    What C++ writes, and what already holds the stream (a progress bar, logging), is still written.
+    Output from C++ and from code that already has the stream (a progress bar, logging) is still written.
     """
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         yield
 
 
 def start_keras() -> None:
-    """Imports Keras and its backend without what they write at their import, before anything else imports them.
+    """Imports Keras and its backend, before anything else imports them, without the output of their import.
 
     Raises:
         ModuleNotFoundError: Keras or the backend isn't installed.

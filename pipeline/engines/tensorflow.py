@@ -28,7 +28,7 @@ class TensorFlowEngine:
     def __init__(self, spec: ModelSpec, content: bytes, threads: int) -> None:
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
-        with contextlib.suppress(RuntimeError):  # TensorFlow already runs in this process and keeps its threads
+        with contextlib.suppress(RuntimeError):  # TensorFlow is already initialized in this process
             tf.config.threading.set_intra_op_parallelism_threads(threads)
         network = _load_keras(content)
         signature = tf.TensorSpec((None, spec.height, spec.width, spec.channels), tf.as_dtype(spec.dtype))
@@ -47,7 +47,7 @@ def _load_keras(content: bytes) -> keras.Model:
             file.write(content)
         try:
             network = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # Keras raises whatever a damaged archive or an unknown layer makes it raise
+        except Exception as error:  # a damaged archive or an unknown layer can raise any exception
             raise EngineError(f"{KERAS_MODEL_FILE} can't be loaded: {error}") from error
     names = [layer.name for layer in network.layers]
     if "logits" in names:

@@ -1,8 +1,8 @@
-"""How many pictures are found, segmented and failed so far, for the launcher's display while the job runs.
+"""Numbers of pictures found, segmented and failed so far, for the launcher's display while the job runs.
 
-Beam's metrics can't be read while its local runner runs. Where DoFns run in threads of the launcher they add to its
-counts directly; where they run in other processes of the same machine they send their counts to a loopback port. This
-is for display alone: a datagram may get lost, and a retried bundle counts twice. No result depends on it.
+Beam's metrics can't be read while its local runner runs. DoFns in threads of the launcher add to its counts directly;
+DoFns in other processes of the same machine send their counts to a loopback port. This is for display only: a datagram
+may get lost, and a retried bundle counts twice. No result depends on it.
 """
 
 import contextlib
@@ -25,20 +25,20 @@ class Count(StrEnum):
     """What is counted of the pictures."""
 
     LOCATED = "located"
-    """Found, to be done by this run or done by an earlier one."""
+    """Found, whether this run segments them or an earlier one did."""
     RESUMED = "resumed"
     """Done by an earlier run."""
     SEGMENTED = "segmented"
     """Done by this run."""
     FAILED = "failed"
-    """Could not be done."""
+    """Could not be segmented."""
 
 
 class ProgressCounts:
-    """The counts of all reporters, by reporter; threads may share it.
+    """The counts of all reporters, by reporter; thread-safe.
 
     Args:
-        token: what a datagram must hold to be counted.
+        token: the token that a datagram must have to be counted.
     """
 
     def __init__(self, token: str) -> None:
@@ -53,7 +53,7 @@ class ProgressCounts:
             return sum(counts[count] for counts in self._counts.values())
 
     def add(self, count: Count, pictures: int) -> bool:
-        """Adds pictures that were counted in this process; False in a forked child, whose copy nobody displays."""
+        """Adds pictures that were counted in this process; False in a forked child, whose copy is not displayed."""
         if self._process_id != os.getpid():
             return False
         with self._lock:
@@ -61,7 +61,7 @@ class ProgressCounts:
         return True
 
     def receive(self, datagram: bytes) -> bool:
-        """Takes a datagram; one that is foreign, malformed or older than the last of its reporter changes nothing.
+        """Processes a datagram; one without the token, malformed or out of order changes nothing.
 
         Args:
             datagram: the bytes as received.
@@ -102,11 +102,11 @@ def displayed(token: str, counts: ProgressCounts) -> Iterator[None]:
 
 
 class ProgressReporter:
-    """Counts pictures for the launcher's display; threads may share one. It never blocks and never raises.
+    """Counts pictures for the launcher's display; thread-safe. It never blocks and never raises.
 
-    It crosses processes as port and token alone. In the process that displays, it adds to the displayed counts. In any
-    other, each copy counts from zero under an id of its own and sends its sums at most five times a second, so that a
-    lost datagram is made good by the next.
+    Only its port and token are pickled. In the process of the display, it adds to the displayed counts. In any other,
+    each copy counts from zero under its own id and sends its sums at most five times a second, so that the next
+    datagram makes up for a lost one.
 
     Args:
         port: the launcher's UDP port on this machine; None where it receives no datagrams.
@@ -116,7 +116,7 @@ class ProgressReporter:
     def __init__(self, port: int | None, token: str) -> None:
         self._port = port
         self._token = token
-        self._start_over()
+        self._reset()
 
     def __reduce__(self) -> tuple[type["ProgressReporter"], tuple[int | None, str]]:
         """Pickles port and token, not the counts."""
@@ -140,13 +140,13 @@ class ProgressReporter:
                 self._send()
 
     def flush(self) -> None:
-        """Sends at once what has not been sent yet: for the end of a bundle."""
+        """Sends counts that have not been sent yet; for the end of a bundle."""
         self._check_process()
         with self._lock:
             if self._unsent:
                 self._send()
 
-    def _start_over(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._process_id = os.getpid()
         self._reporter = ""
@@ -155,15 +155,15 @@ class ProgressReporter:
         self._sent_at = -math.inf
 
     def _check_process(self) -> None:
-        # A fork copies counts that the parent goes on to send, and perhaps a lock that is never released.
+        # A fork copies counts that the parent still sends, and perhaps a lock that is never released.
         if self._process_id != os.getpid():
-            self._start_over()
+            self._reset()
 
     def _send(self) -> None:
         self._reporter = self._reporter or uuid.uuid4().hex
         datagram = json.dumps({"token": self._token, "reporter": self._reporter, **self._counts}).encode()
         self._sent_at = time.monotonic()
-        # A socket a datagram: a few a second cost nothing, and there is none to close, to share or to inherit.
+        # One socket per datagram: a few a second cost nothing, and no socket has to be closed, shared or inherited.
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             sender.sendto(datagram, (LOOPBACK, self._port))
@@ -171,4 +171,4 @@ class ProgressReporter:
 
 
 SILENT = ProgressReporter(None, "")
-"""A reporter where nothing is displayed."""
+"""A reporter whose counts are not displayed."""

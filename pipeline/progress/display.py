@@ -27,16 +27,16 @@ _MAX_DATAGRAM_BYTES = 2048
 
 
 class ProgressDisplay:
-    """Shows how far the job is while the `with` block runs, and says at its end what was done.
+    """Shows the progress of the job while the `with` block runs, and a last line with its totals.
 
-    Counts come from the `ProgressReporter`s that `reporter()` gives. With a terminal there is a live bar, else a line
-    now and then.
+    Counts come from the `ProgressReporter`s that `reporter()` returns. On a terminal there is a live bar, else a line
+    at intervals.
 
     Args:
         console: where to show it; None for standard error.
         interval_s: the minimum time between two lines where there is no terminal.
-        clock: seconds on a clock that never goes back.
-        from_processes: whether reporters in other processes are to be heard; they send datagrams to a loopback port.
+        clock: seconds on a monotonic clock.
+        from_processes: whether to receive counts from other processes, which send datagrams to a loopback port.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ProgressDisplay:
             get_time=clock,
             refresh_per_second=5,
             transient=True,
-            # What goes into a file or pipe must not be written to the terminal.
+            # Output that is redirected to a file or pipe must not be written to the terminal.
             redirect_stdout=sys.stdout.isatty(),
             expand=True,
         )
@@ -81,7 +81,7 @@ class ProgressDisplay:
         return ProgressReporter(self._listener.getsockname()[1] if self._listener else None, self._token)
 
     def __enter__(self) -> Self:
-        """Starts to listen and to show."""
+        """Starts to receive and display counts."""
         self._listener = _listening_socket() if self._from_processes else None
         self._cleanup.enter_context(displayed(self._token, self._counts))
         if self._console.file.isatty() and self._console.is_interactive:
@@ -93,7 +93,7 @@ class ProgressDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leaves the terminal as it was and prints the last line."""
+        """Restores the terminal and prints the last line."""
         self._ending.set()
         self._thread.join()
         self._cleanup.close()
@@ -129,11 +129,11 @@ class ProgressDisplay:
         return min(worked, self.located - self.resumed)
 
     def update(self) -> None:
-        """Brings the display up to date, and writes a line where it is time for one and there is no bar."""
+        """Updates the display; without a bar, writes a line if one is due."""
         now, located = self._clock(), self.located
         if located > self._located:
             self._located, self._grew = located, now
-        # While pictures are still being found the total says nothing yet.
+        # While pictures are still being found the total is not known.
         if located and now - self._grew >= _STILL_LISTING_S:
             self._bar.update(self._task.id, total=located - self.resumed, completed=self._worked)
         self._bar.update(
@@ -149,10 +149,10 @@ class ProgressDisplay:
         return f"maskbeam: {', '.join([*self._parts(), *failed])}"
 
     def last_line(self, *, stopped: bool) -> str:
-        """What was done in all, as one line.
+        """The job's totals as one line.
 
         Args:
-            stopped: whether the job ended before its end.
+            stopped: whether the job was interrupted or failed.
         """
         elapsed_s = self._clock() - self._started
         amount = pictures_text(self.finished)
@@ -183,7 +183,7 @@ class ProgressDisplay:
             self.update()
 
     def _receive(self, wait_s: float) -> None:
-        """Takes datagrams for a while; without a socket only waits."""
+        """Receives datagrams for a while; without a socket, waits."""
         if self._listener is None:
             self._ending.wait(wait_s)
             return
@@ -198,13 +198,13 @@ class ProgressDisplay:
 
     def _start_live(self) -> None:
         before = sys.stderr
-        # Not to the margin: a `^C` that the terminal adds must not break the line, or the bar can't be wiped away.
+        # Not to the margin: the `^C` that the terminal echoes must not wrap the line, or the bar can't be erased.
         self._console.width = max(self._console.width - _ROOM_FOR_ECHO, 1)
         self._bar.start()
         self._is_live = True
-        # Never hidden, so that even a killed job leaves a terminal with a cursor.
+        # Never hidden, so that a killed job leaves the terminal with a cursor.
         self._console.show_cursor(True)
-        # Logging kept the stream that the bar has now replaced.
+        # Log handlers still have the stream that the bar has replaced.
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is before:
                 self._moved_handlers.append((handler, before))
@@ -220,7 +220,7 @@ class ProgressDisplay:
 
 
 def _listening_socket() -> socket.socket | None:
-    """A UDP socket on a free loopback port; None where there is no loopback, for a display must not stop a job."""
+    """A UDP socket on a free loopback port; None without a loopback, because a display must not stop a job."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)

@@ -1,4 +1,4 @@
-"""`report.html`: what a job found, for people, in one file that needs nothing else."""
+"""`report.html`: a job's results for people, in one self-contained file."""
 
 import base64
 import functools
@@ -20,7 +20,7 @@ class ReportPicture:
 
     Args:
         image_id: the picture's id.
-        caption: what there is to say about it, such as its IoU.
+        caption: text shown with it, such as its IoU.
         png: an encoded PNG, such as the picture and the predicted overlay side by side.
     """
 
@@ -30,7 +30,7 @@ class ReportPicture:
 
 
 def report_html(summary: dict[str, Any], failures: Sequence[Failure], pictures: Sequence[ReportPicture] = ()) -> str:
-    """Writes the report as one HTML page with its style and drawings inside.
+    """Writes the report as one HTML page that includes its style and drawings.
 
     Args:
         summary: the content of `summary.json`.
@@ -38,7 +38,7 @@ def report_html(summary: dict[str, Any], failures: Sequence[Failure], pictures: 
         pictures: pictures to show, in this order; usually the worst and the median ones.
 
     Returns:
-        The page. Everything that comes from outside is escaped; null is an en dash.
+        The page. All external text is escaped; null is an en dash.
     """
     template = _environment().get_template("report.html.j2")
     return template.render(**summary, pictures=pictures, view=view_of(summary, failures))
@@ -73,7 +73,7 @@ def _environment() -> Environment:
 
 
 def _finalized(value: Any) -> Any:
-    """What is printed of a value, before it is escaped: text from outside without control characters."""
+    """A value's text before it is escaped: external text without control characters."""
     return value if isinstance(value, Markup) else wording.printable(value)
 
 

@@ -1,4 +1,4 @@
-"""What the report's template shows and `summary.json` does not hold as such: selections, sums and orders."""
+"""Values that the report's template needs and `summary.json` does not have: selections, sums and sort orders."""
 
 import datetime
 from collections import Counter
@@ -16,7 +16,7 @@ _MAX_CONFUSIONS = 25
 _MAX_CLASS_COLUMNS = 5
 _MAX_GROUPS = 100
 _MAX_FAILURES = 100
-_DEEPEST_TINT = 0.6
+_MAX_TINT = 0.6
 """Dark enough to tell 90 % from 100 %, light enough for the text's contrast."""
 
 _MIN_SHARE_SHOWN = 0.005
@@ -47,14 +47,14 @@ _METRICS = {
 
 
 def view_of(summary: dict[str, Any], failures: Sequence[Failure]) -> dict[str, Any]:
-    """Prepares what the template shows.
+    """Computes the template's values.
 
     Args:
         summary: the content of `summary.json`.
         failures: the job's failures, all or the first.
 
     Returns:
-        Values by the names that `report.html.j2` uses; text from outside is as it came.
+        Values by the names that `report.html.j2` uses; external text is not escaped.
     """
     run, images, classes = summary["run"], summary["images"], summary["classes"]
     counts = summary["confusion_matrix"]["counts"]
@@ -84,7 +84,7 @@ def view_of(summary: dict[str, Any], failures: Sequence[Failure]) -> dict[str, A
 
 
 def _when(started: object, finished: object) -> str:
-    """Both times as `3 October 2026, 14:02–14:16 UTC`; the first as it is where they are no ISO 8601."""
+    """Both times as `3 October 2026, 14:02–14:16 UTC`; the first one unchanged if they are not ISO 8601."""
     try:
         begin = datetime.datetime.fromisoformat(str(started)).astimezone(datetime.UTC)
         end = datetime.datetime.fromisoformat(str(finished)).astimezone(datetime.UTC)
@@ -108,7 +108,7 @@ def _metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _parts(parts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The parts of a stacked bar that can be seen, with their left ends."""
+    """The visible parts of a stacked bar, with their left ends."""
     placed, left = [], 0.0
     for part in parts:
         if part["share"] > 0:
@@ -125,7 +125,7 @@ def _composition(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _confusions(classes: list[dict[str, Any]], counts: list[list[int]]) -> dict[str, Any]:
-    """The matrix as a heat table; for very many classes the largest confusions."""
+    """The matrix as a heat map; for many classes, the largest confusions."""
     if len(classes) <= _MAX_CLASSES_DENSE:
         rows = [
             [_cell(truth, prediction, count, sum(row)) for prediction, count in zip(classes, row, strict=True)]
@@ -155,7 +155,7 @@ def _cell(truth: dict[str, Any], prediction: dict[str, Any], count: int, row_px:
     return {
         "count": count,
         "share": share,
-        "tint": f"{_DEEPEST_TINT * (share or 0.0):.3f}",
+        "tint": f"{_MAX_TINT * (share or 0.0):.3f}",
         "percent": f"{100 * share:.0f}" if share and share >= _MIN_SHARE_SHOWN else "",
         "title": f"{truth['name']} taken for {prediction['name']}: {count:,} px, {share_text(share)}",
     }
