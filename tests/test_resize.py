@@ -2,10 +2,12 @@
 
 import itertools
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -175,6 +177,23 @@ def test_a_build_of_opencv_that_rounds_otherwise_is_not_used(
         np.testing.assert_array_equal(probabilities_from_logits(logits, height, width), expected[1])
     finally:
         resize._opencv_is_exact.cache_clear()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other builds may fuse multiplication and addition")
+def test_opencv_is_used_where_it_rounds_as_promised() -> None:
+    resize._opencv_is_exact.cache_clear()
+    assert resize._opencv_is_exact()
+
+
+def test_ipp_is_left_as_it_was() -> None:
+    before = cv2.ipp.useIPP()
+    try:
+        for uses_ipp in {before, False}:
+            cv2.ipp.setUseIPP(uses_ipp)
+            mask_from_logits(_near_ties(8, 8, 3, 0), 20, 30)
+            assert cv2.ipp.useIPP() == uses_ipp
+    finally:
+        cv2.ipp.setUseIPP(before)
 
 
 _DIGEST_OF_MASKS = """
