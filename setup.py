@@ -15,6 +15,7 @@ CORE = [
     "ai-edge-litert>=2.3,<3",
     "jinja2>=3.1,<4",
     "numpy>=2.1,<3",
+    "obstore>=0.12.1,<0.13",
     "opencv-python-headless>=4.10",
     "pillow>=12.1.1",
     "pyarrow>=18",
@@ -30,9 +31,11 @@ TRAIN = [
     "importlib_resources>=6",
     "matplotlib>=3.10",
 ]
-# Packing the job for remote workers (--setup_file) takes setuptools and build in the launcher's environment.
+# Buckets are read and written without these two; they add the credentials that Google's and Amazon's own tools find
+# (profiles, single sign-on, federation), and `gcp` adds Dataflow, for which packing the job (--setup_file) takes
+# setuptools and build in the launcher's environment.
 GCP = ["apache-beam[gcp]>=2.77,<3", "build>=1.2", "setuptools>=77"]
-AWS = ["apache-beam[aws]>=2.77,<3"]
+AWS = ["boto3>=1.40"]
 GEO = ["rasterio>=1.4"]
 MEDICAL = ["pydicom>=3", "nibabel>=5.3"]
 VIDEO = ["av>=14"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from apache_beam.portability.api import beam_runner_api_pb2
 from gcp_storage_emulator.server import create_server
+from gcs_xml import xml_api
 from google.cloud import storage
 
 BUCKET = "archive"
@@ -90,7 +91,8 @@ def running_cloud() -> Iterator[Cloud]:
     try:
         store.start()
         os.environ["STORAGE_EMULATOR_HOST"] = f"http://localhost:{store._api._httpd.server_address[1]}"
-        yield cloud
+        with xml_api():
+            yield cloud
     finally:
         if before is None:
             os.environ.pop("STORAGE_EMULATOR_HOST", None)

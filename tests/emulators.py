@@ -1,19 +1,32 @@
 """Stores to test against over real HTTP, on loopback ports of this machine."""
 
+import base64
 import contextlib
-import io
-import json
+import email.utils
+import hashlib
+import hmac
 import logging
 import os
 import re
-import urllib.parse
-from collections.abc import Iterator
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from unittest import mock
 
-from pipeline.storage.buckets import S3Bucket
+import pytest
+
+from pipeline.storage import object_stores
 
 BUCKET = "pictures"
+_AZURITE = "3.35.0"
+# The account of every Azurite, as its README gives it.
+_ACCOUNT = "devstoreaccount1"
+_ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 @dataclass
@@ -23,11 +36,15 @@ class Emulator:
     Args:
         root: the bucket's URI.
         options: Beam's options that lead to it.
-        sent: (path, bytes) of every answer to a GET, in their order.
+        port: where it listens.
+        through: the options that lead to it through a proxy of this address.
+        sent: (URI, bytes) of every object or range that was read, in their order.
     """
 
     root: str
     options: list[str]
+    port: int
+    through: Callable[[str], list[str]]
     sent: list[tuple[str, int]] = field(default_factory=list)
 
     def sent_bytes(self, name: str) -> int:
@@ -37,62 +54,26 @@ class Emulator:
 
 @contextlib.contextmanager
 def google() -> Iterator[Emulator]:
-    """Google Cloud Storage as `gcp-storage-emulator` gives it."""
+    """Google Cloud Storage as `gcp-storage-emulator` gives it, with the XML API."""
     from gcp_storage_emulator import server
+    from gcs_xml import xml_api
 
     logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
-    emulator = Emulator(f"gs://{BUCKET}", ["--no_auth"])
     running = server.create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
-    handled = server.RequestHandler.do_GET
-
-    def do_get(request: server.RequestHandler) -> None:
-        before = request.wfile
-        request.wfile = _Counting(before)  # type: ignore[assignment]
-        handled(request)
-        emulator.sent.append((request.path, request.wfile.written))  # type: ignore[attr-defined]
-
-    posted = server.RequestHandler.do_POST
-
-    def do_post(request: server.RequestHandler) -> None:
-        """Heeds `ifGenerationMatch`, which the emulator ignores."""
-        query = urllib.parse.parse_qs(urllib.parse.urlparse(request.path).query)
-        if "ifGenerationMatch" in query:
-            body = request.rfile.read(int(request.headers["Content-Length"]))
-            request.rfile = io.BytesIO(body)  # type: ignore[assignment]
-            name = json.loads(re.search(rb'\{.*"name".*\}', body)[0])["name"]  # type: ignore[index]
-            found = request.storage.objects.get(BUCKET, {}).get(name, {"generation": "0"})
-            if [found["generation"]] != query["ifGenerationMatch"]:
-                request.send_error(412)
-                return
-        posted(request)
-
-    with (
-        mock.patch.object(server.RequestHandler, "do_GET", do_get),
-        mock.patch.object(server.RequestHandler, "do_POST", do_post),
-    ):
+    sent: list[tuple[str, int]] = []
+    with xml_api(sent):
         running.start()
         try:
             port = running._api._httpd.server_address[1]
-            environment = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}", "NO_GCE_CHECK": "true"}
-            with mock.patch.dict(os.environ, environment):
-                yield emulator
+
+            def through(address: str) -> list[str]:
+                os.environ["STORAGE_EMULATOR_HOST"] = address
+                return ["--no_auth"]
+
+            with mock.patch.dict(os.environ, {"NO_GCE_CHECK": "true"}):
+                yield Emulator(f"gs://{BUCKET}", through(f"http://127.0.0.1:{port}"), port, through, sent)
         finally:
             running.stop()
-
-
-class _Counting:
-    """A file to write to that counts."""
-
-    def __init__(self, file: object) -> None:
-        self._file = file
-        self.written = 0
-
-    def write(self, data: bytes) -> int:
-        self.written += len(data)
-        return self._file.write(data)  # type: ignore[attr-defined, no-any-return]
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._file, name)
 
 
 @contextlib.contextmanager
@@ -105,22 +86,80 @@ def amazon() -> Iterator[Emulator]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
+        port = server.get_host_and_port()[1]
+        address = f"http://127.0.0.1:{port}"
+        # The emulator keeps its objects with the process.
+        urllib.request.urlopen(f"{address}/moto-api/reset", b"").close()
         environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-        emulator = Emulator(f"s3://{BUCKET}", ["--s3_endpoint_url", endpoint])
-        read = S3Bucket.read
 
-        def counted(bucket: S3Bucket, uri: str, offset: int, length: int) -> bytes:
-            data = read(bucket, uri, offset, length)
-            emulator.sent.append((uri, len(data)))
-            return data
+        def through(address: str) -> list[str]:
+            return ["--s3_endpoint_url", address]
 
-        with mock.patch.dict(os.environ, environment), mock.patch.object(S3Bucket, "read", counted):
-            boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=BUCKET)
+        emulator = Emulator(f"s3://{BUCKET}", through(address), port, through)
+        with mock.patch.dict(os.environ, environment), _counted(emulator):
+            boto3.client("s3", endpoint_url=address).create_bucket(Bucket=BUCKET)
             yield emulator
     finally:
         server.stop()
 
 
-EMULATORS = {"gs": google, "s3": amazon}
+@contextlib.contextmanager
+def azure() -> Iterator[Emulator]:
+    """Azure Blob Storage as Azurite gives it, installed once on this machine by npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("Azurite needs npm")
+    folder = Path(tempfile.gettempdir()) / f"azurite-{_AZURITE}"
+    program = folder / "node_modules/.bin/azurite-blob"
+    if not program.exists():
+        install = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, f"azurite@{_AZURITE}"]
+        done = subprocess.run(install, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"npm can't install Azurite: {done.stderr[-200:]}")
+    settings = ["--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"]
+    server = subprocess.Popen([program, *settings], stdout=subprocess.PIPE, text=True, cwd=folder)
+    try:
+        assert server.stdout
+        port = next(int(found[1]) for line in server.stdout if (found := re.search(r"listens on .*:(\d+)", line)))
+
+        def through(address: str) -> list[str]:
+            account = f"AccountName={_ACCOUNT};AccountKey={_ACCOUNT_KEY}"
+            return ["--azure_connection_string", f"{account};BlobEndpoint={address}/{_ACCOUNT}"]
+
+        address = f"http://127.0.0.1:{port}"
+        _create_container(address)
+        emulator = Emulator(f"az://{BUCKET}", through(address), port, through)
+        with _counted(emulator):
+            yield emulator
+    finally:
+        server.kill()  # on SIGTERM it waits for its connections to close
+        server.wait()
+
+
+def _create_container(address: str) -> None:
+    """Signed as https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key says."""
+    headers = {"x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    signed = "PUT" + "\n" * 12 + "".join(f"{name}:{value}\n" for name, value in headers.items())
+    signed += f"/{_ACCOUNT}/{_ACCOUNT}/{BUCKET}\nrestype:container"
+    digest = hmac.new(base64.b64decode(_ACCOUNT_KEY), signed.encode(), hashlib.sha256).digest()
+    headers["Authorization"] = f"SharedKey {_ACCOUNT}:{base64.b64encode(digest).decode()}"
+    url = f"{address}/{_ACCOUNT}/{BUCKET}?restype=container"
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers)).close()
+
+
+@contextlib.contextmanager
+def _counted(emulator: Emulator) -> Iterator[None]:
+    """Counts what is read of a store that doesn't count itself."""
+    checked = object_stores._checked
+
+    def counted(uri: str, data: bytes, wanted: int) -> bytes:
+        emulator.sent.append((uri, len(data)))
+        return checked(uri, data, wanted)
+
+    with mock.patch.object(object_stores, "_checked", counted):
+        yield
+
+
+EMULATORS: dict[str, Callable[[], AbstractContextManager[Emulator]]] = {"gs": google, "s3": amazon, "az": azure}
+PARAMETERS = ["gs", "s3", pytest.param("az", marks=pytest.mark.full)]
+"""The names of all of them for a test; Azurite takes an installation."""

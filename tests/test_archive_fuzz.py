@@ -18,7 +18,7 @@ from pipeline.sources.reading import FileReader
 from pipeline.sources.source import Listed
 from pipeline.sources.sources import parse_sources
 from pipeline.storage import storage
-from pipeline.storage.buckets import StoredFile
+from pipeline.storage.stored_file import StoredFile
 
 OUTPUT = "/fuzz/out"
 FAULTS = {"BrokenArchive", "Truncated", "UnsafeName", "NotAFile", "Empty", "TooLarge", "NoImage"}

@@ -176,8 +176,8 @@ def test_no_pixels_cross_a_shuffle(submitted: Submitted) -> None:
         ({"input": f"gs://{BUCKET}/nothing"}, "--input"),
         ({"input": str(ROOT / "pipeline/docs")}, "a path of this machine"),
         ({"model": str(ROOT / "model/pretrained/shapes")}, "a folder of this machine"),
-        ({"option": "--max_num_wokers=3"}, "--max_num_wokers=3"),
-        ({"option": "--ignore_label=two"}, "'two' is not a whole number"),
+        ({"option": "--max_num_wokers=3"}, "unknown option --max_num_wokers"),
+        ({"option": "--ignore_label=two"}, "--ignore_label: 'two'"),
         ({"option": "--region="}, "needs --region"),
     ],
 )

@@ -3,7 +3,7 @@
 import errno
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from pipeline.engines.model_folder import open_model
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
-from pipeline.storage import clients, storage
 from pipeline.storage import local_files as localfiles
 from pipeline.storage import retries as retry
+from pipeline.storage import storage
 
 POISON = 255
 
@@ -124,53 +124,6 @@ def test_an_engine_that_fails_its_self_test_stops_the_job_at_once(
 # Stores.
 
 
-class _Answer(Exception):
-    """As boto3's ClientError: a status within a response."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"an error occurred ({status})")
-        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
-
-
-class _Coded(Exception):
-    """As Google's and Beam's errors: a status as `code`."""
-
-    def __init__(self, code: int | None) -> None:
-        super().__init__("an error occurred")
-        self.code = code
-
-
-class _Wrapped(OSError):
-    """As Beam's file systems raise: what happened, by path."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__("operation failed")
-        self.exception_details = {"s3://b/k": error}
-
-
-@pytest.mark.parametrize(
-    ("error", "passes"),
-    [
-        *((_Answer(status), True) for status in (408, 429, 500, 502, 503, 504)),
-        *((_Answer(status), False) for status in (400, 401, 403, 404, 409, 412, 501)),
-        (_Coded(503), True),
-        (_Coded(403), False),
-        (_Coded(None), True),
-        (_Wrapped(_Coded(500)), True),
-        (_Wrapped(_Coded(404)), False),
-        (_Wrapped(ConnectionResetError()), True),
-        (ConnectionError("cut"), True),
-        (TimeoutError(), True),
-        (FileNotFoundError(), False),
-        (PermissionError(), False),
-        (ValueError("not an object in a bucket"), False),
-        (type("NoCredentialsError", (Exception,), {})(), False),
-    ],
-)
-def test_which_faults_of_a_bucket_may_pass(error: Exception, passes: bool) -> None:
-    assert retry.is_transient_remote(error) is passes
-
-
 @pytest.mark.parametrize(
     ("number", "passes"),
     [(errno.EIO, True), (errno.ESTALE, True), (errno.ETIMEDOUT, True), (errno.ENOSPC, False), (errno.EACCES, False)],
@@ -181,13 +134,13 @@ def test_which_faults_of_a_disk_may_pass(number: int, passes: bool) -> None:
 
 def test_waits_double_with_jitter_and_end() -> None:
     waits: list[float] = []
-    faults = iter([TimeoutError()] * 20)
+    faults = iter([OSError(errno.ETIMEDOUT, "")] * 20)
 
     def act() -> None:
         raise next(faults)
 
     with pytest.raises(TimeoutError):
-        retry.with_retries(act, retry.is_transient_remote, sleep=waits.append, draw=lambda: 0.0)
+        retry.with_retries(act, retry.is_transient_local, sleep=waits.append, draw=lambda: 0.0)
     assert waits == [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
     assert len(list(faults)) == 20 - retry.ATTEMPTS
     waits.clear()
@@ -196,17 +149,18 @@ def test_waits_double_with_jitter_and_end() -> None:
     assert waits == []
 
 
-def test_patience_ends_where_each_attempt_takes_long() -> None:
+@pytest.mark.parametrize(("seconds", "count"), [(retry.JOB_PATIENCE_S, 4), (retry.CHECK_PATIENCE_S, 1)])
+def test_patience_ends_where_each_attempt_takes_long(seconds: float, count: int) -> None:
     times = iter(range(0, 10_000, 50))
     attempts: list[int] = []
 
     def act() -> None:
         attempts.append(1)
-        raise TimeoutError
+        raise OSError(errno.ETIMEDOUT, "")
 
-    with pytest.raises(TimeoutError):
-        retry.with_retries(act, retry.is_transient_remote, sleep=lambda _: None, clock=lambda: float(next(times)))
-    assert len(attempts) == 3
+    with retry.patience(seconds), pytest.raises(TimeoutError):
+        retry.with_retries(act, retry.is_transient_local, sleep=lambda _: None, clock=lambda: float(next(times)))
+    assert len(attempts) == count
 
 
 def test_a_store_that_fails_twice_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,25 +188,6 @@ def test_a_store_that_fails_twice_costs_nothing(tmp_path: Path, monkeypatch: pyt
     storage.write_bytes(str(tmp_path / "a/b"), b"content", str(tmp_path / "tmp"))
     assert storage.read_bytes(str(tmp_path / "a/b")) == b"content"
     assert list((tmp_path / "tmp").iterdir()) == []
-
-
-def test_a_listing_that_breaks_off_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [f"s3://b/{number:03d}.png" for number in range(50)]
-    asked: list[int] = []
-
-    class Store:
-        def list(self, _: str) -> Iterator[storage.StoredFile]:
-            asked.append(1)
-            for number, name in enumerate(names):
-                if number == 20 * len(asked):
-                    raise ConnectionResetError
-                yield storage.StoredFile(name, 1, "")
-
-    monkeypatch.setattr(clients, "_bucket", lambda _: Store())
-    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
-    monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.0)
-    assert [stored.uri for stored in storage.list_files("s3://b")] == names
-    assert len(asked) == 3
 
 
 def test_what_a_store_never_gives_is_a_failure_that_is_retried(tmp_path: Path) -> None:

@@ -100,7 +100,9 @@ def main(arguments: Sequence[str]) -> int:
 def _main(arguments: Sequence[str]) -> int:
     try:
         options = parse_options(arguments)
-        prepared = prepare(options)
+        # Somebody waits: a store that doesn't answer is reported after seconds.
+        with storage.patience(storage.CHECK_PATIENCE_S):
+            prepared = prepare(options)
         beam_options, runner = _choose_runner(options)
         check_backend(options.backend, options.precision, is_here=options.plan or runner.is_local)
     except OptionError as error:
@@ -160,8 +162,9 @@ def prepare(options: JobOptions) -> Prepared:
     Raises:
         OptionError: something isn't.
     """
-    if any(map(storage.is_remote, (*options.input, *options.ground_truth, options.model, options.output))):
-        storage.configure(options.beam_args)
+    storage.configure(options.beam_args)
+    if storage.is_read_only(options.output):
+        raise OptionError(f"--output {options.output}: {storage.READ_ONLY}")
     model = open_model(options.model, backend=options.backend, precision=options.precision)
     groups = parse_sources(options.input, "--input")
     truth_groups = parse_truths(options.ground_truth, groups)

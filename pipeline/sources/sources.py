@@ -93,6 +93,8 @@ def _parse(text: str, option: str) -> list[Source]:
         raise OptionError(f"{address}: can't be looked up: {error.strerror or error}") from error
     if not exists:
         raise OptionError(f"{address}: no such file or folder")
+    if storage.is_read_only(address.uri):
+        raise OptionError(f"{address}: {storage.NOT_LISTED}")
     raise OptionError(
         f"{address}: neither a folder, a glob, a picture, an archive (.tar, .tar.gz, .zip), records"
         " (.tfrecord) nor a manifest (.csv, .jsonl)"

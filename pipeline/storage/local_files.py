@@ -12,8 +12,8 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator
 
-from pipeline.storage.buckets import StoredFile
 from pipeline.storage.retries import is_transient_local, with_retries
+from pipeline.storage.stored_file import StoredFile
 
 # How file systems without hard links refuse one.
 _NO_LINKS = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))

@@ -1,20 +1,25 @@
-"""Trying again what a store may answer better the next time: exponential backoff with jitter.
+"""Trying transient storage errors again: exponential backoff with jitter, for as long as the caller has patience.
 
 Delays double from a quarter of a second to ten, each drawn from its upper half ("equal jitter": Brooker, "Exponential
-Backoff and Jitter", AWS Architecture Blog 2015), so that the workers of a cluster don't come back all at once.
+Backoff and Jitter", AWS Architecture Blog 2015), so that the workers of a cluster don't retry all at once.
 """
 
+import contextlib
 import errno
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from typing import TypeVar
 
 ATTEMPTS = 9
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 10.0
-NO_ATTEMPT_AFTER_S = 120.0
-"""Where each attempt itself takes long (a host that doesn't answer), patience ends here."""
+JOB_PATIENCE_S = 180.0
+"""How long after the first attempt of an operation another one begins, while a job runs."""
+CHECK_PATIENCE_S = 5.0
+"""The same for checks before a job, where somebody waits."""
+_PATIENCE_S: ContextVar[float] = ContextVar("patience_s", default=JOB_PATIENCE_S)
 _TRANSIENT_ERRNOS = frozenset(
     getattr(errno, name)
     for name in (
@@ -23,14 +28,26 @@ _TRANSIENT_ERRNOS = frozenset(
     ).split()
     if hasattr(errno, name)
 )
-_TRANSIENT_STATUSES = frozenset((408, 425, 429))
-_NOT_IMPLEMENTED = 501
-# Credentials and settings don't mend themselves; told by name, for the clients' packages may be absent.
-_PERMANENT_TYPES = frozenset(
-    "AssertionError DefaultCredentialsError NoCredentialsError NoRegionError ParamValidationError"
-    " PartialCredentialsError ProfileNotFound TypeError".split()
-)
 _T = TypeVar("_T")
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Sets for a `with` block how long storage errors are retried; it holds for this thread, not for new ones.
+
+    Args:
+        seconds: after so long no further attempt begins.
+    """
+    token = _PATIENCE_S.set(seconds)
+    try:
+        yield
+    finally:
+        _PATIENCE_S.reset(token)
+
+
+def patience_s() -> float:
+    """How long storage errors are retried here, seconds."""
+    return _PATIENCE_S.get()
 
 
 def with_retries(
@@ -56,12 +73,12 @@ def with_retries(
     Raises:
         Exception: what `act` raised last.
     """
-    began = clock()
+    ends = clock() + patience_s()
     for delay_s in delays():
         try:
             return act()
         except Exception as error:
-            if not is_transient(error) or clock() - began > NO_ATTEMPT_AFTER_S:
+            if not is_transient(error) or clock() + delay_s > ends:
                 raise
         sleep(delay_s * (0.5 + 0.5 * draw()))
     return act()
@@ -75,39 +92,3 @@ def delays() -> Iterator[float]:
 def is_transient_local(error: BaseException) -> bool:
     """Whether a fault of a local or mounted file system may pass: a lost connection, not a full disk."""
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
-
-
-def is_transient_remote(error: BaseException) -> bool:
-    """Whether a bucket's fault may pass: 5xx, 408, 429, and all that broke before there was a status."""
-    if isinstance(error, FileNotFoundError | PermissionError | ValueError | ImportError):
-        return False
-    if any(type(one).__name__ in _PERMANENT_TYPES for one in _with_causes(error)):
-        return False
-    status = http_status(error)
-    return status is None or (status >= 500 and status != _NOT_IMPLEMENTED) or status in _TRANSIENT_STATUSES
-
-
-def http_status(error: BaseException) -> int | None:
-    """The HTTP status that an error of a store's client carries, itself or within; None where there is none."""
-    for one in _with_causes(error):
-        response: Any = getattr(one, "response", None)
-        if isinstance(response, dict):
-            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        else:
-            status = getattr(one, "status_code", None) or getattr(one, "code", None)
-        if isinstance(status, int) and 100 <= status < 600:
-            return status
-        if isinstance(one, FileNotFoundError):
-            return 404
-    return None
-
-
-def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, then what Beam's file systems hide in it: a dictionary of errors by path."""
-    yield error
-    details: Any = getattr(error, "exception_details", None)
-    for within in details.values() if isinstance(details, dict) else ():
-        if isinstance(within, BaseException):
-            yield from _with_causes(within)
-    if error.__cause__ is not None:
-        yield from _with_causes(error.__cause__)

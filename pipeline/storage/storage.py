@@ -6,29 +6,46 @@ object appears when it is closed. What may pass (a lost connection, a bucket's 5
 """
 
 import contextlib
-import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.core.errors import StorageError
 from pipeline.core.layout import SCRATCH_FOLDER
 from pipeline.storage import local_files as localfiles
-from pipeline.storage import walk
-from pipeline.storage.buckets import StoredFile as StoredFile
-from pipeline.storage.clients import StoreFaultError as StoreFaultError
-from pipeline.storage.clients import configure as configure
-from pipeline.storage.clients import list_objects, with_bucket
+from pipeline.storage import object_stores, store_pool, walk
 from pipeline.storage.globs import GLOB_CHARACTERS, glob_regex
+from pipeline.storage.retries import CHECK_PATIENCE_S as CHECK_PATIENCE_S
+from pipeline.storage.retries import patience as patience
+from pipeline.storage.store_options import StoreOptions
+from pipeline.storage.store_pool import WEB_SCHEMES
+from pipeline.storage.stored_file import StoredFile as StoredFile
+from pipeline.storage.stored_file import StoreFaultError as StoreFaultError
 
-REMOTE_SCHEMES = ("gs://", "s3://")
+REMOTE_SCHEMES = ("gs://", "s3://", "az://", *WEB_SCHEMES)
+READ_ONLY, NOT_LISTED = object_stores.READ_ONLY, object_stores.NOT_LISTED
+"""What is said of https:// where an output or a folder is wanted."""
 _FIRST_PIECE_BYTES, _PIECE_BYTES = 64 << 10, 8 << 20
 
 
+def configure(beam_arguments: Sequence[str]) -> None:
+    """Sets how this process reaches stores; a worker that was not told takes what Beam gave it.
+
+    Args:
+        beam_arguments: Beam's own options, such as `--s3_endpoint_url`; others among them are ignored.
+    """
+    store_pool.configure(StoreOptions.parse(beam_arguments))
+
+
 def is_remote(uri: str) -> bool:
-    """Whether a path lies in a bucket."""
+    """Whether it is the URI of an object or prefix in a store, and no local path."""
     return uri.startswith(REMOTE_SCHEMES)
+
+
+def is_read_only(uri: str) -> bool:
+    """Whether it is a web address, where single files are read and nothing is written or listed."""
+    return uri.startswith(WEB_SCHEMES)
 
 
 def absolute(uri: str) -> str:
@@ -65,23 +82,22 @@ def base_name(uri: str) -> str:
     return uri.rstrip("/").rpartition("/")[2]
 
 
-def read_bytes(uri: str, most_bytes: int | None = None) -> bytes:
+def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
     """Reads a whole file.
 
     Args:
         uri: absolute path or URI.
-        most_bytes: a longer file is not read on; None for no limit.
+        max_bytes: of a longer file no more is read; None for no limit.
 
     Returns:
-        Its content, cut off behind `most_bytes` and one byte more, so that the caller sees that there was more.
+        Its content, of a longer file the first `max_bytes` and one byte more, so that the caller sees that.
 
     Raises:
         OSError: it can't be read, or is no plain file (a pipe would wait for ever, a device would never end).
     """
-    most = -1 if most_bytes is None else most_bytes + 1
     if not is_remote(uri):
-        return localfiles.read(uri, 0, most)
-    return with_bucket(uri, lambda bucket: bucket.read(uri, 0, most))
+        return localfiles.read(uri, 0, -1 if max_bytes is None else max_bytes + 1)
+    return object_stores.read(uri, None if max_bytes is None else max_bytes + 1)
 
 
 def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
@@ -96,7 +112,7 @@ def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
         OSError: it can't be written; nothing bears the final name then, or what did before still does.
     """
     if is_remote(uri):
-        with_bucket(uri, lambda bucket: bucket.write(uri, data))
+        object_stores.write(uri, data)
     else:
         localfiles.write(uri, data, scratch)
 
@@ -139,11 +155,8 @@ def replace_if_unchanged(uri: str, data: bytes, version: str) -> bool:
 
 
 def _write_if(uri: str, data: bytes, version: str | None) -> bool:
-    if is_remote(uri):
-        written = with_bucket(uri, lambda bucket: bucket.write_if(uri, data, version))
-    else:
-        written = localfiles.write_if(uri, data, version)
-    if written:
+    write_if = object_stores.write_if if is_remote(uri) else localfiles.write_if
+    if write_if(uri, data, version):
         return True
     try:
         # The client may have repeated a write that succeeded and whose answer was lost.
@@ -156,14 +169,18 @@ def exists(uri: str) -> bool:
     """Whether a file or a local folder of this name is there."""
     if not is_remote(uri):
         return os.path.exists(uri)
-    return with_bucket(uri, lambda bucket: bucket.stat(uri)) is not None
+    try:
+        object_stores.stat(uri)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def is_folder(uri: str) -> bool:
-    """Whether it is a local folder, or a bucket's prefix below which something lies."""
+    """Whether it is a local folder, or a prefix below which a bucket has objects; never of a web address."""
     if not is_remote(uri):
         return os.path.isdir(uri)
-    return next(iter(list_files(uri)), None) is not None
+    return not is_read_only(uri) and next(list_files(uri), None) is not None
 
 
 def list_files(folder: str) -> Iterator[StoredFile]:
@@ -181,7 +198,7 @@ def list_files(folder: str) -> Iterator[StoredFile]:
         OSError: the folder can't be listed.
     """
     if is_remote(folder):
-        yield from list_objects(join(folder, ""))
+        yield from object_stores.list_objects(folder)
         return
     yield from walk.list_folder(folder)
 
@@ -199,8 +216,12 @@ def list_glob(pattern: str) -> Iterator[StoredFile]:
     """
     if is_remote(pattern):
         wildcard = GLOB_CHARACTERS.search(pattern)
+        if wildcard is None:
+            with contextlib.suppress(FileNotFoundError):
+                yield stat_file(pattern)
+            return
         matches = glob_regex(pattern).fullmatch
-        for stored in list_objects(pattern[: wildcard.start()] if wildcard else pattern):
+        for stored in object_stores.list_objects(pattern[: wildcard.start()].rpartition("/")[0]):
             if matches(stored.uri):
                 yield stored
         return
@@ -222,7 +243,7 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         OSError: it can't be read.
     """
     if is_remote(uri):
-        return with_bucket(uri, lambda bucket: bucket.read(uri, offset, length))
+        return object_stores.read_range(uri, offset, length)
     return localfiles.read(uri, offset, length)
 
 
@@ -258,10 +279,7 @@ def stat_file(uri: str) -> StoredFile:
     """
     if not is_remote(uri):
         return localfiles.look_up(uri)
-    found = with_bucket(uri, lambda bucket: bucket.stat(uri))
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, "no such object", uri)
-    return found
+    return object_stores.stat(uri)
 
 
 def delete(uri: str) -> None:
@@ -271,7 +289,7 @@ def delete(uri: str) -> None:
             os.unlink(uri)
         return
     with contextlib.suppress(FileNotFoundError):
-        with_bucket(uri, lambda bucket: bucket.delete(uri))
+        object_stores.delete(uri)
 
 
 def delete_with_empty_folders(uri: str, root: str) -> None:

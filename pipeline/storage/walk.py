@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.storage.buckets import StoredFile
 from pipeline.storage.globs import ANY_FOLDERS, GLOB_CHARACTERS, glob_regex
 from pipeline.storage.local_files import look_up
+from pipeline.storage.stored_file import StoredFile
 
 # Linux takes paths of less than 4,096 bytes in a call; macOS of less than 1,024.
 _PATH_PART_BYTES = 512
