@@ -168,10 +168,10 @@ def test_an_overlay_is_made_from_the_picture_and_its_mask() -> None:
 def test_probabilities_need_the_engine_and_the_mask_stays() -> None:
     options: dict[str, object] = {"mask_format": "png", "probabilities": True}
     (todo,) = plan_of([recorded(record_of())], [MASK], options=options).todo
-    assert todo.standing == (MASK_FILE,)
+    assert todo.kept_files == (MASK_FILE,)
     # A mask in doubt is written again with the rest.
     (todo,) = plan_of([recorded(record_of(), 999)], [MASK], options=options).todo
-    assert todo.standing == ()
+    assert todo.kept_files == ()
 
 
 def test_other_colours_are_put_into_the_mask_without_the_engine() -> None:
@@ -191,7 +191,7 @@ def test_other_colours_are_put_into_the_mask_without_the_engine() -> None:
 )
 def test_another_model_or_mode_infers_again(recipe: Recipe) -> None:
     (todo,) = plan_of([recorded(record_of())], [MASK], recipe=recipe).todo
-    assert todo.standing == ()
+    assert todo.kept_files == ()
 
 
 def test_without_masks_the_record_is_enough() -> None:

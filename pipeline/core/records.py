@@ -101,7 +101,7 @@ class Located:
         truth: the ground truth's file, None where there is none.
         group: the value of `--group_by`, "" without the option.
         overlay: whether it is one of those whose mask is also drawn over the picture.
-        standing: files that an earlier run wrote of it and that need not be written again.
+        kept_files: files of an earlier run that need not be written again.
     """
 
     image_id: str
@@ -109,7 +109,7 @@ class Located:
     truth: FileRef | None = None
     group: str = ""
     overlay: bool = False
-    standing: tuple[OutputFile, ...] = ()
+    kept_files: tuple[OutputFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

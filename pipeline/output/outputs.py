@@ -111,8 +111,8 @@ class Destination:
 
     def missing(self, picture: Located) -> tuple[Output, ...]:
         """The outputs of one picture of which an earlier run left nothing to keep, in the order of writing."""
-        standing = {file.output for file in picture.standing}
-        return tuple(output for output in self.wanted(picture) if output.name not in standing)
+        kept = {file.output for file in picture.kept_files}
+        return tuple(output for output in self.wanted(picture) if output.name not in kept)
 
 
 class PictureWriter:

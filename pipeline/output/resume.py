@@ -29,7 +29,7 @@ class ResumePlan:
     """What of some pictures is done and what is to do.
 
     Args:
-        todo: pictures to segment; their `standing` files stay as they are.
+        todo: pictures to segment; their `kept_files` are not written again.
         updates: pictures of which something is to be made or verified without the engine.
         records: pictures of which nothing is missing.
         failures: failures that still hold.
@@ -130,7 +130,7 @@ class ResumePlanner:
         is_replaced = False
         if update is None or self._needs_inference(update):
             kept = tuple(file for file in update.record.files if file.output not in update.verify) if update else ()
-            plan.todo.append(replace(picture, standing=kept))
+            plan.todo.append(replace(picture, kept_files=kept))
             is_replaced = any(self._is_of_other_recipe(outcome.fingerprint, picture) for outcome, _ in outcomes)
             is_replaced = is_replaced and all(file.output != MASK for file in kept)
         elif update.make or update.verify or update.measure:

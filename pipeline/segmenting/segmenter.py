@@ -147,7 +147,7 @@ class Segmenter:
                 written = self._delivery.write(computed.files)
         except PictureError as error:
             return self._failure(picture, error)
-        return replace(computed.record, files=(*picture.standing, *written))
+        return replace(computed.record, files=(*picture.kept_files, *written))
 
     def _failure(self, picture: Located, error: PictureError) -> Failure:
         """A failure has no files: those that an earlier run or a first attempt left go before it is recorded."""

@@ -79,8 +79,8 @@ class Updater:
                 return self._made(update, seconds), seconds
             except (PictureError, _NeedsEngineError, OSError, ValueError):
                 pass  # the engine's way says what is wrong with the picture, if it still is
-        standing = tuple(file for file in update.record.files if file.output not in altered)
-        return replace(update.picture, standing=standing), seconds
+        kept = tuple(file for file in update.record.files if file.output not in altered)
+        return replace(update.picture, kept_files=kept), seconds
 
     def _is_as_recorded(self, update: Update, output: str) -> bool:
         """Whether a file's content has the checksum that was recorded."""

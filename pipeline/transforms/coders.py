@@ -1,4 +1,4 @@
-"""Small encodings for what crosses a shuffle: a record becomes a tuple of primitives, never a pickle."""
+"""Compact coders for records that cross a shuffle: a record becomes a tuple of primitives, not a pickle."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -35,7 +35,7 @@ _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
 _NESTED: dict[type, tuple[int, ...]] = {
     record_type: tuple(position for position, name in enumerate(record_type.__dataclass_fields__) if name in names)
     for record_type, names in (
-        (Located, ("image", "truth", "standing")),
+        (Located, ("image", "truth", "kept_files")),
         (FileRef, ("packing",)),
         (PictureRecord, ("files",)),
         (Update, ("picture", "record", "mask")),
@@ -45,7 +45,7 @@ _Record = TypeVar("_Record", FileRef, Located, PictureRecord, Failure, Update)
 
 
 def pack(value: Any) -> Any:
-    """A record as (type's number, field, field …), records within it alike; None passes."""
+    """A record as (type's number, field, field …), nested records likewise; None stays None."""
     if value is None:
         return None
     record_type = type(value)

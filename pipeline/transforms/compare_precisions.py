@@ -1,4 +1,4 @@
-"""Drawing the pictures on which two precisions are compared."""
+"""Compares two precisions on a sample of the pictures."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,7 @@ from pipeline.segmenting.precision_cost import COMPARED_PICTURES, draw_rank, pre
 
 
 class ComparePrecisions(beam.PTransform[Any, Any]):
-    """Takes located pictures; emits what int8 costs on some of those with ground truth, nothing where there are none.
+    """Takes located pictures; emits the cost of int8 on a sample of those with ground truth, nothing if there are none.
 
     Args:
         model: the job's int8 model.

@@ -1,4 +1,4 @@
-"""Beam's windows, of which a batch job has one."""
+"""The global window, the only one of a batch job."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 
 def in_global_window(output: Any) -> Any:
-    """What `finish_bundle` may yield: a value with a window, inside the tag where there is one."""
+    """A value that `finish_bundle` may yield: in the global window, inside the tag if it has one."""
     if isinstance(output, TaggedOutput):
         return TaggedOutput(output.tag, in_global_window(output.value))
     return WindowedValue(output, MIN_TIMESTAMP, (GlobalWindow(),))

@@ -1,4 +1,4 @@
-"""From sources to located pictures, each joined to its mask by key. Only names cross the shuffle."""
+"""From sources to located pictures, each joined to its mask by key. Only names cross the shuffle, no pixels."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -20,25 +20,25 @@ from pipeline.transforms.pack_failures import PackFailures
 from pipeline.transforms.picture_counts import PictureCounts
 from pipeline.transforms.remains import FOUND_FILE, RECORDED, Keyed, unpack_remains
 
-# A candidate of the join as primitives: is it a picture or a mask, its id, its file, a manifest's mask and columns.
+# A candidate of the join as primitives: picture or mask, its id, its file, a manifest's mask and columns.
 _Candidate = tuple[Any, ...]
 _PICTURE, _TRUTH = 0, 1
 
 
 class Locations(NamedTuple):
-    """What locating gives.
+    """The outputs of `LocatePictures`.
 
     Args:
-        todo: `Located`, the pictures to do.
-        records: `PictureRecord`, of the pictures that an earlier run did.
+        todo: `Located`, the pictures to segment.
+        records: `PictureRecord`, of the pictures that an earlier run segmented.
         updates: `Update`, of the pictures that an earlier run inferred and of which something is missing.
-        failures: blocks of the pictures that can't be named or told apart or that failed in an earlier run, and of
-            truths that can't be told apart.
-        stale: str, names of files of pictures that no picture claims.
+        failures: blocks of failures: pictures with unsafe or ambiguous ids, pictures that failed in an earlier run, and
+            ambiguous truths.
+        stale: str, names of output files that belong to no picture.
         masks: `MaskCounts` as tuples, to be summed.
-        located: int, pictures that have an id of their own, to be summed.
-        ignored: (ending, number) of files that are no pictures.
-        unpaired_truth: int, masks that no picture claims.
+        located: int, pictures with a unique id, to be summed.
+        ignored: (ending, number) of files that are not pictures.
+        unpaired_truth: int, masks without a picture.
     """
 
     todo: PCollection[Located]
@@ -53,9 +53,9 @@ class Locations(NamedTuple):
 
 
 def _candidates(element: tuple[int, Source], progress: ProgressReporter) -> Iterator[Any]:
-    """Lists one source: its files as candidates under their pairing key, the rest under its tag.
+    """Lists one source: its files as candidates by their pairing key, everything else with a tag.
 
-    The pictures are counted here, before the join: it is complete when the first one is segmented.
+    The pictures are counted here, before the join, so that the count is complete when the first one is segmented.
     """
     role, source = element
     counts = PictureCounts(progress)
@@ -69,7 +69,7 @@ def _candidates(element: tuple[int, Source], progress: ProgressReporter) -> Iter
                 for counted in item.by_ending:
                     yield TaggedOutput("ignored", counted)
             elif isinstance(item, Failure):
-                # A mask that a record has beside its picture may fail alone.
+                # The mask of a record may fail while its picture does not.
                 if role == _PICTURE and item.stage != TRUTH_STAGE:
                     counts.add(Count.LOCATED)
                     counts.add(Count.FAILED)
@@ -80,7 +80,7 @@ def _candidates(element: tuple[int, Source], progress: ProgressReporter) -> Iter
 
 
 class _PairDoFn(beam.DoFn):
-    """Joins the candidates of one key, and what an earlier run left of them."""
+    """Joins the candidates of one key with what an earlier run left of them."""
 
     def __init__(self, progress: ProgressReporter, planner: ResumePlanner, grouping: Grouping | None) -> None:
         self._counts = PictureCounts(progress)
@@ -136,9 +136,9 @@ class LocatePictures(beam.PTransform[Any, Any]):
         truths: parsed sources of masks, in the order of `pictures`, or none.
         progress: where to report how many were found.
         remains: what `ReadRemains` emits.
-        planner: decides what of it still holds.
-        grouping: how a picture's group is found, None where there are no groups.
-        overlays: over how many pictures their masks are to be drawn.
+        planner: decides which of them are still valid.
+        grouping: how a picture's group is determined, None without groups.
+        overlays: the number of pictures with an overlay.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
             | "Sources" >> beam.Create(self._sources, reshuffle=False)
             | "SpreadSources" >> beam.Reshuffle()
             | "List"
-            # The types before the outputs: after them Beam knows neither, and pickles what crosses a shuffle.
+            # with_output_types first: after with_outputs Beam loses the types, and pickles what crosses a shuffle.
             >> beam.FlatMap(_candidates, self._progress)
             .with_output_types(tuple[str, tuple[Any, ...]], failures=Failure, ignored=tuple[str, int])
             .with_outputs("failures", "ignored", main="candidates")
@@ -209,7 +209,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
 
 
 class _LastOverlay(beam.PTransform[Any, Any]):
-    """The rank of the last picture of so many that gets an overlay: the same ones whatever the order of listing."""
+    """The rank of the last picture that gets an overlay; it doesn't depend on the order of listing."""
 
     def __init__(self, overlays: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Failures in blocks, for there may be as many as there are pictures."""
+"""Failures in blocks, because there may be as many as there are pictures."""
 
 from collections.abc import Iterator
 
@@ -32,13 +32,13 @@ class _PackDoFn(beam.DoFn):
 
 
 def truth_failures(record: PictureRecord) -> Iterator[Failure]:
-    """The failure of a segmented picture's ground truth, where it could not be used."""
+    """The failure of a segmented picture's ground truth, if it could not be used."""
     if (failure := record.truth_failure) is not None:
         yield failure
 
 
 class PackFailures(beam.PTransform[PCollection[Failure], PCollection[bytes]]):
-    """Packs failures into blocks; apply it where they arise, before runners keep them one by one."""
+    """Packs failures into blocks; applied where they occur, before a runner materializes them one by one."""
 
     def expand(self, failures: PCollection[Failure]) -> PCollection[bytes]:
         packed: PCollection[bytes] = failures | beam.ParDo(_PackDoFn()).with_output_types(bytes)

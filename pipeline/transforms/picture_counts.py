@@ -1,4 +1,4 @@
-"""Counting pictures while a job runs: as Beam's counters, which Dataflow and Flink show, and for the display here."""
+"""Counts pictures while a job runs: in Beam's counters, which Dataflow and Flink show, and for the local display."""
 
 from apache_beam.metrics import Metrics
 
@@ -9,7 +9,7 @@ _COUNTERS = {count: Metrics.counter(NAMESPACE, count.value) for count in Count}
 
 
 class PictureCounts:
-    """Counts pictures of a DoFn; to be called from the thread that Beam gave the bundle. No result depends on it.
+    """Counts pictures of a DoFn; to be called from the thread that runs the bundle. No result depends on it.
 
     Args:
         reporter: to the launcher's display.
@@ -30,5 +30,5 @@ class PictureCounts:
             self._reporter.add(count, pictures)
 
     def flush(self) -> None:
-        """Shows at once what is not shown yet: for the end of a bundle."""
+        """Sends counts that have not been sent yet; for the end of a bundle."""
         self._reporter.flush()

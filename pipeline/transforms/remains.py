@@ -1,4 +1,4 @@
-"""Taking up what an earlier run left: its journal and its masks, keyed as the pictures are."""
+"""Reads what an earlier run left: its journal and its masks, keyed as the pictures are."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ from pipeline.storage import storage
 RECORDED, FOUND_FILE = "recorded", "file"
 _LOGGER = logging.getLogger(LOGGER)
 
-# What is kept of an earlier run, as primitives: its kind, then the fields of `Recorded` or `FoundFile`.
+# An entry of an earlier run as primitives: its kind, then the fields of `Recorded` or `FoundFile`.
 Keyed = tuple[str, tuple[Any, ...]]
 
 
@@ -39,7 +39,7 @@ def _keyed(remains: Remains) -> Iterator[Keyed]:
 
 
 class BeginRun(beam.PTransform[Any, Any]):
-    """Takes the output, before anything else happens in it; emits what an earlier run left.
+    """Acquires the output before any other step uses it; emits what an earlier run left.
 
     Args:
         destination: the job's.
@@ -62,14 +62,14 @@ class BeginRun(beam.PTransform[Any, Any]):
 
 
 class ApproveRemoval(beam.PTransform[Any, Any]):
-    """Takes the counts of masks that go, and stops the job where too many would; emits their sum.
+    """Takes the counts of masks to be removed and stops the job if they are too many; emits their sum.
 
-    Only behind it anything is written or deleted, the old summary first.
+    Nothing is written or deleted before it; the old summary is deleted first.
 
     Args:
         output: absolute folder or bucket prefix.
         marker: of this run.
-        may_remove: whether any number may go.
+        may_remove: whether any number may be removed.
     """
 
     def __init__(self, output: str, marker: Marker, *, may_remove: bool) -> None:
@@ -98,7 +98,7 @@ class ApproveRemoval(beam.PTransform[Any, Any]):
 
 
 class Await(beam.PTransform[Any, Any]):
-    """Lets elements pass once something else is there.
+    """Emits its elements after another collection is computed.
 
     Args:
         first: a collection of one element.
@@ -121,7 +121,7 @@ def _sum_counts(counts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 class ReadRemains(beam.PTransform[Any, Any]):
-    """Reads what an earlier run recorded and lists what it wrote; emits them under their pictures' pairing keys."""
+    """Reads what an earlier run recorded and lists what it wrote; emits both by their pictures' pairing keys."""
 
     def expand(self, remains: PCollection[Remains]) -> PCollection[Keyed]:
         keyed: PCollection[Keyed] = (
@@ -133,11 +133,11 @@ class ReadRemains(beam.PTransform[Any, Any]):
 
 
 class DeleteStale(beam.PTransform[Any, Any]):
-    """Deletes files of pictures that no picture claims, once all else is written; emits how many.
+    """Deletes output files that belong to no picture, after everything else is written; emits how many.
 
     Args:
         output: absolute folder or bucket prefix.
-        after: what has to be written before.
+        after: results that must be written before.
     """
 
     def __init__(self, output: str, after: PCollection[Any]) -> None:
@@ -161,5 +161,5 @@ class DeleteStale(beam.PTransform[Any, Any]):
 
 
 def unpack_remains(value: tuple[Any, ...]) -> Recorded | FoundFile:
-    """What `ReadRemains` emitted under a key."""
+    """An entry that `ReadRemains` emitted."""
     return Recorded(*value[1:]) if value[0] == RECORDED else FoundFile(*value[1:])

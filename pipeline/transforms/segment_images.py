@@ -1,4 +1,4 @@
-"""Located pictures to records: the DoFn around the way of a picture."""
+"""From located pictures to records: the DoFn that runs the segmenter."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ class EngineSettings:
     Args:
         model: the checked model.
         threads: batches in the engine at a time; 0 for the worker's cores, shared between its processes.
-        batch_size: windows a batch, at least 1.
-        processes: worker processes that share a machine; it counts where `threads` is 0.
-        accelerator: what the step asks of a machine in Beam's words, `type:…;count:1;…`; "" for nothing.
+        batch_size: windows per batch, at least 1.
+        processes: worker processes that share a machine; used if `threads` is 0.
+        accelerator: the step's resource hint, in Beam's form `type:…;count:1;…`; "" for none.
     """
 
     model: ModelFolder
@@ -45,12 +45,12 @@ class EngineSettings:
     accelerator: str = ""
 
 
-class Segmented(NamedTuple):
-    """What segmenting gives.
+class SegmentOutputs(NamedTuple):
+    """The outputs of `SegmentImages`.
 
     Args:
         records: `PictureRecord`, a record for each mask that was written.
-        failures: `Failure`, a line for each picture that could not be done.
+        failures: `Failure`, one for each picture that could not be segmented.
         seconds: (stage, seconds) pairs, to be summed.
     """
 
@@ -59,8 +59,8 @@ class Segmented(NamedTuple):
     seconds: PCollection[tuple[str, float]]
 
 
-class _Loaded:
-    """What all bundles of a process share: the engine, and the threads that take pictures through it."""
+class _SegmentState:
+    """Shared by all bundles of a process: the engine, and the threads that run pictures through it."""
 
     def __init__(self, engine: EngineSettings, recipe: Recipe, destination: Destination) -> None:
         prepare_process()
@@ -76,14 +76,14 @@ class _Loaded:
         self.crew = WhileUsed(lambda: Crew(self._segmenter, threads, self._deliver), Crew.shutdown)
 
     def _deliver(self, batch: PictureBatch) -> Done:
-        """Writes a batch and records it at once, for Beam may keep a bundle open for hours."""
+        """Writes a batch and records it at once, because Beam may keep a bundle open for hours."""
         outcomes, seconds = self._segmenter.deliver(batch)
         self.journal.add(outcomes)
         return outcomes, seconds
 
 
 class _SegmentDoFn(beam.DoFn):
-    """Feeds a bundle's pictures through the process's threads."""
+    """Runs a bundle's pictures in the process's threads."""
 
     def __init__(
         self,
@@ -101,7 +101,9 @@ class _SegmentDoFn(beam.DoFn):
         self._crew: Crew | None = None
 
     def setup(self) -> None:
-        self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._engine, self._recipe, self._destination))
+        self._loaded: _SegmentState = self._shared.acquire(
+            lambda: _SegmentState(self._engine, self._recipe, self._destination)
+        )
         self._crew = self._loaded.crew.enter()
 
     def teardown(self) -> None:
@@ -122,7 +124,7 @@ class _SegmentDoFn(beam.DoFn):
         for done in self._stream.finish():
             for output in self._outputs(done):
                 yield in_global_window(output)
-        # Nothing may be written behind the end of the job, by which time the mask may be another's.
+        # Nothing may be written after the end of the job, when the output may belong to another run.
         self._loaded.journal.flush()
         for item in self._seconds.items():
             yield in_global_window(TaggedOutput("seconds", item))
@@ -142,13 +144,13 @@ class _SegmentDoFn(beam.DoFn):
 
 
 class SegmentImages(beam.PTransform[Any, Any]):
-    """Writes a mask a picture and emits its record; one shared engine a process.
+    """Writes the outputs of each picture and emits its record; one shared engine per process.
 
     Args:
         engine: how a process runs the model.
-        recipe: what decides the results.
+        recipe: what determines the results.
         destination: where and what to write.
-        progress: where to report what is done.
+        progress: where to report segmented and failed pictures.
     """
 
     def __init__(
@@ -160,12 +162,12 @@ class SegmentImages(beam.PTransform[Any, Any]):
         self._destination = destination
         self._progress = progress
 
-    def expand(self, located: PCollection[Located]) -> Segmented:
+    def expand(self, located: PCollection[Located]) -> SegmentOutputs:
         segment = beam.ParDo(
             _SegmentDoFn(self._engine, self._recipe, self._destination, self._progress, Shared())
         ).with_output_types(PictureRecord, failures=Failure, seconds=tuple[str, float])
         if self._engine.accelerator:
-            # On this step alone: the others have no use for it.
+            # Only on this step; the others don't use an accelerator.
             segment = segment.with_resource_hints(accelerator=self._engine.accelerator)
         outputs = located | "Infer" >> segment.with_outputs("failures", "seconds", main="records")
-        return Segmented(outputs.records, outputs.failures, outputs.seconds)
+        return SegmentOutputs(outputs.records, outputs.failures, outputs.seconds)

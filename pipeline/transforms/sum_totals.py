@@ -1,4 +1,4 @@
-"""Summing records: one CombineFn over the exact totals, for the whole job and for each group."""
+"""Sums records: one CombineFn over the exact totals, for the whole job and for each group."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ from pipeline.core.totals import Totals
 
 
 class SumTotalsFn(beam.CombineFn):
-    """Adds pictures up; any split and merge gives the same totals.
+    """Sums pictures; any split and merge gives the same totals.
 
     Args:
         num_classes: the model's.
-        detail: how much the totals keep.
+        detail: how much detail the totals keep.
     """
 
     def __init__(self, num_classes: int, detail: Detail = WHOLE_JOB) -> None:
@@ -42,11 +42,11 @@ class SumTotalsFn(beam.CombineFn):
 
 
 class GroupSums(NamedTuple):
-    """What summing groups gives.
+    """The outputs of `SumGroups`.
 
     Args:
         group_count: int, how many groups there are.
-        totals: (group, `Totals`); nothing where there are too many groups.
+        totals: (group, `Totals`); empty if there are too many groups.
     """
 
     group_count: PCollection[int]
@@ -56,7 +56,7 @@ class GroupSums(NamedTuple):
 class SumGroups(beam.PTransform[Any, Any]):
     """Sums records by their group, in as much detail as the number of groups allows.
 
-    The groups are counted first, so that what is kept depends on nothing but the records.
+    The groups are counted first, so that the detail depends only on the records.
 
     Args:
         num_classes: the model's.
@@ -86,6 +86,6 @@ class SumGroups(beam.PTransform[Any, Any]):
 
 
 def _keyed(record: PictureRecord, groups: int, num_classes: int, detail: Detail) -> Iterable[tuple[str, PictureRecord]]:
-    """The record under its group, where the number of groups asks for this detail."""
+    """The record keyed by its group, if the number of groups selects this detail."""
     if group_detail(groups, num_classes) == detail:
         yield record.group, record

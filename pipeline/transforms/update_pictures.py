@@ -1,4 +1,4 @@
-"""Pictures of earlier runs brought up to date: the DoFn around the updater."""
+"""Brings pictures of earlier runs up to date: the DoFn that runs the updater."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,12 +25,12 @@ from pipeline.transforms.picture_counts import PictureCounts
 from pipeline.transforms.while_used import WhileUsed
 
 _Done = Future[tuple[PictureRecord | Located, Seconds]]
-# A thread waits for a store's files while others compute.
-_THREADS_A_CORE = 4
+# Threads wait for storage while others compute.
+_THREADS_PER_CORE = 4
 
 
-class Updated(NamedTuple):
-    """What updating gives.
+class UpdateOutputs(NamedTuple):
+    """The outputs of `UpdatePictures`.
 
     Args:
         records: `PictureRecord`, of the pictures that are up to date.
@@ -43,8 +43,8 @@ class Updated(NamedTuple):
     seconds: PCollection[tuple[str, float]]
 
 
-class _Loaded:
-    """What all bundles of a process share."""
+class _UpdateState:
+    """Shared by all bundles of a process."""
 
     def __init__(self, recipe: Recipe, destination: Destination, processes: int) -> None:
         prepare_process()
@@ -52,9 +52,9 @@ class _Loaded:
         decoding = ByteBudget(usable_memory_bytes() // 4 // processes)
         self._updater = Updater(recipe, destination, decoding=decoding)
         self.threads = WhileUsed(
-            lambda: ThreadPoolExecutor(_THREADS_A_CORE * cores, "maskbeam-updater"), ThreadPoolExecutor.shutdown
+            lambda: ThreadPoolExecutor(_THREADS_PER_CORE * cores, "maskbeam-updater"), ThreadPoolExecutor.shutdown
         )
-        self.max_in_flight = 2 * _THREADS_A_CORE * cores
+        self.max_in_flight = 2 * _THREADS_PER_CORE * cores
         self.journal = Journal(destination.root, destination.holder)
 
     def update(self, update: Update) -> tuple[PictureRecord | Located, Seconds]:
@@ -77,7 +77,9 @@ class _UpdateDoFn(beam.DoFn):
         self._threads: ThreadPoolExecutor | None = None
 
     def setup(self) -> None:
-        self._loaded: _Loaded = self._shared.acquire(lambda: _Loaded(self._recipe, self._destination, self._processes))
+        self._loaded: _UpdateState = self._shared.acquire(
+            lambda: _UpdateState(self._recipe, self._destination, self._processes)
+        )
         self._threads = self._loaded.threads.enter()
 
     def teardown(self) -> None:
@@ -114,13 +116,13 @@ class _UpdateDoFn(beam.DoFn):
 
 
 class UpdatePictures(beam.PTransform[Any, Any]):
-    """Makes what is missing of pictures whose inference of an earlier run holds.
+    """Makes missing outputs and values of pictures whose inference of an earlier run is still valid.
 
     Args:
-        recipe: what decides the results.
+        recipe: what determines the results.
         destination: where and what to write.
         processes: worker processes that share a machine.
-        progress: where to report what is done.
+        progress: where to report updated pictures.
     """
 
     def __init__(self, recipe: Recipe, destination: Destination, processes: int, progress: ProgressReporter) -> None:
@@ -130,15 +132,15 @@ class UpdatePictures(beam.PTransform[Any, Any]):
         self._processes = processes
         self._progress = progress
 
-    def expand(self, updates: PCollection[Update]) -> Updated:
+    def expand(self, updates: PCollection[Update]) -> UpdateOutputs:
         update = beam.ParDo(
             _UpdateDoFn(self._recipe, self._destination, self._processes, self._progress, Shared())
         ).with_output_types(PictureRecord, todo=Located, seconds=tuple[str, float])
         outputs = updates | "Update" >> update.with_outputs("todo", "seconds", main="records")
-        return Updated(outputs.records, outputs.todo, outputs.seconds)
+        return UpdateOutputs(outputs.records, outputs.todo, outputs.seconds)
 
 
 def inferred_again(picture: Located) -> Iterator[int]:
-    """1 for a picture of which an earlier run's files are kept though it is inferred again."""
-    if picture.standing:
+    """1 for a picture that is inferred again although files of an earlier run are kept."""
+    if picture.kept_files:
         yield 1

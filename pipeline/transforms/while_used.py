@@ -10,7 +10,7 @@ Resource = TypeVar("Resource")
 class WhileUsed(Generic[Resource]):
     """Starts a resource for its first user and ends it after its last; threads may share it.
 
-    What `beam.utils.shared.Shared` holds is kept alive after the job, and Beam tears down one DoFn while others work.
+    `beam.utils.shared.Shared` keeps its object alive after the job, and Beam tears down one DoFn while others work.
 
     Args:
         start: makes the resource.

@@ -1,4 +1,4 @@
-"""Writing what a job leaves besides masks: tables, failures, and last of all the summary."""
+"""Writes a job's results besides masks: tables, failures, and last the summary."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +19,7 @@ from pipeline.sources.archives.spool import remove_spool
 from pipeline.transforms import coders
 from pipeline.transforms.sum_totals import SumGroups, SumTotalsFn
 
-# Rows stay encoded until they are written: a fifth of the memory of records.
+# Rows stay encoded until they are written, which takes a fifth of the memory of records.
 _CODER = coders.PictureRecordCoder()
 _NO_ROW = b""
 
@@ -43,7 +43,7 @@ class WriteTables(beam.PTransform[Any, Any]):
 
     Args:
         writer: the output's.
-        located: numbers of located pictures, whose sum decides the number of shards.
+        located: numbers of located pictures, whose sum determines the number of shards.
     """
 
     def __init__(self, writer: ResultsWriter, located: PCollection[Any]) -> None:
@@ -54,7 +54,7 @@ class WriteTables(beam.PTransform[Any, Any]):
     def expand(self, records: PCollection[PictureRecord]) -> PCollection[str]:
         pictures = AsSingleton(self._located | "SumLocated" >> beam.CombineGlobally(sum))
         rows = records | "KeyByShard" >> beam.Map(_keyed_by_shard, pictures).with_output_types(tuple[int, bytes])
-        # Every shard has a place even without rows, so that the tables are there where all pictures failed.
+        # Every shard has an entry even without rows, so that the tables exist if all pictures failed.
         places = (
             records.pipeline
             | "Once" >> beam.Create([None])
@@ -70,7 +70,7 @@ class WriteTables(beam.PTransform[Any, Any]):
 
 
 class WriteFailures(beam.PTransform[Any, Any]):
-    """Takes blocks of failures, writes `failures.jsonl` and emits what the summary needs of it.
+    """Takes blocks of failures, writes `failures.jsonl` and emits their counts for the summary.
 
     Args:
         writer: the output's.
@@ -104,12 +104,12 @@ class WriteSummary(beam.PTransform[Any, Any]):
         resumed: the records among all whose inference is an earlier run's.
         updated: the records among `resumed` of which something was made or verified.
         inferred_again: a number for each picture that was inferred again for an output that needs it.
-        removed: the masks of earlier runs that went.
-        stale: how many files were deleted that no picture claims.
+        removed: counts of the masks of earlier runs that were removed.
+        stale: how many files were deleted that belong to no picture.
         ignored: (ending, number) pairs to be summed.
         unpaired_truth: counts to be summed.
         seconds: (stage, seconds) pairs to be summed.
-        grouped: whether records are also summed by their group.
+        grouped: whether records are also summed by group.
         precision_cost: what `ComparePrecisions` emits, None where nothing was compared.
     """
 
@@ -172,7 +172,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
 
 
 class EndRun(beam.PTransform[Any, Any]):
-    """Removes what was unpacked on the way and gives the output back; takes what `WriteSummary` emits.
+    """Removes the spool and releases the output; takes what `WriteSummary` emits.
 
     Args:
         destination: the job's.
