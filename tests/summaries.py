@@ -71,6 +71,8 @@ def make_summary(
             "unpaired_truth": 0,
             "unused": {},
             "truth_failed": 0,
+            "trained_on": None,
+            "validated_on": None,
         },
         **statistics(Totals.of(records, count), classes),
         "groups": {name: part(name) for name in groups or []},

@@ -115,6 +115,8 @@ def test_the_summary_adds_up(archive: Archive, scored_job: Finished) -> None:
             "with_ground_truth": 20,
             "unpaired_truth": 0,
             "unused": {"alpha": 1},
+            "trained_on": None,
+            "validated_on": None,
         },
     }
     assert summary["confusion_matrix"]["counts"] == np.asarray(matrix).tolist()

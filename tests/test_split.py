@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_archive import TINY_MODEL, Archive, run_job
 
 from pipeline.core.errors import ModelError
 from pipeline.core.spec import ModelSpec
@@ -78,3 +80,77 @@ def test_the_carried_models_say_what_they_were_trained_on(name: str) -> None:
         "test": spec.scores["pictures"],
     }
     assert split.shared("train", "test") == split.shared("train", "validation") == 0
+
+
+@pytest.fixture
+def model(archive: Archive, tmp_path: Path) -> Path:
+    """The tiny model as if it had been trained on six of the archive's pictures, the epoch chosen on three more."""
+    folder = Path(shutil.copytree(TINY_MODEL, tmp_path / "model"))
+    digests = [picture_digest((archive.images / image_id).read_bytes()) for image_id in archive.image_ids]
+    _write_split(folder, SplitDigests.of({"train": digests[:6], "validation": digests[6:9], "test": digests[9:11]}))
+    return folder
+
+
+def _write_split(folder: Path, split: SplitDigests) -> None:
+    text = split.to_json().encode()
+    (folder / SPLIT_FILE).write_bytes(text)
+    metadata = json.loads((folder / "metadata.json").read_text("utf-8"))
+    metadata["files"][SPLIT_FILE] = {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
+    (folder / "metadata.json").write_text(json.dumps(metadata), "utf-8")
+
+
+def _renamed(archive: Archive, folder: Path) -> tuple[Path, Path]:
+    """The archive's pictures and masks under other names."""
+    for image_id in archive.image_ids:
+        name = image_id.replace("/", "_")
+        for source, kind, ending in (
+            (archive.images / image_id, "images", Path(image_id).suffix),
+            (archive.mask_path(image_id), "masks", ".png"),
+        ):
+            target = folder / kind / f"other_{Path(name).stem}{ending}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    return folder / "images", folder / "masks"
+
+
+def test_a_job_counts_the_pictures_that_were_trained_on_under_any_name(
+    archive: Archive, model: Path, tmp_path: Path
+) -> None:
+    images, masks = _renamed(archive, tmp_path / "renamed")
+    done = run_job(tmp_path / "out", "--input", images, "--ground_truth", masks, model=model)
+    assert (done.status, done.summary["images"]["segmented"]) == (0, len(archive.image_ids))
+    assert (done.summary["images"]["trained_on"], done.summary["images"]["validated_on"]) == (6, 3)
+    said = f"6 of {len(archive.image_ids)} pictures were trained on, 3 more chose the model's best epoch"
+    assert said in done.out.replace("\n", " ")
+    # In an archive, resumed, and with more pictures: what was known of the others is kept.
+    shutil.copy(archive.images / archive.image_ids[0], images / f"again{Path(archive.image_ids[0]).suffix}")
+    again = run_job(tmp_path / "out", "--input", images, "--ground_truth", masks, model=model)
+    assert again.summary["run"]["resumed"] == len(archive.image_ids)
+    assert (again.summary["images"]["trained_on"], again.summary["images"]["validated_on"]) == (7, 3)
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", images)
+    zipped = run_job(tmp_path / "zipped", "--input", packed, model=model)
+    assert (zipped.summary["images"]["trained_on"], zipped.summary["images"]["validated_on"]) == (7, 3)
+
+
+def test_a_model_of_other_pictures_was_trained_on_none_of_these(archive: Archive, model: Path, tmp_path: Path) -> None:
+    _write_split(model, SplitDigests.of({"train": [1, 2, 3]}))
+    done = run_job(tmp_path / "out", "--input", archive.images, model=model)
+    assert (done.summary["images"]["trained_on"], done.summary["images"]["validated_on"]) == (0, 0)
+    assert "trained on" not in done.out
+
+
+def test_a_model_without_its_split_file_does_not_say(archive: Archive, model: Path, tmp_path: Path) -> None:
+    (model / SPLIT_FILE).unlink()
+    done = run_job(tmp_path / "out", "--input", archive.images, model=model)
+    assert (done.summary["images"]["trained_on"], done.summary["images"]["validated_on"]) == (None, None)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 1, "train": "", "validation": "", "test": ""}'])
+def test_a_changed_split_file_is_refused_before_any_work(
+    archive: Archive, model: Path, tmp_path: Path, content: str
+) -> None:
+    (model / SPLIT_FILE).write_text(content)
+    done = run_job(tmp_path / "out", "--input", archive.images, model=model)
+    assert done.status == 2
+    assert "split.json has another digest than in metadata.json" in done.err
+    assert not (tmp_path / "out").exists()

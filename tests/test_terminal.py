@@ -102,6 +102,21 @@ def test_no_terminal_means_100_columns_and_no_colour(capsys: pytest.CaptureFixtu
     assert lines[-1] == f"Report: gs://bucket/{'deep/' * 30}report.html"
 
 
+def test_scores_on_training_pictures_are_said_to_be_that() -> None:
+    summary = make_summary(["a", "b"])
+    assert "trained on" not in printed(summary)
+    summary["images"] |= {"segmented": 504, "trained_on": 403, "validated_on": 0}
+    line = "403 of 504 pictures were trained on: no measure of the scores on new pictures"
+    assert line in printed(summary)
+    summary["images"]["validated_on"] = 50
+    assert "403 of 504 pictures were trained on, 50 more chose the model's best epoch: no" in printed(summary)
+    summary["images"] |= {"trained_on": 0, "validated_on": 0}
+    assert "trained on" not in printed(summary)
+    unscored = make_summary(["a", "b"], truth=False)
+    unscored["images"] |= {"segmented": 504, "trained_on": 403, "validated_on": 0}
+    assert "403 of 504 pictures were trained on\n" in printed(unscored)
+
+
 def test_a_fault_is_one_line_that_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--input", "/absent/\x1b[2J\nfolder", "--model", "shapes", "--output", "/absent/out"]) == 2
     said = capsys.readouterr().err

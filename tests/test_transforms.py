@@ -325,6 +325,7 @@ def test_everything_is_written_and_the_summary_comes_last(
     assert summary["images"] | {"with_ground_truth": 0} == {
         **{"found": 32, "segmented": 30, "failed": 2, "truth_failed": 0, "with_ground_truth": 0},
         **{"ignored": 5, "ignored_by_ending": {".txt": 4, "": 1}, "unpaired_truth": 1, "unused": {}},
+        **{"trained_on": None, "validated_on": None},
     }
     assert [summary["run"][name] for name in ("resumed", "updated", "inferred_again")] == [4, 3, 2]
     assert summary["run"]["removed_masks"] == 6

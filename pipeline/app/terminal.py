@@ -57,6 +57,8 @@ def print_summary(
         console.print(Text(ignored_text(by_ending)))
     if (line := _truth_line(summary)) is not None:
         console.print(line)
+    if (line := _training_line(summary["images"], scored=scored)) is not None:
+        console.print(line, soft_wrap=True)
     for unused in unused_lines(summary["images"]["unused"]):
         console.print(Text(unused), soft_wrap=True)
     if summary["images"]["failed"] or summary["images"].get("truth_failed"):
@@ -106,6 +108,19 @@ def _metrics_line(metrics: dict[str, Any]) -> Text:
         line.append(f" ({interval_text(metrics['global_mean_iou_ci95'])})")
     line.append(f", {score_text(metrics['samplewise_mean_iou'])} samplewise")
     line.append(f" · pixel accuracy {score_text(metrics['pixel_accuracy'])}")
+    return line
+
+
+def _training_line(images: dict[str, Any], *, scored: bool) -> Text | None:
+    """How many of the pictures the model has been fitted to, None where there are none or it isn't known."""
+    trained, validated = images.get("trained_on"), images.get("validated_on")
+    if not trained and not validated:
+        return None
+    line = Text(f"{trained or 0:,} of {pictures_text(images['segmented'])} were trained on", style="yellow")
+    if validated:
+        line.append(f", {validated:,} more chose the model's best epoch")
+    if scored:
+        line.append(": no measure of the scores on new pictures")
     return line
 
 

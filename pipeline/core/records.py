@@ -131,6 +131,8 @@ class PictureRecord:
         truth_error_type: why its ground truth could not be used, a value of `ErrorType`; "" where nothing failed.
         truth_message: the same as one sentence for a person.
         unused: parts of the picture's file that are not used, values of `pipeline.core.file_formats.Unused`.
+        split: which part of the model's training pictures has this one, of `pipeline.core.split.PARTS`; "" for none of
+            them, None where that is not known.
     """
 
     image_id: str
@@ -147,6 +149,7 @@ class PictureRecord:
     truth_error_type: str = ""
     truth_message: str = ""
     unused: tuple[str, ...] = ()
+    split: str | None = None
 
     def value(self, measure: str) -> Value | None:
         """A measure's value by its name; None where the picture has none."""

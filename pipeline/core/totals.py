@@ -17,6 +17,8 @@ class Totals:
         detail: how much the sums keep.
         pictures: how many pictures were added.
         unused: how many of the pictures have parts in their files that are not used, by the kind of part.
+        splits: how many of the pictures are in each part of the model's training pictures, by `PictureRecord.split`;
+            those of which that is not known are left out.
         sums: each measure's, by its name.
     """
 
@@ -25,6 +27,7 @@ class Totals:
     pictures: int = 0
     # Not a Counter: Beam inspects the types of a dataclass's fields and fails on it.
     unused: dict[str, int] = field(default_factory=dict)
+    splits: dict[str, int] = field(default_factory=dict)
     sums: dict[str, Sums] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +47,9 @@ class Totals:
             Self.
         """
         self.pictures += 1
-        self._add_unused(dict.fromkeys(record.unused, 1))
+        _add(self.unused, dict.fromkeys(record.unused, 1))
+        if record.split is not None:
+            _add(self.splits, {record.split: 1})
         for name, sums in self.sums.items():
             value = record.value(name)
             if value is not None:
@@ -61,14 +66,16 @@ class Totals:
             Self.
         """
         self.pictures += other.pictures
-        self._add_unused(other.unused)
+        _add(self.unused, other.unused)
+        _add(self.splits, other.splits)
         for name, sums in self.sums.items():
             sums.merge(other.sums[name])
         return self
 
-    def _add_unused(self, pictures: dict[str, int]) -> None:
-        for kind, count in pictures.items():
-            self.unused[kind] = self.unused.get(kind, 0) + count
+    def pictures_in(self, part: str) -> int | None:
+        """How many of the pictures are in a part of the model's training pictures; None where it isn't known of all."""
+        is_known = sum(self.splits.values()) == self.pictures
+        return self.splits.get(part, 0) if is_known else None
 
     @staticmethod
     def of(records: Iterable[PictureRecord], num_classes: int, detail: Detail = WHOLE_JOB) -> "Totals":
@@ -77,3 +84,8 @@ class Totals:
         for record in records:
             totals.add(record)
         return totals
+
+
+def _add(counts: dict[str, int], more: dict[str, int]) -> None:
+    for kind, count in more.items():
+        counts[kind] = counts.get(kind, 0) + count

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.core.errors import ModelError
 from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
+from pipeline.core.split import SPLIT_FILE, SplitDigests
 from pipeline.engines.backends import AUTO, FLOAT32, backend_named, check_backend
 from pipeline.storage import storage
 
@@ -47,6 +48,20 @@ class ModelFolder:
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise ModelError(f"{self.file} of model {self.location} has changed since the job began")
         return content
+
+    def split(self) -> SplitDigests | None:
+        """Which pictures the model was trained on; None for a model that does not say.
+
+        Raises:
+            ModelError: its `split.json` can't be read, or is not the file that `metadata.json` names.
+        """
+        uri = storage.join(self.uri, SPLIT_FILE)
+        if SPLIT_FILE not in self.spec.files or not storage.exists(uri):
+            return None
+        content = _read(uri)
+        if hashlib.sha256(content).hexdigest() != self.spec.files[SPLIT_FILE].get("sha256"):
+            raise ModelError(f"{SPLIT_FILE} has another digest than in {METADATA_FILE}")
+        return SplitDigests.from_json(content.decode("utf-8", "replace"))
 
     @property
     def uri(self) -> str:
@@ -104,7 +119,12 @@ def open_model(name_or_folder: str, *, backend: str = AUTO, precision: str = FLO
     expected = spec.files.get(file, {}).get("sha256")
     if expected is not None and expected != digest:
         raise ModelError(f"--model {name_or_folder}: {file} has another digest than in {METADATA_FILE}")
-    return ModelFolder(spec, location, used.name, precision, file, digest)
+    model = ModelFolder(spec, location, used.name, precision, file, digest)
+    try:
+        model.split()
+    except ModelError as error:
+        raise ModelError(f"--model {name_or_folder}: {error}") from error
+    return model
 
 
 def read_spec(name_or_folder: str, folder: str) -> ModelSpec:

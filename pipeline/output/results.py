@@ -23,6 +23,7 @@ from pipeline.core.layout import (
 from pipeline.core.measures.confusion import CONFUSION
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.spec import ModelSpec
+from pipeline.core.split import TRAIN, VALIDATION
 from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 from pipeline.output import journal, tables
@@ -233,6 +234,8 @@ class ResultsWriter:
                 "with_ground_truth": totals.pictures_with(CONFUSION),
                 "unpaired_truth": unpaired_truth,
                 "unused": dict(sorted(totals.unused.items())),
+                "trained_on": totals.pictures_in(TRAIN),
+                "validated_on": totals.pictures_in(VALIDATION),
             },
             **statistics(totals, self.spec.classes),
             "groups": {

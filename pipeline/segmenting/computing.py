@@ -13,6 +13,7 @@ from pipeline.core.model_input import ModelInput
 from pipeline.core.raster import Raster
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Located
+from pipeline.core.split import SplitDigests
 from pipeline.core.strips import Window
 from pipeline.engines.base import Engine, Logits
 from pipeline.output.outputs import Destination
@@ -21,7 +22,7 @@ from pipeline.segmenting.fetcher import Fetched
 from pipeline.segmenting.finishing import PictureFinisher, Segmented
 from pipeline.segmenting.inferring import Inference
 from pipeline.segmenting.modes import mode_named
-from pipeline.segmenting.preparing import model_inputs, open_picture, picture_info, read_truth
+from pipeline.segmenting.preparing import model_inputs, open_picture, picture_info, read_truth, split_of
 from pipeline.segmenting.stage_clock import Seconds
 
 Computed = Segmented | PictureError
@@ -34,6 +35,7 @@ class _Work:
     raster: Raster
     held: Held | None
     source_bytes: int
+    split: str | None
     result: Computed | None = None
 
     def end(self, result: Computed) -> None:
@@ -79,11 +81,19 @@ class Computing:
         engine: the loaded model.
         decoding: limits the bytes of all pictures that are decoded at a time.
         max_items: how many windows the engine takes at a time at most; None for all that come together.
+        split: which pictures the model was trained on; None where that is not known.
     """
 
     def __init__(
-        self, recipe: Recipe, destination: Destination, engine: Engine, decoding: ByteBudget, max_items: int | None
+        self,
+        recipe: Recipe,
+        destination: Destination,
+        engine: Engine,
+        decoding: ByteBudget,
+        max_items: int | None,
+        split: SplitDigests | None = None,
     ) -> None:
+        self._split = split
         self._recipe = recipe
         self._destination = destination
         self._fingerprints = Fingerprints(recipe)
@@ -120,7 +130,8 @@ class Computing:
                 except PictureError as error:
                     computed.append(error)
                     continue
-                work = _Work(raster, self._room(raster.decoded_bytes, run), len(files.image))
+                split = split_of(files.image, self._split)
+                work = _Work(raster, self._room(raster.decoded_bytes, run), len(files.image), split)
                 stack.callback(work.close)
                 run.works.append(work)
                 computed.append(work)
@@ -188,7 +199,7 @@ class Computing:
                 raise answer
             item.finisher.add(item.window, answer, seconds)
             if item.finisher.is_complete:
-                work.end(item.finisher.segmented(work.source_bytes, self._fingerprints, seconds))
+                work.end(item.finisher.segmented(work.source_bytes, work.split, self._fingerprints, seconds))
         except PictureError as error:
             work.end(error)
 

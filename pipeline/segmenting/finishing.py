@@ -95,11 +95,14 @@ class PictureFinisher:
                 self._writer.add(strip)
             self._rows += len(rows.mask)
 
-    def segmented(self, source_bytes: int, fingerprints: Fingerprints, seconds: Seconds) -> Segmented:
+    def segmented(
+        self, source_bytes: int, split: str | None, fingerprints: Fingerprints, seconds: Seconds
+    ) -> Segmented:
         """The record and the files, once all rows are finished.
 
         Args:
             source_bytes: size of the picture's file.
+            split: as `PictureRecord.split`.
             fingerprints: of the job.
             seconds: the time goes to its `encode`.
         """
@@ -119,6 +122,7 @@ class PictureFinisher:
             truth_error_type=self._truth_error.error_type.value if self._truth_error else "",
             truth_message=self._truth_error.message if self._truth_error else "",
             unused=self._info.unused,
+            split=split,
         )
         return Segmented(record, files)
 

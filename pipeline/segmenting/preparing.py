@@ -7,6 +7,7 @@ from pipeline.core.labels import ClassIds
 from pipeline.core.model_input import ModelInput, model_input
 from pipeline.core.raster import Raster, RasterInfo, open_raster
 from pipeline.core.recipe import Recipe
+from pipeline.core.split import SplitDigests, picture_digest
 from pipeline.core.strips import Window
 from pipeline.core.truth import decode_truth
 from pipeline.segmenting.modes import Mode
@@ -40,6 +41,16 @@ def picture_info(raster: Raster, seconds: Seconds) -> RasterInfo:
     """
     with timed("decode", seconds):
         return raster.info
+
+
+def split_of(data: bytes, split: SplitDigests | None) -> str | None:
+    """Which part of the model's training pictures has a picture, as `PictureRecord.split`.
+
+    Args:
+        data: the picture's whole file.
+        split: the model's; None where that is not known.
+    """
+    return None if split is None else split.part_of(picture_digest(data)) or ""
 
 
 def read_truth(

@@ -9,6 +9,7 @@ from pipeline.core.errors import PictureError
 from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
+from pipeline.core.split import SplitDigests
 from pipeline.engines.base import Engine
 from pipeline.output.delivery import Delivery
 from pipeline.output.outputs import Destination
@@ -53,6 +54,7 @@ class Segmenter:
         budget: limits the bytes of all files that were read and not computed, or computed and not written.
         decoding: limits the bytes of all pictures that are decoded at a time; by default half of the memory.
         engine_batch: how many windows the engine takes at a time at most; None for all that come together.
+        split: which pictures the model was trained on; None where that is not known.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Segmenter:
         budget: ByteBudget | None = None,
         decoding: ByteBudget | None = None,
         engine_batch: int | None = None,
+        split: SplitDigests | None = None,
     ) -> None:
         self._fingerprints = Fingerprints(recipe)
         self._fetcher = Fetcher(
@@ -73,7 +76,7 @@ class Segmenter:
         self._delivery = Delivery(destination.root)
         self._budget = budget or ByteBudget()
         decoding = decoding or ByteBudget(usable_memory_bytes() // 2)
-        self._computing = Computing(recipe, destination, engine, decoding, engine_batch)
+        self._computing = Computing(recipe, destination, engine, decoding, engine_batch, split)
 
     def segment(self, pictures: Sequence[Located]) -> tuple[list[Outcome], Seconds]:
         """Takes a batch the whole way, as `fetch`, `compute` and `deliver`."""

@@ -71,6 +71,7 @@ class _SegmentState:
             load_engine(engine.model, threads),
             decoding=ByteBudget(usable_memory_bytes() // 2 // engine.processes),
             engine_batch=engine.batch_size,
+            split=engine.model.split(),
         )
         self.journal = Journal(destination.root, destination.holder)
         self.crew = WhileUsed(lambda: Crew(self._segmenter, threads, self._deliver), Crew.shutdown)
