@@ -1,6 +1,5 @@
 """The seam between pictures and engine batches: windows of any pictures in, strips of each picture out."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from segmented import CountedBudget, PassingEngine, file_ref, written_mask
+from segmented import PassingEngine, file_ref, written_mask
 from small_archive import run_job
 from tiling import PlainTiles
 
 from pipeline.core import strips
-from pipeline.core.errors import OptionError
+from pipeline.core.errors import ErrorType, OptionError, PictureError
 from pipeline.core.labels import LabelMap
-from pipeline.core.raster import Raster, RasterInfo
+from pipeline.core.raster import ArrayRaster, Raster, RasterInfo
 from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, Located, PictureRecord
 from pipeline.core.scores import confusion_matrix, matrix_of
@@ -28,7 +27,6 @@ from pipeline.engines.base import Batch, Logits
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 from pipeline.segmenting import preparing
-from pipeline.segmenting.byte_budget import ByteBudget
 from pipeline.segmenting.modes import MODES, Assembler, FinishedRows
 from pipeline.segmenting.segmenter import Segmenter
 
@@ -134,7 +132,8 @@ def test_any_division_into_strips_gives_the_same_records_and_files(
     assert results[0] == results[1]
 
 
-def test_a_bad_window_costs_its_picture_and_no_later_window_of_it_is_inferred(tiles: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine_batch", [1, 4, None])
+def test_a_bad_window_costs_its_picture_alone(tiles: Recipe, tmp_path: Path, engine_batch: int | None) -> None:
     pictures = draw(tmp_path / "in")
     pixels = pixels_of(pictures[2]).copy()
     pixels[:32, 32:64] = MARK
@@ -148,12 +147,85 @@ def test_a_bad_window_costs_its_picture_and_no_later_window_of_it_is_inferred(ti
 
     engine = Refusing()
     destination = all_outputs(tiles, tmp_path / "out")
-    outcomes, _ = Segmenter(tiles, destination, engine, engine_batch=1).segment(pictures)
+    outcomes, _ = Segmenter(tiles, destination, engine, engine_batch=engine_batch).segment(pictures)
     assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, False, True, False]
-    assert engine.batch_sizes == [1] * (6 + 1 + 1 + 2)
+    if engine_batch == 1:
+        # Of the bad picture's six windows the first is inferred, and none after the second, which is refused.
+        assert engine.batch_sizes == [1] * (6 + 1 + 1 + 2)
     for picture in (pictures[0], pictures[1], pictures[3]):
         assert np.array_equal(written_mask(destination, picture.image_id), whole_reference(picture))
     assert not (tmp_path / "out/masks/2.png.png").exists()
+
+
+class FailingRaster(ArrayRaster):
+    """A file that is broken behind its first window."""
+
+    def __init__(self, raster: Raster) -> None:
+        super().__init__(raster.read(raster.info.whole))
+        self.reads = 0
+
+    def read(self, window: Window) -> npt.NDArray[np.uint8]:
+        self.reads += 1
+        if self.reads > 1:
+            raise PictureError("decode", ErrorType.TRUNCATED, "no more of it")
+        return super().read(window)
+
+
+def test_windows_of_a_picture_that_breaks_later_are_not_inferred(
+    tiles: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, engine = draw(tmp_path / "in"), PassingEngine()
+    opened, bad = preparing.open_raster, Path(pictures[2].image.uri).read_bytes()
+
+    def breaking(data: bytes, *, channels: int, max_pixels: int | None) -> Raster:
+        raster = opened(data, channels=channels, max_pixels=max_pixels)
+        return FailingRaster(raster) if data == bad else raster
+
+    monkeypatch.setattr(preparing, "open_raster", breaking)
+    outcomes, _ = Segmenter(tiles, all_outputs(tiles, tmp_path / "out"), engine).segment(pictures)
+    assert [getattr(outcome, "error_type", "") for outcome in outcomes] == ["", "", "Truncated", ""]
+    assert engine.batch_sizes == [6 + 1 + 2]
+
+
+def test_the_engine_runs_as_soon_as_a_batch_is_full(
+    tiles: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[int | str] = []
+    opened = preparing.open_raster
+
+    def noting(data: bytes, *, channels: int, max_pixels: int | None) -> Raster:
+        events.append("open")
+        return opened(data, channels=channels, max_pixels=max_pixels)
+
+    class Noting(PassingEngine):
+        def logits(self, batch: Batch) -> Logits:
+            events.append(len(batch))
+            return super().logits(batch)
+
+    monkeypatch.setattr(preparing, "open_raster", noting)
+    destination = all_outputs(tiles, tmp_path / "out")
+    Segmenter(tiles, destination, Noting(), engine_batch=4).segment(draw(tmp_path / "in"))
+    assert events == ["open", 4, "open", "open", 4, 4, "open", 3]
+
+
+def test_what_the_raster_knows_of_its_pixels_is_recorded(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = preparing.open_raster
+
+    def of_fields(data: bytes, *, channels: int, max_pixels: int | None) -> Raster:
+        raster = opened(data, channels=channels, max_pixels=max_pixels)
+        fields = ArrayRaster(raster.read(raster.info.whole), unused=("pages",))
+        fields.info = replace(fields.info, pixel_area_m2=0.25)
+        return fields
+
+    monkeypatch.setattr(preparing, "open_raster", of_fields)
+    outcomes, _ = Segmenter(recipe, Destination(str(tmp_path / "out"), ()), PassingEngine()).segment(
+        draw(tmp_path / "in")
+    )
+    assert [(getattr(outcome, "pixel_area_m2", None), getattr(outcome, "unused", ())) for outcome in outcomes] == [
+        (0.25, ("pages",))
+    ] * len(SIZES)
 
 
 def test_a_mode_that_leaves_rows_out_is_a_defect(
@@ -174,82 +246,6 @@ def test_a_mode_that_leaves_rows_out_is_a_defect(
     segmenter = Segmenter(recipe, all_outputs(recipe, tmp_path / "out"), PassingEngine())
     with pytest.raises(AssertionError, match="unfinished"):
         segmenter.segment(draw(tmp_path / "in"))
-
-
-def large_flat(folder: Path, count: int) -> list[Located]:
-    """Pictures of 500×400 px of which each file has less than a hundredth of its pixels' bytes."""
-    folder.mkdir()
-    pictures = []
-    for place in range(count):
-        path = folder / f"{place}.png"
-        Image.new("RGB", (500, 400), (place, 2, 3)).save(path)
-        assert path.stat().st_size < 500 * 400 * 3 / 100
-        pictures.append(Located(path.name, file_ref(path)))
-    return pictures
-
-
-DECODED_BYTES = 500 * 400 * 10
-"""Four bytes a pixel for Pillow, three for the array, three for the parts that it is joined of."""
-LEFT_BYTES = 500 * 400
-"""What stays of a picture without truth and overlay until its mask is made: the mask's own bytes."""
-
-
-def test_the_budget_counts_decoded_bytes_and_knows_them_from_the_header(recipe: Recipe, tmp_path: Path) -> None:
-    decoding = CountedBudget()
-    destination = Destination(str(tmp_path / "out"), ())
-    Segmenter(recipe, destination, PassingEngine(), decoding=decoding).segment(large_flat(tmp_path / "in", 2))
-    assert decoding.shares == [
-        (1, DECODED_BYTES), (0, LEFT_BYTES - DECODED_BYTES), (1, DECODED_BYTES), (0, LEFT_BYTES - DECODED_BYTES),
-        (-1, -LEFT_BYTES), (-1, -LEFT_BYTES),
-    ]  # fmt: skip
-
-
-def test_an_engine_batch_ends_where_the_budget_has_no_room_for_more_pixels(recipe: Recipe, tmp_path: Path) -> None:
-    engine, decoding = PassingEngine(), ByteBudget(DECODED_BYTES + 4 * LEFT_BYTES)
-    destination = Destination(str(tmp_path / "out"), ())
-    outcomes, _ = Segmenter(recipe, destination, engine, decoding=decoding).segment(large_flat(tmp_path / "in", 12))
-    assert engine.batch_sizes == [5, 5, 2]
-    assert not any(isinstance(outcome, Failure) for outcome in outcomes)
-
-
-class Peak(ByteBudget):
-    """A budget that remembers how much was held at most, and by how many."""
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes)
-        self.peak_bytes = self.peak_holders = 0
-
-    def _change(self, holders: int, size_bytes: int) -> None:
-        super()._change(holders, size_bytes)
-        self.peak_bytes = max(self.peak_bytes, self._held_bytes)
-        self.peak_holders = max(self.peak_holders, self._holders)
-
-
-@pytest.mark.parametrize("max_bytes", [1, 2 * DECODED_BYTES, 100 * DECODED_BYTES])
-def test_threads_decode_together_no_more_than_the_budget_allows(recipe: Recipe, tmp_path: Path, max_bytes: int) -> None:
-    decoding = Peak(max_bytes)
-    barrier = threading.Barrier(4)
-    segmenter = Segmenter(
-        recipe, Destination(str(tmp_path / "out"), ()), PassingEngine(), decoding=decoding, engine_batch=2
-    )
-    pictures = large_flat(tmp_path / "in", 24)
-    done: list[object] = []
-
-    def work(part: list[Located]) -> None:
-        barrier.wait(20)
-        done.extend(segmenter.segment(part)[0])
-
-    threads = [threading.Thread(target=work, args=(pictures[n::4],), daemon=True) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    assert len(done) == 24
-    assert decoding.peak_bytes <= max(max_bytes, DECODED_BYTES)
-    if max_bytes == 1:
-        assert decoding.peak_holders == 1
-    assert (decoding._holders, decoding._held_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("overlay", [False, True])
