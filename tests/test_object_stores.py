@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from scripted_store import Request, ScriptedStore, scripted_store
+from small_archive import run_job
 
 from pipeline.storage import object_stores, retries, storage, store_pool
 from pipeline.storage.store_options import StoreOptions
@@ -84,7 +86,6 @@ def test_faults_that_stay_are_said_to_be_the_stores(store: ScriptedStore, scheme
     store.script = [how] * 1_000
     with storage.patience(0.3), pytest.raises(storage.StoreFaultError) as caught:
         storage.read_range(uri, 1_000, 50_000)
-    assert len(store.requests) > 2
     assert "\n" not in str(caught.value)
     assert "Debug" not in str(caught.value)
 
@@ -161,10 +162,32 @@ def test_patience_is_minutes_in_a_job_and_seconds_in_a_check(store: ScriptedStor
     assert waits_s() == 180
 
 
-def test_a_dead_endpoint_is_named_with_the_reason(store: ScriptedStore) -> None:
-    storage.configure(["--s3_endpoint_url", "http://127.0.0.1:9", "--s3_access_key_id", "i"])
-    with storage.patience(0.2), pytest.raises(storage.StoreFaultError, match=r"127\.0\.0\.1:9.*Connection refused"):
-        storage.exists("s3://bucket/a")
+def test_without_patience_one_request_is_made(store: ScriptedStore) -> None:
+    store.script = [503, 503]
+    with storage.patience(0), pytest.raises(storage.StoreFaultError):
+        storage.stat_file(uri_of(store, "s3"))
+    assert len(store.requests) == 1
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_a_store_says_is_said_in_a_line(store: ScriptedStore, scheme: str) -> None:
+    body = b'<?xml version="1.0"?>\n<Error><Code>SlowDown</Code>\n<Message>Reduce your rate.</Message></Error>'
+    store.answer = lambda _: (503, {}, body)
+    with storage.patience(0), pytest.raises(storage.StoreFaultError) as caught:
+        storage.read_bytes(uri_of(store, scheme))
+    path = "/acc/bucket/a.bin" if scheme == "az" else "/bucket/a.bin"
+    path = path.replace(".", "%2E") if scheme == "gs" else path
+    assert caught.value.strerror == f"GET {store.url}{path}: 503 Service Unavailable: Reduce your rate."
+
+
+def test_a_dead_endpoint_is_said_before_the_job(
+    store: ScriptedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "CHECK_PATIENCE_S", 0.2)
+    dead = ["--s3_endpoint_url", "http://127.0.0.1:9", "--s3_access_key_id", "i"]
+    job = run_job(tmp_path / "out", "--input", "s3://bucket/a", *dead)
+    assert job.status == 2
+    assert re.fullmatch(r"maskbeam: .*--input s3://bucket/a: .*127\.0\.0\.1:9.*Connection refused\n", job.err)
 
 
 # Conditions.

@@ -156,6 +156,25 @@ def test_what_is_not_there_is_said_before_any_work(store: Emulator, tmp_path: Pa
     storage.configure(store.options)
 
 
+@pytest.mark.full
+def test_worker_processes_reach_the_store_by_the_options(
+    store: Emulator, archive: Archive, scored_job: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
+    if store.root.startswith("s3://"):
+        # What only the command line says has to reach the workers.
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        keys = ["--s3_access_key_id", "test", "--s3_secret_access_key", "test", "--s3_region_name", "us-east-1"]
+        storage.configure([*store.options, *keys])
+    _upload(archive.images, f"{store.root}/workers/images")
+    workers = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    job = run_job(tmp_path / "out", "--input", f"{store.root}/workers/images", *workers, *keys, *store.options)
+    storage.configure(store.options)
+    assert job.status == 0, job.err
+    assert job.masks.keys() == scored_job.masks.keys()
+
+
 @pytest.mark.parametrize("missing", [("boto3", "botocore"), ("google.auth",)])
 def test_stores_are_reached_without_the_extras(
     store: Emulator, missing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

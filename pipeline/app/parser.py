@@ -117,7 +117,8 @@ def command_parser() -> StrictParser:
         metavar="SOURCE",
         help="pictures: a folder (walked), a glob, one picture, an archive X.tar, X.tar.gz or X.zip, records"
         " X.tfrecord*, tfds:NAME[/CONFIG][:VERSION]/SPLIT, or a manifest X.csv or X.jsonl with the columns image and,"
-        " optionally, image_id and mask; local or gs://, s3://; may be given several times",
+        " optionally, image_id and mask; local, gs://, s3:// or az://, single files also https://; may be given"
+        " several times",
     )
     main.add_argument(
         "--model",

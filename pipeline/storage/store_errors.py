@@ -12,8 +12,15 @@ _RANGE_NOT_SATISFIABLE = 416
 _NOT_IMPLEMENTED = 501
 _STATUS = re.compile(r"non-2xx status code: (\d{3})|\(code: (\d{3})\)")
 _WRONG_REGION = re.compile(r"incorrectly configured region|AuthorizationHeaderMalformed")
-_TIMING = re.compile(r" in [\d.]+[µnm]?s\b|, max_retries: \d+|, retry_timeout: \w+")
+# What obstore says: 'Generic S3 error: Error performing GET http://… in 2.1s, after 3 retries, max_retries: 9,
+# retry_timeout: 180s - Server returned non-2xx status code: 503 Service Unavailable: <Error>…', and below it its data.
+_NOISE = re.compile(
+    r"^Generic \w+ error: |Error performing (?:\w+ request: )?| in [\d.]+[µnm]?s\b|, max_retries: \d+"
+    r"|, retry_timeout: \w+|Server returned non-2xx status code: |HTTP error: (?:error sending request)?"
+)
 _QUERY = re.compile(r"(https?://[^\s?]+)\?\S*")
+_BODY = re.compile(r"<(?:\?xml|\w+).*")
+_MESSAGE = re.compile(r"<Message>(.*?)</Message>")
 _REASON = re.compile(r'message: "([^"]+)"|error: "([^"]+)"')
 
 
@@ -60,8 +67,9 @@ def os_error(error: Exception) -> OSError:
 
 
 def _one_line(text: str) -> str:
-    """An error of obstore without its dump of data structures, timings and the secrets that a signed address holds."""
-    said, _, dump = text.partition("\n\nDebug source:")
-    reason = _REASON.search(dump) if _STATUS.search(said) is None else None
-    said = _QUERY.sub(r"\1", _TIMING.sub("", " ".join(said.split())))
+    """What an error of obstore says, without its data structures and the secrets that a signed address holds."""
+    said, _, data = " ".join(text.split()).partition(" Debug source:")
+    message, reason = _MESSAGE.search(said), None if _STATUS.search(said) else _REASON.search(data)
+    said = _BODY.sub(message[1] if message else "", said)
+    said = " ".join(_QUERY.sub(r"\1", _NOISE.sub("", said)).split()).replace(" - ", ": ").rstrip(" :-")
     return f"{said}: {reason[1] or reason[2]}"[:300] if reason else said[:300]

@@ -78,7 +78,7 @@ def _make_store(scheme: str, bucket: str, writes: bool, options: StoreOptions) -
         "https": lambda: Access({}, {}),
         "http": lambda: Access({}, {"allow_http": True}),
     }[scheme]()
-    patience = timedelta(seconds=patience_s())
+    patience = patience_s()
     client: Any = access.client | {"connect_timeout": timedelta(seconds=_CONNECT_S)}
     if writes:
         client["timeout"] = timedelta(seconds=_WRITE_S)
@@ -86,11 +86,12 @@ def _make_store(scheme: str, bucket: str, writes: bool, options: StoreOptions) -
         # Of a large object any part may take its time, as long as something arrives.
         client |= {"timeout": timedelta(days=1), "read_timeout": timedelta(seconds=_READ_S)}
     backoff: Any = {
-        "init_backoff": timedelta(seconds=FIRST_DELAY_S),
-        "max_backoff": timedelta(seconds=LONGEST_DELAY_S),
+        # A wait is begun whatever patience is left; the first has to be the shorter one.
+        "init_backoff": timedelta(seconds=min(FIRST_DELAY_S, patience / 8)),
+        "max_backoff": timedelta(seconds=min(LONGEST_DELAY_S, patience / 4)),
         "base": 2,
     }
-    retry: Any = {"max_retries": 1_000, "retry_timeout": patience, "backoff": backoff}
+    retry: Any = {"max_retries": 1_000, "retry_timeout": timedelta(seconds=patience), "backoff": backoff}
     if scheme in ("https", "http"):
         return HTTPStore.from_url(bucket, client_options=client, retry_config=retry)
     stores: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}

@@ -53,7 +53,7 @@ def ways(images: Path, masks: Path, label_map: str, model: str, folder: Path) ->
     _write_manifest(pictures, folder / "set.csv")
     local("manifest", "--input", folder / "set.csv")
     runs["TFDS"] = lambda: _tfds(pictures, label_map, model, folder)
-    for scheme in EMULATORS:
+    for scheme in ("gs", "s3"):
         runs[f"{scheme}://"] = lambda scheme=scheme: _in_bucket(scheme, pictures, label_map, model, folder)
     for name, run in runs.items():
         print(f"… {name}", file=sys.stderr, flush=True)
