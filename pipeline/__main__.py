@@ -8,7 +8,7 @@ from pipeline.app.launcher import INTERRUPTED, main
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs the job's command, and ends the process at once where it was interrupted.
+    """Runs the job's command, and ends the process at once if it was interrupted.
 
     Args:
         arguments: without the program's name.
@@ -18,7 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     status = main(arguments)
     if status == INTERRUPTED:
-        # Beam's threads would go on with their bundles. Nothing half-written has a final name.
+        # Beam's threads would continue with their bundles. Partial files never have their final names.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

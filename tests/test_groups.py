@@ -71,7 +71,7 @@ def test_a_regular_expression_groups_pictures_by_their_ids(archive: Archive, tmp
         (["--group_by", "image_id"], "each picture would be a group"),
         (["--group_by", "mask"], "each picture would be a group"),
         (["--group_by_regex", "no group"], "has no group"),
-        (["--group_by_regex", "(open"], "no regular expression"),
+        (["--group_by_regex", "(open"], "not a regular expression"),
         (["--group_by_regex", "(a)", "--group_by", "b"], "not allowed with"),
     ],
 )

@@ -1064,4 +1064,4 @@ def test_worker_processes_are_told_the_options() -> None:
     assert told["beam:option:s3_endpoint_url:v1"] == "http://localhost:1"
     # Left as it was, the runner would put Beam's own worker in the place of ours.
     assert options.view_as(DirectOptions).direct_running_mode == "in_memory"
-    assert runner.runner._default_environment.command_string.endswith("-m pipeline.app.worker")
+    assert runner.runner._default_environment.command_string.endswith("-m pipeline.app.local_worker")

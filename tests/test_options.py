@@ -172,7 +172,7 @@ def test_the_help_explains_every_option_in_a_group(capsys: pytest.CaptureFixture
     loose = [action.dest for action in parser._optionals._group_actions]
     assert loose == ["help"]
     statuses = " ".join(text.split()).partition("Exit status: ")[2]
-    for status in ("0 done;", "1 the job broke,", "2 unusable options;", "3 done with too many", "130 interrupted."):
+    for status in ("0 done;", "1 the job failed,", "2 unusable options;", "3 done with too many", "130 interrupted."):
         assert status in statuses
     assert max(map(len, text.splitlines())) <= 100
 

@@ -136,7 +136,7 @@ def test_the_command_starts_the_job_and_the_models_commands(
     assert len(list((tmp_path / "sample/images").iterdir())) == 2
     assert main(["train"]) == 2
     assert main(["segmnt"]) == 2
-    assert "there is no command 'segmnt'" in capsys.readouterr().err
+    assert "unknown command 'segmnt'" in capsys.readouterr().err
     assert main([]) == main(["--help"]) == main(["--version"]) == 0
     assert "maskbeam 0." in capsys.readouterr().out
 

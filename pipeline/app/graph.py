@@ -1,4 +1,4 @@
-"""The job's graph: to be read like a table of contents."""
+"""The job's graph, one line per step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,21 +26,21 @@ from pipeline.transforms.write_results import EndRun, WriteFailures, WriteSummar
 
 @dataclass(frozen=True)
 class Job:
-    """All that a job is, checked before the graph is built.
+    """A checked job, from which the graph is built.
 
     Args:
         pictures: sources of pictures.
         truths: sources of masks, none or one for each of `pictures`.
-        recipe: what decides the results.
+        recipe: what determines the results.
         destination: where and what to write of each picture.
         engine: how a process runs the model.
         writer: where the results go.
         existing: `resume` or `overwrite`: what to do with an earlier run's results.
-        retry_failed: whether to take up again what failed before.
+        retry_failed: whether to segment pictures again that failed before.
         prune: whether any number of masks of earlier runs may be removed.
-        progress: where to report how far the job is.
-        grouping: how a picture's group is found, None where there are no groups.
-        overlays: over how many pictures their masks are drawn.
+        progress: where to report progress.
+        grouping: how a picture's group is determined, None without groups.
+        overlays: the number of pictures with an overlay.
     """
 
     pictures: Sequence[Source]
@@ -62,7 +62,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
 
     Args:
         root: an empty pipeline.
-        job: what to do.
+        job: the job.
     """
     output = job.destination.root
     begun = root | "BeginRun" >> BeginRun(job.destination, job.existing)

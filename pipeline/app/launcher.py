@@ -44,8 +44,8 @@ from pipeline.storage import storage
 
 DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 _VERSIONED = ("maskbeam", "apache-beam", "ai-edge-litert", "numpy", "pillow", "opencv-python-headless", "pyarrow")
-# Beam hands an exception on as itself or as text, where each line that begins so ends one of a chain; and it says in
-# which step it came up, which nobody needs.
+# Beam re-raises an exception itself or as text, in which a line of this form ends each exception of a chain; it also
+# appends the step in which the exception was raised.
 _EXPECTED = re.compile(
     r"^pipeline\.core\.errors\.(?:EngineError|StorageError|OutputInUseError|ModelError|OptionError): (.+)$", re.M
 )
@@ -59,7 +59,7 @@ class Prepared:
 
     Args:
         model: the model.
-        recipe: what decides the results.
+        recipe: what determines the results.
         destination: where and what to write of each picture.
         pictures: sources of pictures.
         truths: sources of masks.
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     prepare_process()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that knows no dash gets a question mark; the job is done by then, and must not end in an error.
+        # A terminal that can't encode a dash gets a question mark: the job is done and must not end in an error.
         sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     for noisy in ("apache_beam", "root"):
@@ -94,13 +94,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _main(arguments)
     except KeyboardInterrupt:
-        return _ended("interrupted; the same command goes on from here", INTERRUPTED)
+        return _ended("interrupted; the same command continues the job", INTERRUPTED)
 
 
 def _main(arguments: Sequence[str]) -> int:
     try:
         options = parse_options(arguments)
-        # Somebody waits: a store that doesn't answer is reported after seconds.
+        # A user waits: a store that doesn't respond is reported after seconds.
         with storage.patience(storage.CHECK_PATIENCE_S):
             prepared = prepare(options)
         beam_options, runner = _choose_runner(options)
@@ -126,11 +126,11 @@ def _ended(said: str, status: int) -> int:
 
 
 def _expected(error: Exception) -> str | None:
-    """The message of an exception that is raised on purpose, out of whatever Beam made of it; None for others."""
+    """The message of an exception that is raised on purpose, extracted from Beam's text; None for other exceptions."""
     if isinstance(error, MaskbeamError):
         return _STEP.sub("", str(error))
     if _LOST_WORKER in str(error):
-        return "a worker process was killed (out of memory?); the same command goes on from here"
+        return "a worker process was killed (out of memory?); the same command continues the job"
     messages = _EXPECTED.findall(str(error))
     return _STEP.sub("", messages[-1]) if messages else None
 
@@ -151,7 +151,7 @@ def _plan(options: JobOptions, prepared: Prepared) -> int:
 
 
 def prepare(options: JobOptions) -> Prepared:
-    """Proves that everything an option names is there and fits, before any work.
+    """Checks that everything the options name exists and is consistent, before any work.
 
     Args:
         options: as parsed.
@@ -160,7 +160,7 @@ def prepare(options: JobOptions) -> Prepared:
         The job.
 
     Raises:
-        OptionError: something isn't.
+        OptionError: something doesn't exist or is inconsistent.
     """
     storage.configure(options.beam_args)
     if storage.is_read_only(options.output):
@@ -208,7 +208,7 @@ def prepare(options: JobOptions) -> Prepared:
 
 
 def _check_foreseen_removal(destination: Destination, recipe: Recipe, options: JobOptions) -> None:
-    """Refuses what the job would refuse once it has listed the pictures, as far as that is known now."""
+    """Refuses a removal that the job would refuse after listing the pictures, as far as it is known now."""
     has_masks = any(output.name == MASK for output in destination.outputs)
     try:
         counts = foreseen(destination.root, recipe, has_masks=has_masks)
@@ -218,7 +218,7 @@ def _check_foreseen_removal(destination: Destination, recipe: Recipe, options: J
 
 
 def _label_map(options: JobOptions, model: ModelFolder, pictures: Iterable[Source]) -> LabelMap:
-    """The option's map, else the model's, else what is known of the data set, else identity."""
+    """The option's map, else the model's, else the data set's known one, else identity."""
     if options.label_map is not None:
         return LabelMap.parse(options.label_map)
     known = {source.label_map for source in pictures}
@@ -228,7 +228,7 @@ def _label_map(options: JobOptions, model: ModelFolder, pictures: Iterable[Sourc
 
 
 def _choose_runner(options: JobOptions) -> tuple[Any, Any]:
-    # Beam takes seconds to import, and a mistake in the options is said at once.
+    # Beam takes seconds to import; mistakes in the options are reported before that.
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipeline.app.runner import check_reachable, choose_runner
@@ -257,7 +257,7 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
         Grouping(options.group_by, options.group_by_regex) if options.group_by or options.group_by_regex else None
     )
     display = ProgressDisplay(from_processes=runner.has_workers) if runner.is_local else None
-    # Beam's local worker prints each exception's trace; the launcher gets the exception itself.
+    # Beam's local worker prints each exception's traceback, and the launcher gets the exception itself.
     silence = without_python_stderr() if runner.is_local else nullcontext()
     with display or nullcontext(), silence:
         job = Job(
@@ -282,7 +282,7 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
         )
         root = beam.Pipeline(runner=runner.runner, options=beam_options)
         build(root, job)
-        with _given_back(output, holder) if runner.is_local else nullcontext():
+        with _released(output, holder) if runner.is_local else nullcontext():
             result: Any = root.run()
             if not runner.is_waited_for:
                 job_id = result.job_id() if result.has_job else beam_options.get_all_options()["template_location"]
@@ -293,7 +293,7 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
         content = storage.read_bytes(storage.join(output, SUMMARY_FILE))
     except FileNotFoundError as error:
         raise StorageError(
-            f"the job is done, but {output} holds no summary here: do the workers share this folder?"
+            f"the job is done, but {output} has no summary here: do the workers share this folder?"
         ) from error
     summary: dict[str, Any] = json.loads(content)
     print_summary(summary, options.output, error_types=summary["run"]["failures_by_type"])
@@ -301,17 +301,17 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
 
 
 @contextmanager
-def _given_back(output: str, holder: Holder) -> Iterator[None]:
-    """Gives an output back where the job ends before it does so itself."""
+def _released(output: str, holder: Holder) -> Iterator[None]:
+    """Releases an output if the job ends before it does so itself."""
     try:
         yield
     finally:
-        with suppress(StorageError):  # whatever ended the job is what has to be said; the lease expires
+        with suppress(StorageError):  # the error that ended the job is reported; the lease expires
             end(output, holder)
 
 
 def _finished(summary: dict[str, Any], options: JobOptions) -> int:
-    """The exit status of a job that wrote its summary, and for all but `DONE` a line that says what to do."""
+    """The exit status of a job that wrote its summary; prints what to do, except for `DONE`."""
     from pipeline.app.terminal import failed_text
 
     status, images = summary["run"]["status"], summary["images"]

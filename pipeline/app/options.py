@@ -19,7 +19,7 @@ LATER_OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What a user asks for; `None` or 0 means that maskbeam chooses.
+    """The options of a job; `None` or 0 means that maskbeam chooses.
 
     Args:
         input: sources of pictures.
@@ -27,26 +27,26 @@ class JobOptions:
         model: a model folder, or a carried model's name.
         output: a folder or bucket prefix.
         label_map: `RAW=CLASS_ID,…`; None for the model's own.
-        ignore_label: the raw value that counts for nothing; None for the model's own.
+        ignore_label: the raw value of pixels to ignore; None for the model's own.
         mode: `auto` or `resize`.
         group_by: the manifest column that groups pictures; None for none.
         group_by_regex: the regular expression whose first group, found in the id, groups pictures; None for none.
         mask_format: `png`, `tar` or `none`.
-        overlays: over how many pictures their masks are drawn.
-        probabilities: whether a plane a class is written.
+        overlays: the number of pictures with an overlay.
+        probabilities: whether the probabilities of each class are written.
         max_pixels: larger pictures are refused before they are decoded.
-        existing: what to do where the output holds results: `resume`, `overwrite` or `error`.
+        existing: what to do if the output has results: `resume`, `overwrite` or `error`.
         prune: whether any number of masks of earlier runs may be removed.
-        retry_failed: whether a resumed job takes up again what failed before.
+        retry_failed: whether a resumed job segments pictures again that failed before.
         max_failure_ratio: the share of failures, 0 to 1, above which a job ends with status 3.
         backend: the engine.
-        precision: `float32` or `int8`, which decides the model's file.
-        batch_size: pictures that the engine takes at a time; 0 for what suits it.
-        threads: threads that compute, in a process; 0 for the machine's cores.
-        plan: whether to count, sample and estimate instead of doing the job.
+        precision: `float32` or `int8`, which selects the model's file.
+        batch_size: pictures per batch of the engine; 0 for the backend's default.
+        threads: threads per process that compute; 0 for the machine's cores.
+        plan: whether to count, sample and estimate instead of running the job.
         plan_workers: machines to estimate for; None to leave them out.
-        plan_price_per_hour: of one of them; None to leave the cost out.
-        beam_args: everything that Beam understands, untouched.
+        plan_price_per_hour: the price of one of them; None to leave the cost out.
+        beam_args: Beam's options, unchanged.
     """
 
     input: tuple[str, ...]
@@ -83,17 +83,17 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
         arguments: without the program's name.
 
     Returns:
-        The options, Beam's own set apart and proven to be known to Beam.
+        The options; Beam's own are separate, and checked to be known to Beam.
 
     Raises:
         OptionError: an option is unknown, misspelt, not supported yet or out of its range.
-        SystemExit: `--help` was asked for and printed.
+        SystemExit: `--help` was given and is printed.
     """
     parser = command_parser()
     try:
         values, rest = parser.parse_known_args(list(arguments))
     except OptionError as error:
-        # What is missing may be what is misspelt.
+        # A missing option may be a misspelt one.
         own = parser.option_strings()
         missing = [option for option in own if option in re.findall(r"--\w+", str(error))]
         for name in map(_name_of, arguments):
@@ -113,9 +113,9 @@ def parse_options(arguments: Sequence[str]) -> JobOptions:
             " each --input needs its own, in the same order"
         )
     if not options.plan and (options.plan_workers is not None or options.plan_price_per_hour is not None):
-        raise OptionError("--plan_workers and --plan_price_per_hour go with --plan")
+        raise OptionError("--plan_workers and --plan_price_per_hour need --plan")
     if options.plan_price_per_hour is not None and options.plan_workers is None:
-        raise OptionError("--plan_price_per_hour goes with --plan_workers")
+        raise OptionError("--plan_price_per_hour needs --plan_workers")
     if rest:
         _refuse_unknown(rest, parser.option_strings())
     return options
@@ -138,7 +138,7 @@ def _unknown_text(name: str, known: Sequence[str]) -> str:
 
 
 def _refuse_unknown(rest: Sequence[str], own: Sequence[str]) -> None:
-    """Checks what is left against all of Beam's options, which Beam itself ignores where they are misspelt."""
+    """Checks the remaining options against all of Beam's, because Beam ignores misspelt ones."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
     parser = StrictParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")

@@ -1,4 +1,4 @@
-"""The parser of maskbeam's own options: explained in groups, each held against its range."""
+"""The parser of maskbeam's own options: documented in groups, each with a range check."""
 
 import argparse
 import difflib
@@ -15,13 +15,13 @@ from pipeline.output.mask_output import MASK_FORMATS
 from pipeline.segmenting.modes import AUTO_MODE, MODES
 
 LATER_MODES = ("tile",)
-"""Modes of the contract that are not there yet: an error says so."""
+"""Modes that are not supported yet; the error says so."""
 
 _MIN_SIMILARITY = 0.7
 
 
 class StrictParser(argparse.ArgumentParser):
-    """Raises what argparse would print as a usage text and a line."""
+    """Raises errors as `OptionError`; argparse would print the usage and exit."""
 
     def error(self, message: str) -> NoReturn:
         raise OptionError(message)
@@ -32,10 +32,10 @@ class StrictParser(argparse.ArgumentParser):
 
 
 def similar_option(name: str, known: Sequence[str]) -> str | None:
-    """The option that a misspelt or abbreviated one probably means, None where none is near.
+    """The option that a misspelt or abbreviated one probably means, None if no option is similar.
 
     Args:
-        name: what was written, without a value.
+        name: the option as given, without a value.
         known: option strings; of those that begin with `name` the first is taken.
     """
     if not name.startswith("--") or name == "--":
@@ -52,14 +52,14 @@ def _mode(text: str) -> str:
     return text
 
 
-def _whole(least: int) -> Any:
+def _whole(minimum: int) -> Any:
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"{value} is less than {minimum}")
         return value
 
     return parse
@@ -69,9 +69,9 @@ def _regex_with_group(text: str) -> str:
     try:
         groups = re.compile(text).groups
     except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
     if not groups:
-        raise argparse.ArgumentTypeError(f"{text!r} has no group; put parentheses around what names it")
+        raise argparse.ArgumentTypeError(f"{text!r} has no group; put parentheses around the group's name")
     return text
 
 
@@ -92,7 +92,7 @@ def _ratio(text: str) -> float:
 def _price(text: str) -> float:
     value = _number(text)
     if not 0.0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no price")
+        raise argparse.ArgumentTypeError(f"{text} is not a price")
     return value
 
 
@@ -100,16 +100,16 @@ def command_parser() -> StrictParser:
     """The parser of maskbeam's own options, which also describes them (`--help`, a Flex Template)."""
     parser = StrictParser(
         prog="python -m pipeline",
-        description="Segments picture archives: a mask a picture, areas a class, IoU and Dice where there is"
-        " ground truth.",
+        description="Segments picture archives: a mask for each picture, areas for each class, and with ground truth"
+        " IoU and Dice.",
         epilog="Any option of Apache Beam is passed on: --runner, --direct_num_workers, --direct_running_mode,"
         " --project … DirectRunner, the default, runs on this machine and uses every core. "
-        "Exit status: 0 done; 1 the job broke, or no picture could be scored though --ground_truth was given;"
+        "Exit status: 0 done; 1 the job failed, or --ground_truth was given but no picture could be scored;"
         " 2 unusable options; 3 done with too many failures; 130 interrupted.",
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=100),
     )
-    main = parser.add_argument_group("what goes in and comes out")
+    main = parser.add_argument_group("input and output")
     main.add_argument(
         "--input",
         action="append",
@@ -127,7 +127,7 @@ def command_parser() -> StrictParser:
         help="a model folder, or the name of a carried model such as shapes",
     )
     main.add_argument("--output", required=True, metavar="DIR", help="a folder or bucket prefix for all results")
-    outputs = parser.add_argument_group("what is written besides the tables")
+    outputs = parser.add_argument_group("outputs besides the tables")
     outputs.add_argument(
         "--mask_format",
         choices=MASK_FORMATS,
@@ -139,12 +139,12 @@ def command_parser() -> StrictParser:
         type=_whole(0),
         default=0,
         metavar="N",
-        help="draw the masks over N pictures from all over the archive (default: %(default)s)",
+        help="draw the masks over N pictures from across the archive (default: %(default)s)",
     )
     outputs.add_argument(
         "--probabilities",
         action="store_true",
-        help="also write each picture's probabilities, an 8-bit plane a class, as one tall grey PNG",
+        help="also write each picture's probabilities, an 8-bit plane per class, as one tall grey PNG",
     )
     truth = parser.add_argument_group("ground truth, for scores")
     truth.add_argument(
@@ -163,8 +163,8 @@ def command_parser() -> StrictParser:
         "--ignore_label",
         type=parse_ignore_label,
         metavar="VALUE",
-        help="mask pixels of this value, or of this colour #rrggbb, count for nothing; a value is negative where the"
-        " files hold such (default: the model's own)",
+        help="ignore mask pixels of this value, or of this colour #rrggbb; negative for files with signed values"
+        " (default: the model's own)",
     )
     groups = parser.add_argument_group(
         "groups: scores and areas for parts of the archive"
@@ -195,26 +195,26 @@ def command_parser() -> StrictParser:
         "--existing",
         choices=EXISTING,
         default=RESUME,
-        help="where the output holds results: resume keeps what still holds and does the rest, overwrite does all"
-        " anew, error stops with status 2 (default: %(default)s)",
+        help="what to do if the output has results: resume keeps valid ones and does the rest, overwrite starts from"
+        " scratch, error stops with status 2 (default: %(default)s)",
     )
     pictures.add_argument(
         "--prune",
         action="store_true",
-        help="remove masks of pictures that the input no longer names, or of another model, even where they are more"
-        " than a tenth of those that the output holds",
+        help="remove masks of pictures that are no longer in the input, or of another model, even if they are more"
+        " than a tenth of the output's masks",
     )
     pictures.add_argument(
         "--retry_failed",
         action="store_true",
-        help="take up again what failed in an earlier run; without it only what the store failed to give is",
+        help="segment pictures again that failed in an earlier run; by default only those that failed in storage",
     )
     pictures.add_argument(
         "--max_failure_ratio",
         type=_ratio,
         default=0.0,
         metavar="SHARE",
-        help="a picture's failure never stops the job; above this share of them it ends with status 3"
+        help="failures of pictures never stop the job; above this share of failures it ends with status 3"
         " (default: %(default)s)",
     )
     engine = parser.add_argument_group("the engine")
@@ -228,7 +228,7 @@ def command_parser() -> StrictParser:
         "--precision",
         choices=PRECISIONS,
         default=FLOAT32,
-        help="int8 runs the quantised file; where there is truth, what it costs is measured and printed"
+        help="int8 runs the quantised file; with ground truth, its loss of accuracy is measured and printed"
         " (default: %(default)s)",
     )
     engine.add_argument(
@@ -236,23 +236,23 @@ def command_parser() -> StrictParser:
         type=_whole(0),
         default=0,
         metavar="N",
-        help="pictures that the engine takes at a time; 0 is what suits it (default: %(default)s)",
+        help="pictures per batch of the engine; 0 is the backend's default (default: %(default)s)",
     )
     engine.add_argument(
         "--threads",
         type=_whole(0),
         default=0,
         metavar="N",
-        help="threads that decode, infer and encode, in each process; 0 is one a core (default: %(default)s)",
+        help="threads that decode, infer and encode, in each process; 0 is one per core (default: %(default)s)",
     )
     plan = parser.add_argument_group("before a long job")
     plan.add_argument(
         "--plan",
         action="store_true",
-        help="count the pictures, segment a sample, print what the job would take, and stop; writes nothing",
+        help="count the pictures, segment a sample, print the job's estimated time, and stop; writes nothing",
     )
     plan.add_argument(
-        "--plan_workers", type=_whole(1), metavar="N", help="with --plan: estimate for N machines like this one, too"
+        "--plan_workers", type=_whole(1), metavar="N", help="with --plan: also estimate for N machines like this one"
     )
     plan.add_argument(
         "--plan_price_per_hour",

@@ -1,4 +1,4 @@
-"""`--plan`: counts, segments a sample, and says what the whole job would take; nothing is written to the output."""
+"""`--plan`: counts, segments a sample and estimates the whole job; nothing is written to the output."""
 
 import heapq
 import tempfile
@@ -24,24 +24,24 @@ from pipeline.storage.storage import join, list_files
 SAMPLE_PICTURES = 256
 SAMPLE_S = 20.0
 START_S = 5.0
-"""What a local job takes before its first picture: imports, the graph, the model. Measured at 2 to 5 s."""
+"""Start of a local job before its first picture: imports, the graph, the model. Measured: 2 to 5 s."""
 CLUSTER_START_S = 300.0
-"""What a cluster takes before its first picture: machines and images. An assumption."""
+"""Start of a cluster before the first picture: machines and images. An assumption."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a job would take.
+    """The estimate of a job.
 
     Args:
-        pictures: how many the sources name.
-        ignored: files that are no pictures.
+        pictures: number of pictures in the sources.
+        ignored: files that are not pictures.
         source_bytes: size of all pictures' files; those of unknown size are left out.
         listing_s: seconds that the listing took.
         sampled: pictures that were segmented.
         sample_failed: how many of them failed.
-        sample_s: seconds that they took on this machine with all its cores.
-        cores: the cores they took.
+        sample_s: seconds for the sample on this machine with all its cores.
+        cores: the number of these cores.
         mask_bytes: mean size of a mask.
     """
 
@@ -57,11 +57,11 @@ class Plan:
 
     @property
     def rate(self) -> float:
-        """Pictures a second on this machine."""
+        """Pictures per second on this machine."""
         return self.sampled / self.sample_s if self.sample_s else 0.0
 
     def seconds(self, workers: int | None = None) -> float:
-        """The whole job's seconds on this machine, or on so many workers like it.
+        """The whole job's seconds on this machine, or on several workers like it.
 
         Args:
             workers: machines like this one; None for this one alone.
@@ -82,7 +82,7 @@ def make_plan(
 
     Args:
         model: the checked model.
-        batch_size: pictures a batch, at least 1.
+        batch_size: pictures per batch, at least 1.
         recipe: the job's.
         destination: the job's; its folder is replaced by a temporary one.
         pictures: parsed sources of pictures.
@@ -111,7 +111,7 @@ def _make_plan(
     truths: Sequence[Source],
 ) -> Plan:
     start = time.perf_counter()
-    # The pictures with the lowest checksums of their ids: the same ones every time, from all over the archive.
+    # The pictures with the lowest checksums of their ids: the same ones every time, from across the archive.
     sample: list[tuple[int, int, Listed]] = []
     count = ignored = source_bytes = 0
     for item in (item for source in pictures for item in source.items()):
@@ -156,7 +156,7 @@ def _segment(
     cores: int,
     folder: str,
 ) -> tuple[int, int, float, float]:
-    """Takes pictures through until the sample or its time is used up; the first round warms up and is not counted."""
+    """Segments pictures until the sample or its time is used up; the first round warms up and is not counted."""
     warm_up = crew.stream(batch_size)
     for picture in located[: cores * batch_size]:
         list(warm_up.add(picture))
@@ -182,7 +182,7 @@ def plan_text(plan: Plan, workers: int | None, price_per_hour: float | None) -> 
     Args:
         plan: what `make_plan` gives.
         workers: machines like this one, None to leave them out.
-        price_per_hour: of one such machine, in any currency; None to leave cost out.
+        price_per_hour: the price of one such machine, in any currency; None to leave the cost out.
 
     Returns:
         A few lines.
@@ -200,7 +200,7 @@ def plan_text(plan: Plan, workers: int | None, price_per_hour: float | None) -> 
         cost = "" if price_per_hour is None else f", {hours * price_per_hour:,.2f} at {price_per_hour:g} an hour each"
         lines.append(f"{workers} workers: {duration_text(plan.seconds(workers))}, {hours:,.1f} machine hours{cost}")
     lines.append(
-        "Assumed: the sample stands for all; workers are like this machine, read as fast, and share the work evenly;"
+        "Assumed: the sample is typical; workers are like this machine, read as fast, and share the work evenly;"
         f" {duration_text(START_S)} to start here, {duration_text(CLUSTER_START_S)} on a cluster."
     )
     return "\n".join(lines)

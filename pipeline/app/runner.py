@@ -1,4 +1,4 @@
-"""Choosing the runner: FnApiRunner on this machine, or any other of Beam's by its name, each with settings that fit."""
+"""Chooses the runner: FnApiRunner on this machine, or any other of Beam's by name, each with suitable settings."""
 
 import shlex
 import shutil
@@ -32,7 +32,7 @@ from pipeline.storage import storage
 
 LOCAL = "DirectRunner"
 _LOCAL_NAMES = ("directrunner", "direct", "fnapirunner", "fnapi")
-# A Dataflow job goes on by itself; whoever launched it reads run.status when it has ended.
+# A Dataflow job runs without the launcher; run.status has its result.
 _DATAFLOW_NAMES = ("dataflowrunner", "dataflow")
 _DATAFLOW_BUNDLES = 2
 _FLINK_NAMES = ("flinkrunner", "flink")
@@ -41,18 +41,18 @@ _PROCESSES = "multi_processing"
 
 @dataclass(frozen=True)
 class Runner:
-    """What runs the job.
+    """A runner and its settings.
 
     Args:
-        name: as it stands in `summary.json`.
+        name: as in `summary.json`.
         runner: Beam's object.
         is_local: whether it runs on this machine, in this process or in its children.
-        is_waited_for: whether the launcher stays until the job has ended.
-        threads: engine threads a process, so that all processes together use every core once; 0 where only the worker
+        is_waited_for: whether the launcher waits until the job has ended.
+        threads: engine threads per process, so that all processes together use every core once; 0 if only the worker
             knows its cores.
-        processes: worker processes on a machine, where `threads` is 0.
+        processes: worker processes on a machine, if `threads` is 0.
         has_workers: whether the job's steps run in other processes of this machine than the launcher's.
-        accelerator: what the inference step alone asks of its machines, in Beam's words; "" for nothing.
+        accelerator: the resource hint of the inference step, in Beam's form; "" for none.
     """
 
     name: str
@@ -69,13 +69,13 @@ def choose_runner(beam_options: PipelineOptions) -> Runner:
     """Makes the runner that the options name.
 
     Args:
-        beam_options: Beam's; the running mode is taken out where the runner would replace our worker by its own.
+        beam_options: Beam's; the running mode is removed if the runner would replace our worker by its own.
 
     Returns:
         The runner.
 
     Raises:
-        OptionError: Beam knows no runner of that name, or lacks what it needs.
+        OptionError: Beam has no runner of that name, or the runner's requirements are missing.
     """
     name = beam_options.view_as(StandardOptions).runner or LOCAL
     if name.lower() in _LOCAL_NAMES:
@@ -96,10 +96,10 @@ def choose_runner(beam_options: PipelineOptions) -> Runner:
 
 
 def check_reachable(runner: Runner, options: JobOptions) -> None:
-    """Refuses what a remote worker could never see.
+    """Refuses paths that remote workers can't read.
 
     Args:
-        runner: what runs the job.
+        runner: the job's.
         options: the job's.
 
     Raises:
@@ -119,7 +119,7 @@ def check_reachable(runner: Runner, options: JobOptions) -> None:
 
 
 def _settle_dataflow(beam_options: PipelineOptions) -> tuple[int, int]:
-    """Fits Dataflow's defaults to this job; what the user gave stays. Returns engine threads and processes."""
+    """Adapts Dataflow's defaults to this job, except those that the user set. Returns engine threads and processes."""
     try:
         from apache_beam.runners.dataflow.internal import apiclient  # noqa: F401  (looked for, used by Beam)
     except ImportError as error:
@@ -134,18 +134,18 @@ def _settle_dataflow(beam_options: PipelineOptions) -> tuple[int, int]:
             raise OptionError(f"--runner DataflowRunner needs --{option}")
     setup = beam_options.view_as(SetupOptions)
     if setup.save_main_session is None:
-        # Beam's default here is True. Every name that a worker needs lies in a module, so there is nothing to save.
+        # Beam's default here is True. Everything that a worker needs is in a module, so there is nothing to save.
         setup.save_main_session = False
     debug = beam_options.view_as(DebugOptions)
     if debug.number_of_worker_harness_threads is None:
-        # By default twelve: each may hold the rows of a whole shard. One keeps the engine busy, two leave no gap.
+        # By default twelve, each of which may hold the rows of a whole shard. Two keep the engine busy without gaps.
         debug.number_of_worker_harness_threads = _DATAFLOW_BUNDLES
-    # One process a core unless that is turned off; then one process has all of a machine's cores.
+    # One process per core, unless that is turned off; then one process uses all cores of a machine.
     return (0, 1) if debug.lookup_experiment("no_use_multiple_sdk_containers") else (1, 1)
 
 
 def _check_flink(beam_options: PipelineOptions) -> None:
-    """Beam starts a job server here, and would say what it lacks in a trace."""
+    """Checks what Beam's job server needs on this machine; Beam itself would report it in a traceback."""
     flink = beam_options.view_as(FlinkRunnerOptions)
     java = beam_options.view_as(JobServerOptions).job_server_java_launcher
     if flink.flink_submit_uber_jar:
@@ -164,7 +164,7 @@ def _portable_processes(beam_options: PipelineOptions) -> tuple[int, int]:
 
 
 def _take_accelerator(beam_options: PipelineOptions) -> str:
-    """Takes accelerators out of `--resource_hints`, which would ask for them in every step."""
+    """Removes accelerators from `--resource_hints`, which would request them for every step."""
     standard = beam_options.view_as(StandardOptions)
     hints = list(standard.resource_hints or ())
     accelerators = [hint for hint in hints if hint.partition("=")[0] == "accelerator"]
@@ -186,12 +186,12 @@ def _local_runner(beam_options: PipelineOptions) -> FnApiRunner:
     direct = beam_options.view_as(DirectOptions)
     if direct.direct_running_mode != _PROCESSES:
         return FnApiRunner()
-    # By itself the runner would start Beam's own worker command and tell it none of the options, so that a worker would
-    # not know of an S3 endpoint. In its default mode it takes the environment that it is given.
+    # In multi_processing mode the runner starts Beam's own worker command without the options, so a worker would not
+    # know an S3 endpoint. In its default mode it uses the given environment.
     sent = JobServiceHandle.encode_pipeline_options(beam_options.get_all_options(drop_default=True))
     direct.direct_running_mode = "in_memory"
-    # A shell runs it, and must not stand between a signal and the worker.
-    command = f"exec {shlex.quote(sys.executable)} -m pipeline.app.worker"
+    # A shell runs it; exec replaces the shell, so that signals reach the worker.
+    command = f"exec {shlex.quote(sys.executable)} -m pipeline.app.local_worker"
     return FnApiRunner(
         SubprocessSDKEnvironment.from_command_string(command),
         provision_info=ExtendedProvisionInfo(

@@ -1,4 +1,4 @@
-"""What a person reads on the terminal when the job is over."""
+"""The summary that is printed on the terminal when the job has ended."""
 
 import sys
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ from pipeline.core.wording import (
 )
 
 _WIDTH_WITHOUT_TERMINAL = 100
-_MOST_CLASSES = 40
-_MOST_ERROR_TYPES = 3
+_MAX_CLASSES = 40
+_MAX_ERROR_TYPES = 3
 
 
 def print_summary(
@@ -35,19 +35,19 @@ def print_summary(
     *,
     error_types: Mapping[str, int] | None = None,
 ) -> None:
-    """Prints the classes with areas and scores, the metrics, the counts, and where the report lies.
+    """Prints the classes with areas and scores, the metrics, the counts, and the path of the report.
 
     Args:
         summary: the content of `summary.json`.
         output: the job's output folder or bucket prefix.
-        console: where to print; None for standard output, without colours and 100 wide where that is no terminal.
-        error_types: how many pictures failed by each type of fault, where it is known.
+        console: where to print; None for standard output, without colours and 100 wide if that is not a terminal.
+        error_types: how many pictures failed by each error type, if known.
     """
     console = console or _standard_console()
     scored = summary["confusion_matrix"]["counts"] is not None
     console.print(_class_table(summary["classes"], scored=scored, colored=console.color_system is not None))
-    if len(summary["classes"]) > _MOST_CLASSES:
-        more = len(summary["classes"]) - _MOST_CLASSES
+    if len(summary["classes"]) > _MAX_CLASSES:
+        more = len(summary["classes"]) - _MAX_CLASSES
         console.print(Text(f"… and {more:,} more classes in {_place(output, 'summary.csv')}"), soft_wrap=True)
     console.print(_metrics_line(summary["metrics"]) if scored else Text("No ground truth, so no scores."))
     if cost := summary["run"].get("precision_cost"):
@@ -74,8 +74,8 @@ def _standard_console() -> Console:
 
 def _class_table(classes: list[dict[str, Any]], *, scored: bool, colored: bool) -> Table:
     shown = classes
-    if len(classes) > _MOST_CLASSES:
-        largest = sorted(classes, key=lambda entry: -entry["area"]["px"])[:_MOST_CLASSES]
+    if len(classes) > _MAX_CLASSES:
+        largest = sorted(classes, key=lambda entry: -entry["area"]["px"])[:_MAX_CLASSES]
         shown = sorted(largest, key=lambda entry: entry["class_id"])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold" if colored else "")
     table.add_column("Class", overflow="fold", min_width=12)
@@ -153,7 +153,7 @@ def _counts_line(summary: dict[str, Any]) -> Text:
 
 
 def _truth_line(summary: dict[str, Any]) -> Text | None:
-    """How many pictures had ground truth, wherever it was asked for or found."""
+    """How many pictures had ground truth; None if none was given or found."""
     images = summary["images"]
     with_truth, failed = images["with_ground_truth"], images.get("truth_failed", 0)
     if not (with_truth or failed or summary["run"]["options"].get("ground_truth")):
@@ -168,7 +168,7 @@ def failed_text(images: Mapping[str, int]) -> str:
     """How many pictures and ground truths failed, as `3 pictures and 1 ground truth failed`.
 
     Args:
-        images: that part of `summary.json`; something in it failed.
+        images: that part of `summary.json`, with failures.
     """
     failed = [pictures_text(images["failed"])] if images["failed"] else []
     failed += [_truths_text(images["truth_failed"])] if images.get("truth_failed") else []
@@ -181,7 +181,7 @@ def _truths_text(count: int) -> str:
 
 def _failures_line(images: Mapping[str, int], output: str, error_types: Mapping[str, int]) -> Text:
     line = Text.assemble((failed_text(images), "red"), f": see {_place(output, 'failures.jsonl')}")
-    frequent = sorted(error_types.items(), key=lambda item: (-item[1], item[0]))[:_MOST_ERROR_TYPES]
+    frequent = sorted(error_types.items(), key=lambda item: (-item[1], item[0]))[:_MAX_ERROR_TYPES]
     if frequent:
         listed = ", ".join(f"{count:,} × {printable(name)}" for name, count in frequent)
         line.append(f"\n  {listed}{', …' if len(error_types) > len(frequent) else ''}", style="dim")

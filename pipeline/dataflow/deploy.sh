@@ -41,7 +41,7 @@ launch() {
     need TEMPLATE PROJECT REGION
     (($#)) || { printf 'deploy.sh: launch needs parameters, as input=gs://...\n' >&2; exit 2; }
     local parameters
-    # gcloud parts the parameters where it is told to: values may hold commas.
+    # A separator other than gcloud's default: values may contain commas.
     printf -v parameters '~%s' "$@"
     gcloud dataflow flex-template run "${JOB_NAME:-maskbeam}" --project "$PROJECT" --region "$REGION" \
         --template-file-gcs-location "$TEMPLATE" ${SERVICE_ACCOUNT:+--service-account-email "$SERVICE_ACCOUNT"} \

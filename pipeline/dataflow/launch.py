@@ -1,7 +1,7 @@
 """Starts the job from a Flex Template: Google's launcher runs this file with every parameter as `--name=value`.
 
-Flags, repeated options and the date have no form of their own there, so they are put into ours: `--retry_failed=true`,
-several sources parted by `|`, and `{date}` in `--output`.
+Templates have no flags, repeated options or dates, so parameters have a form for them: `--retry_failed=true`, several
+sources separated by `|`, and `{date}` in `--output`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     """Submits the job and returns at once.
 
     Args:
-        arguments: as Google's launcher gives them.
+        arguments: as Google's launcher passes them.
 
     Returns:
         The exit status, as that of `python -m pipeline`.
@@ -38,12 +38,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def translate(arguments: Sequence[str], today: date, image: str | None = None) -> list[str]:
-    """Puts a template's parameters into the words of `python -m pipeline`.
+    """Translates a template's parameters to the options of `python -m pipeline`.
 
     Args:
         arguments: `--name=value` each.
-        today: what `{date}` in `--output` stands for: a trigger that comes twice on a day finds the first one's
-            results and has nothing left to do, while the next day's has an output of its own.
+        today: replaces `{date}` in `--output`: a second trigger on the same day finds the first one's results and has
+            nothing left to do, while the next day's has another output.
         image: the image for the workers, unless the arguments name one.
 
     Returns:
@@ -73,7 +73,7 @@ def translate(arguments: Sequence[str], today: date, image: str | None = None) -
     if "--runner" not in given:
         translated.append("--runner=DataflowRunner")
     if image and "--sdk_container_image" not in given:
-        # The launcher's own image has all that a worker needs: nothing is installed when a worker starts.
+        # The launcher's image has everything that a worker needs: nothing is installed when a worker starts.
         translated.append(f"--sdk_container_image={image}")
     return translated
 

@@ -1,4 +1,4 @@
-"""The Flex Template: what Google asks to know of it, generated from the options themselves.
+"""The Flex Template: its metadata and container spec, generated from the options.
 
     python -m pipeline.dataflow.template --image IMAGE [--service_account EMAIL] > template.json
 
@@ -14,11 +14,11 @@ from typing import Any
 from pipeline.app.parser import command_parser
 from pipeline.dataflow.launch import DATE_PLACE, SEVERAL
 
-# They need the terminal of whoever asks.
+# They print to the user's terminal.
 _NOT_IN_A_TEMPLATE = ("help", "plan", "plan_workers", "plan_price_per_hour")
 _WHOLE_NUMBER, _NUMBER, _FLAG = r"[0-9]+", r"[0-9.]+", r"true|false"
 _RAW_VALUE = r"-?[0-9]+|#[0-9a-fA-F]{6}"
-# A process and an engine thread a core, 4 GB for each; a launch may say otherwise.
+# A process and an engine thread per core, 4 GB for each; a launch may override it.
 MACHINE_TYPE = "n2-standard-4"
 MAX_WORKERS = 20
 
@@ -38,7 +38,7 @@ def metadata() -> dict[str, Any]:
         {
             "name": "resource_hints",
             "label": "Accelerator",
-            "helpText": "what the inference step alone asks of its machines, as"
+            "helpText": "accelerator of the inference step, as"
             " accelerator=type:nvidia-l4;count:1;install-nvidia-driver; needs the GPU image and backend tensorflow",
             "isOptional": True,
             "paramType": "TEXT",
@@ -53,11 +53,11 @@ def metadata() -> dict[str, Any]:
 
 
 def container_spec(image: str, service_account: str | None = None) -> dict[str, Any]:
-    """What a launch reads from the bucket.
+    """The template file that a launch reads from the bucket.
 
     Args:
-        image: of the launcher and the workers.
-        service_account: under which both run; None for the project's default one.
+        image: the image of the launcher and the workers.
+        service_account: the account of both; None for the project's default.
 
     Returns:
         The content of the template file.
@@ -77,9 +77,9 @@ def _parameter(action: argparse.Action) -> dict[str, Any]:
     text = " ".join((action.help or "").replace("%%", "%").split())
     text = text.replace("%(default)s", str(action.default).lower() if action.const else str(action.default))
     if isinstance(action, argparse._AppendAction):
-        text += f"; several are parted by {SEVERAL}"
+        text += f"; separate several by {SEVERAL}"
     if action.dest == "output":
-        text += f"; {DATE_PLACE} stands for the day of the launch"
+        text += f"; {DATE_PLACE} is replaced by the day of the launch"
     return {
         "name": action.dest,
         "label": action.dest.replace("_", " ").capitalize(),
@@ -91,7 +91,7 @@ def _parameter(action: argparse.Action) -> dict[str, Any]:
 
 
 def _regex(action: argparse.Action) -> str:
-    """What a value has to look like; the launcher checks the rest."""
+    """The pattern of a value; the launcher checks the rest."""
     if isinstance(action, argparse._StoreTrueAction):
         return f"^({_FLAG})$"
     if action.choices:

@@ -17,10 +17,10 @@ from pipeline.flink.packages import default_cache, fetch_packages
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one job on a cluster of its own.
+    """Runs one job on its own cluster.
 
     Args:
-        arguments: the options of `python -m pipeline`, and a few about the cluster.
+        arguments: the options of `python -m pipeline`, and those of the cluster.
 
     Returns:
         The exit status, as that of `python -m pipeline`.
@@ -32,18 +32,18 @@ def run(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--flink_task_managers", type=int, default=2, metavar="N", help="default: %(default)s")
-    parser.add_argument("--flink_slots", type=int, default=2, metavar="N", help="a task manager; default: %(default)s")
-    parser.add_argument("--flink_logs", metavar="DIR", help="keep settings and logs there (default: thrown away)")
+    parser.add_argument("--flink_slots", type=int, default=2, metavar="N", help="per manager; default: %(default)s")
+    parser.add_argument("--flink_logs", metavar="DIR", help="keep settings and logs there (default: deleted)")
     values, rest = parser.parse_known_args(list(arguments))
     if "--threads" not in {argument.partition("=")[0] for argument in rest}:
-        # The task managers share this machine; on machines of their own each would take all cores.
+        # The task managers share this machine; on separate machines each would use all cores.
         rest.append(f"--threads={max(1, usable_cores() // max(1, values.flink_task_managers))}")
     try:
         packages = fetch_packages(default_cache())
     except OptionError as error:
         print(f"maskbeam: {error}", file=sys.stderr)
         return UNUSABLE
-    # So that `kill` stops the cluster too.
+    # `kill` stops the cluster, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _folder(values.flink_logs) as folder:
         cluster = Cluster(
@@ -71,7 +71,7 @@ def _folder(named: str | None) -> Iterator[Path]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with this package on the workers' path wherever they are started."""
+    """This process's environment, with this package on the workers' path."""
     root = str(Path(__file__).resolve().parents[2])
     path = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}

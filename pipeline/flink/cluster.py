@@ -1,4 +1,4 @@
-"""A standalone Flink cluster on this machine, on loopback alone: a job manager, task managers, a pool of workers."""
+"""A standalone Flink cluster on this machine, on loopback only: a job manager, task managers, a pool of workers."""
 
 import contextlib
 import json
@@ -24,11 +24,11 @@ _ANSWER_LIMIT_S = 10
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 _TASK_HEAP_MB = 256
-# A worker without work is kept for so long, which spans the gaps between a job's stages, and no longer: a job that
-# starts again after a fault must wait until dead workers are forgotten.
+# An idle worker is kept for this time, which covers the gaps between a job's stages. It is short because a job that
+# restarts after a failure must wait until dead workers are forgotten.
 _WORKERS_KEPT_S = 10
 _RESTART_AFTER_S = 2 * _WORKERS_KEPT_S
-# Flink reaches into these packages of Java 17; its own start scripts open the same ones.
+# Flink needs access to these packages of Java 17; its own start scripts open the same ones.
 _OPENED = """java.lang java.net java.io java.nio sun.nio.ch java.lang.reflect java.text java.time java.util
     java.util.concurrent java.util.concurrent.atomic java.util.concurrent.locks""".split()
 _LOG4J = """rootLogger.level = INFO
@@ -41,18 +41,18 @@ appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-40.40c %m%n
 
 
 class ClusterError(MaskbeamError):
-    """The cluster can't be started, or doesn't answer."""
+    """The cluster can't be started, or doesn't respond."""
 
 
 class Cluster:
-    """Runs while its `with` block does.
+    """Runs for the duration of its `with` block.
 
     Args:
-        packages: what to start it from.
-        folder: for settings, logs and what Flink spills; it is made.
+        packages: Flink and the job server.
+        folder: for settings, logs and Flink's temporary files; it is created.
         task_managers: how many, at least 1.
-        slots: tasks that a task manager runs at a time. With twice the slots that a job takes, it goes on at once when
-            a task manager is lost.
+        slots: tasks that a task manager runs at a time. With twice the slots that a job needs, it continues at once
+            when a task manager is lost.
         environment: the processes' environment variables; None for this process's.
     """
 
@@ -76,7 +76,7 @@ class Cluster:
 
     @property
     def parallelism(self) -> int:
-        """Tasks of a job that run side by side, so that it still finds room with one task manager fewer."""
+        """Tasks of a job that run in parallel; they still fit with one task manager fewer."""
         return max(1, self._slots * max(1, self._count - 1))
 
     @property
@@ -85,7 +85,7 @@ class Cluster:
         return self._processes[1]
 
     def beam_options(self) -> list[str]:
-        """What a job's command line needs to run here."""
+        """The options with which a job runs on this cluster."""
         return [
             "--runner=FlinkRunner",
             f"--flink_version={FLINK_VERSION}",
@@ -94,7 +94,7 @@ class Cluster:
             "--environment_type=EXTERNAL",
             f"--environment_config={LOOPBACK}:{self._pool_port}",
             f"--parallelism={self.parallelism}",
-            # Else each of the job's stages starts, and loads the model in, processes of its own.
+            # Otherwise each of the job's stages starts new processes and loads the model again.
             f"--environment_cache_millis={1000 * _WORKERS_KEPT_S}",
         ]
 
@@ -127,7 +127,7 @@ class Cluster:
         return process
 
     def get(self, path: str) -> Any:
-        """Asks the job manager.
+        """Queries the job manager.
 
         Args:
             path: of Flink's REST interface, such as `/jobs/overview`.
@@ -136,21 +136,21 @@ class Cluster:
             The answer's JSON.
 
         Raises:
-            OSError: it doesn't answer.
+            OSError: it doesn't respond.
         """
         with urllib.request.urlopen(f"http://{LOOPBACK}:{self._rest_port}{path}", timeout=_ANSWER_LIMIT_S) as answer:
             return json.load(answer)
 
     def stop(self) -> None:
         """Ends all processes."""
-        # The task managers first: a worker ends when its task manager lets go.
+        # The task managers first: a worker ends when its task manager closes the connection.
         stop_processes([*self.task_managers, *reversed(self._processes)], _STOP_LIMIT_S)
 
     def _wait_until_ready(self) -> None:
         def ready() -> bool:
             for process in (*self._processes, *self.task_managers):
                 if process.poll() is not None:
-                    raise ClusterError(f"a process of the cluster ended at its start; the logs lie in {self._folder}")
+                    raise ClusterError(f"a process of the cluster ended at its start; the logs are in {self._folder}")
             try:
                 managers = self.get("/overview")["taskmanagers"]
                 with socket.create_connection((LOOPBACK, self._pool_port), timeout=_ANSWER_LIMIT_S):
@@ -159,7 +159,7 @@ class Cluster:
                 return False
 
         if not wait_until(ready, _START_LIMIT_S):
-            raise ClusterError(f"the cluster was not ready after {_START_LIMIT_S} s; the logs lie in {self._folder}")
+            raise ClusterError(f"the cluster was not ready after {_START_LIMIT_S} s; the logs are in {self._folder}")
 
     def _java(self, name: str, main_class: str, heap_mb: int) -> subprocess.Popen[bytes]:
         conf = self._folder / "conf"
@@ -197,11 +197,11 @@ class Cluster:
             "rest.port": self._rest_port,
             "io.tmp.dirs": self._folder / "tmp",
             "parallelism.default": self.parallelism,
-            # Beam's classes are on the task managers' own path: only so does it keep its workers, and the model that
+            # Beam's classes are on the task managers' own path. Only then does it keep its workers, and the model that
             # they have loaded, from one stage of a job to the next.
             "classloader.resolve-order": "parent-first",
-            # What makes the job outlive a machine: it starts again from the last finished stage, a bounded number
-            # of times, and a lost task manager is noticed after seconds.
+            # The job survives the loss of a machine: it restarts from the last finished stage, a bounded number of
+            # times, and a lost task manager is noticed after seconds.
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 3,
             "restart-strategy.fixed-delay.delay": f"{_RESTART_AFTER_S} s",
@@ -209,13 +209,13 @@ class Cluster:
             "heartbeat.timeout": 30000,
             "cluster.evenly-spread-out-slots": "true",
             "taskmanager.numberOfTaskSlots": self._slots,
-            # Flink's start scripts work these out; a task manager that is started without them wants each by name.
+            # Flink's start scripts compute these; a task manager that is started without them needs each one.
             "taskmanager.cpu.cores": float(self._slots),
             "taskmanager.memory.framework.heap.size": "128m",
             "taskmanager.memory.framework.off-heap.size": "128m",
             "taskmanager.memory.task.heap.size": f"{_TASK_HEAP_MB}m",
             "taskmanager.memory.task.off-heap.size": "0m",
-            # Beam joins its stages by many small channels.
+            # Beam connects its stages by many small channels.
             "taskmanager.memory.network.min": "256m",
             "taskmanager.memory.network.max": "256m",
             "taskmanager.memory.managed.size": "128m",
@@ -228,15 +228,15 @@ class Cluster:
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float, pause_s: float = 0.25) -> bool:
-    """Waits a bounded time.
+    """Waits for a condition, for a limited time.
 
     Args:
         condition: what to wait for.
-        limit_s: the longest wait.
-        pause_s: between two looks.
+        limit_s: the maximum wait.
+        pause_s: the time between two checks.
 
     Returns:
-        Whether it came true.
+        Whether it became true.
     """
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
@@ -247,7 +247,7 @@ def wait_until(condition: Callable[[], bool], limit_s: float, pause_s: float = 0
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now; all are held until the last is found, so that they differ."""
+    """Free ports; all are bound until the last one is found, so that they differ."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

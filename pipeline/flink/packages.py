@@ -1,4 +1,4 @@
-"""Flink and Beam's job server, from the package registries into a folder that is made once."""
+"""Downloads Flink and builds Beam's job server from the package registries, once, into a cache folder."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.core.errors import OptionError
 
-# The Flink that the job server of pom.xml is made for.
+# The version of Flink that the job server of pom.xml is built for.
 FLINK_VERSION = "1.19"
 FLINK_PACKAGE = "apache-flink-libraries==1.19.3"
 _POM = Path(__file__).with_name("pom.xml")
@@ -19,7 +19,7 @@ _FETCH_LIMIT_S = 1200
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """What a cluster is started from.
+    """The packages of a cluster.
 
     Args:
         flink_lib: the folder that holds Flink's jars.
@@ -31,7 +31,7 @@ class Packages:
 
 
 def default_cache() -> Path:
-    """Where the packages lie: `$MASKBEAM_FLINK_HOME`, else a folder in the user's cache."""
+    """The folder of the packages: `$MASKBEAM_FLINK_HOME`, else a folder in the user's cache."""
     named = os.environ.get("MASKBEAM_FLINK_HOME")
     if named:
         return Path(named)
@@ -39,21 +39,21 @@ def default_cache() -> Path:
 
 
 def missing_tools() -> list[str]:
-    """The programs that are needed and not on the PATH."""
+    """The required programs that are not on the PATH."""
     return [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
 
 
 def find_packages(cache: Path) -> Packages | None:
-    """The packages in a cache, None where they were not (wholly) fetched yet."""
+    """The packages in a cache, None if they are missing or incomplete."""
     packages = _places(cache)
     return packages if packages.flink_lib.is_dir() and packages.job_server_jar.is_file() else None
 
 
 def fetch_packages(cache: Path) -> Packages:
-    """Fetches what the cache lacks: 230 MB from PyPI and 160 MB from Maven, once.
+    """Fetches missing packages: 230 MB from PyPI and 160 MB from Maven, once.
 
     Args:
-        cache: a folder; it is made.
+        cache: a folder; it is created.
 
     Returns:
         The packages.
@@ -68,7 +68,7 @@ def fetch_packages(cache: Path) -> Packages:
         raise OptionError(f"Flink needs {' and '.join(missing)} on the PATH (Java 11 or 17, and Maven)")
     packages = _places(cache)
     cache.mkdir(parents=True, exist_ok=True)
-    # Both are made beside their places and renamed, so that an interrupted start leaves nothing that looks whole.
+    # Both are made in a temporary folder and renamed, so that an interrupted start leaves nothing that looks complete.
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as text:
         fetched = Path(text)
         if not packages.flink_lib.is_dir():

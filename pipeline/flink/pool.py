@@ -1,6 +1,6 @@
-"""The worker pool beside the task managers: starts a worker process whenever a task manager asks for one.
+"""The worker pool of the task managers: starts a worker process when a task manager requests one.
 
-Beam's own pool listens on every address of the machine; this one on loopback alone.
+Beam's own pool listens on every address of the machine, this one on loopback only.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _STOP_LIMIT_S = 5
 
 
 def stop_processes(processes: Sequence[subprocess.Popen[Any]], limit_s: float) -> None:
-    """Ends processes, in their order: asks, waits so many seconds at most, then kills."""
+    """Ends processes, in this order: terminates them, waits at most `limit_s` seconds, then kills them."""
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + limit_s
@@ -42,7 +42,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         self._lock = threading.Lock()
 
     def StartWorker(self, request: Any, context: Any) -> Any:
-        """Starts the process that a task manager asks for."""
+        """Starts the process that a task manager requests."""
         command = [sys.executable, "-m", "pipeline.flink.worker", f"--id={request.worker_id}"]
         for name in ("logging", "provision", "control"):
             command.append(f"--{name}_endpoint={getattr(request, f'{name}_endpoint').url}")
@@ -55,16 +55,16 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def StopWorker(self, request: Any, context: Any) -> Any:
-        """Stops nobody: the request has a worker's id alone, and two task managers give the same ids.
+        """Stops no worker: the request has only a worker's id, and two task managers use the same ids.
 
-        A worker ends by itself when its task manager closes the connection, or is gone.
+        A worker ends by itself when its task manager closes the connection or ends.
         """
         with self._lock:
             self._workers = [worker for worker in self._workers if worker.poll() is None]
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def stop_all(self) -> None:
-        """Ends every process that is left."""
+        """Ends all remaining processes."""
         with self._lock:
             workers, self._workers = self._workers, []
         stop_processes(workers, _STOP_LIMIT_S)

@@ -1,4 +1,4 @@
-"""One worker process of Beam, started by the pool: asks the task manager for the job's options, then works for it."""
+"""One Beam worker process, started by the pool: gets the job's options from the task manager, then works for it."""
 
 import argparse
 import json
@@ -16,14 +16,14 @@ from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_a
 from google.protobuf import json_format, text_format
 
 _ANSWER_LIMIT_S = 60
-_LOOK_EVERY_S = 1.0
+_CHECK_INTERVAL_S = 1.0
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Works until the task manager lets go.
+    """Works until the task manager closes the connection.
 
     Args:
-        arguments: the ones that Beam's container contract gives.
+        arguments: those of Beam's container contract.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("id", "logging_endpoint", "provision_endpoint", "control_endpoint"):
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         info = _provision_info(values.provision_endpoint, values.id)
     except grpc.RpcError as error:
-        print(f"worker {values.id}: the task manager doesn't answer ({error.code().name})", file=sys.stderr)
+        print(f"worker {values.id}: the task manager doesn't respond ({error.code().name})", file=sys.stderr)
         _exit(1)
     os.environ["WORKER_ID"] = values.id
     os.environ["PIPELINE_OPTIONS"] = json.dumps(json_format.MessageToDict(info.pipeline_options))
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str]) -> None:
         endpoint = endpoints_pb2.ApiServiceDescriptor(url=getattr(values, f"{name.lower()}_endpoint"))
         os.environ[f"{name}_API_SERVICE_DESCRIPTOR"] = text_format.MessageToString(endpoint)
 
-    # Reads the environment; its import alone takes seconds, so it comes after the questions that may fail.
+    # It reads the environment. The import takes seconds, so it comes after the requests that may fail.
     from apache_beam.runners.worker import sdk_worker_main
 
-    # When the task manager closes the connection, that is this process's end; threads that wait must not delay it.
+    # This process ends when the task manager closes the connection; waiting threads must not delay that.
     try:
         sdk_worker_main.main([])
     except grpc.RpcError as error:
@@ -73,12 +73,12 @@ def _exit(status: int) -> NoReturn:
 
 
 def _end_with_parent() -> None:
-    """A worker whose pool is gone has nobody who would stop it."""
+    """Ends this process when its pool has ended, because nothing else would stop it."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_CHECK_INTERVAL_S)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="maskbeam-parent", daemon=True).start()

@@ -7,7 +7,7 @@
     found.mask                          # (H, W) class ids
 
 Importing it changes nothing in the libraries that it uses. `prepare_process` sets them up as a job does; call it once
-in a program of your own that takes files from strangers or many pictures.
+in programs that process untrusted files or many pictures.
 """
 
 from pipeline.core.errors import EngineError, MaskbeamError, ModelError, OptionError, PictureError

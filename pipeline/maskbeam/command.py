@@ -10,7 +10,7 @@ Segments picture archives offline, and trains the models that do it.
 
   maskbeam run …       the job: masks, areas and scores of an archive (python -m pipeline)
   maskbeam train …     train a network on pictures with masks (python -m model train)
-  maskbeam export …    write a model folder's exports anew
+  maskbeam export …    write a model folder's exports again
   maskbeam predict …   segment a few pictures: masks and overlays
   maskbeam sample …    draw the embedded sample data set
   maskbeam --version   the version
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        arguments: what follows `maskbeam`; None takes the process' own.
+        arguments: the arguments after `maskbeam`; None for the process's own.
 
     Returns:
         The exit status of the command; 2 for an unknown one.
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     run = _command(command, rest)
     if run is None:
-        print(f"maskbeam: there is no command {command!r}; see maskbeam --help", file=sys.stderr)
+        print(f"maskbeam: unknown command {command!r}; see maskbeam --help", file=sys.stderr)
         return _UNUSABLE
     return run()
 
 
 def _command(command: str, rest: list[str]) -> Callable[[], int] | None:
-    # Each is imported when it is asked for: the job needs no training package and the other way round.
+    # Each is imported on use: the job doesn't need the training packages, and vice versa.
     if command == "run":
         from pipeline.__main__ import run
 

@@ -1,4 +1,4 @@
-"""A worker process of a job on this machine: Beam's own, without its chatter, and gone at once on Ctrl-C."""
+"""A worker process of a job on this machine: Beam's own, without its messages, which ends at once on Ctrl-C."""
 
 import logging
 import os
@@ -11,12 +11,12 @@ from pipeline.engines.quiet import without_python_stderr
 
 def main() -> None:
     """Works until the launcher ends."""
-    # Left to itself it would finish its bundle, which may be the whole job. Nothing half-written bears a final name.
+    # By default it would finish its bundle, which may be the whole job. Partial files never have their final names.
     signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
-    # The launcher is sent every log and every exception. What Beam prints here besides would stand on the terminal
-    # twice; the engine's own last words in a crash come from C++ and still get there.
+    # The launcher receives every log and every exception. What Beam also prints here would be shown twice; the engine's
+    # messages in a crash come from C++ and are still shown.
     logging.getLogger().addHandler(logging.NullHandler())
-    # What maskbeam itself has to say to whoever started the job.
+    # maskbeam's own warnings are shown.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.getLogger(LOGGER).addHandler(handler)
