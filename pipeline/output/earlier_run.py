@@ -55,7 +55,7 @@ class Marker:
         try:
             document = json.loads(storage.read_bytes(storage.join(output, MARKER_FILE)))
             return Marker(str(document.get("inference", "")), int(document.get("journal_format", 1)))
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError):
             return Marker()
 
 

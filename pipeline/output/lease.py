@@ -151,7 +151,7 @@ def _read(output: str) -> tuple[str | None, _Lease | None]:
         # In this order a write in between makes a conditional write fail.
         version = storage.stat_file(uri).version
         return version, _Lease.from_bytes(storage.read_bytes(uri))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None, None
 
 

@@ -94,7 +94,7 @@ def foreseen(output: str, recipe: Recipe, *, has_masks: bool) -> MaskCounts:
         there = int(summary["images"]["segmented"])
         if summary["run"]["options"]["mask_format"] == MASK_FORMATS[-1]:
             return MaskCounts()
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
         return MaskCounts()
     if not has_masks:
         return MaskCounts(there, unwanted=there)

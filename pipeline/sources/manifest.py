@@ -7,12 +7,14 @@ import os.path
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import tee
 
 from pipeline.core.errors import ErrorType, OptionError
 from pipeline.core.records import Failure, FileRef
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Address, Listed, Source
 from pipeline.storage import storage
+from pipeline.storage.lookups import look_up_all
 
 MANIFEST_ENDINGS = (".csv", ".jsonl", ".ndjson")
 _IMAGE, _IMAGE_ID, _MASK = OWN_COLUMNS = ("image", "image_id", "mask")
@@ -95,7 +97,6 @@ def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow |
         OSError: it can't be read.
     """
     folder = uri.rpartition("/")[0]
-    needed = _MASK if of_masks else _IMAGE
     # Columns and common parents must be known before the first id, so the rows are read twice and not kept.
     columns = _header(uri)
     parents: dict[str, str] = {}
@@ -111,6 +112,18 @@ def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow |
         raise OptionError(f"manifest {uri} has no column 'image'")
     named_by = _MASK if of_masks and columns.isdisjoint((_IMAGE, _IMAGE_ID)) else _IMAGE
     parent = parents.get(named_by, "")
+    named = _named_rows(uri, folder, named_by, parent, of_masks=of_masks)
+    yield from _looked_up(named)
+
+
+_NamedRow = tuple[str, str, str, tuple[tuple[str, str], ...]]
+"""Image id, the URIs of the image and of the mask ("" for none), and the further columns."""
+
+
+def _named_rows(
+    uri: str, folder: str, named_by: str, parent: str, *, of_masks: bool
+) -> Iterator[_NamedRow | BrokenRow]:
+    needed = _MASK if of_masks else _IMAGE
     for line, row in _rows(uri):
         if of_masks and _MASK not in row:
             continue
@@ -118,11 +131,23 @@ def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow |
         if needed not in row or not image_id:
             yield BrokenRow(f"line {line} of the manifest names no image")
             continue
+        mask = _address(folder, row[_MASK]) if _MASK in row else ""
+        columns = tuple((name, value) for name, value in row.items() if name not in OWN_COLUMNS)
+        yield image_id, _address(folder, row[needed]), mask, columns
+
+
+def _looked_up(rows: Iterator[_NamedRow | BrokenRow]) -> Iterator[ManifestRow | BrokenRow]:
+    """Rows with the sizes and versions of their files, so that a change of a file is seen."""
+    rows, ahead = tee(rows)
+    uris = (uri for row in ahead if not isinstance(row, BrokenRow) for uri in row[1:3] if uri)
+    found = look_up_all(uris)
+    for row in rows:
+        if isinstance(row, BrokenRow):
+            yield row
+            continue
+        image_id, image, mask, columns = row
         yield ManifestRow(
-            image_id,
-            _reference(folder, row[needed]),
-            _reference(folder, row[_MASK]) if _MASK in row else None,
-            tuple((name, value) for name, value in row.items() if name not in OWN_COLUMNS),
+            image_id, _reference(image, next(found)), _reference(mask, next(found)) if mask else None, columns
         )
 
 
@@ -141,17 +166,15 @@ def _header(uri: str) -> set[str]:
     return set(csv.DictReader(_text(uri)).fieldnames or ()) if uri.lower().endswith(".csv") else set()
 
 
-def _reference(folder: str, path: str) -> FileRef:
-    """Where a path that a manifest names lies; local files are looked up, so that a change of theirs is seen."""
+def _address(folder: str, path: str) -> str:
+    """The absolute path or URI of a path that a manifest in a folder names."""
     is_whole = storage.is_remote(path) or os.path.isabs(path) or path.startswith("file://")
-    uri = storage.absolute(path if is_whole else storage.join(folder, path))
-    if not storage.is_remote(uri):
-        try:
-            stored = storage.stat_file(uri)
-        except (OSError, ValueError):  # the read of it will say what is wrong
-            return FileRef(uri)
-        return FileRef(uri, stored.size_bytes, stored.version)
-    return FileRef(uri)
+    return storage.absolute(path if is_whole else storage.join(folder, path))
+
+
+def _reference(uri: str, stored: storage.StoredFile | None) -> FileRef:
+    """Where a file is; without size and version where it can't be looked up, for the reading of it tells why."""
+    return FileRef(uri) if stored is None else FileRef(uri, stored.size_bytes, stored.version)
 
 
 def _common_parent(first: str, second: str) -> str:
