@@ -14,7 +14,7 @@ from pipeline.core.errors import OutputInUseError
 from pipeline.output.holder import Holder
 from pipeline.output.lease import release, renew, take
 from pipeline.storage import lookups, storage
-from pipeline.storage.buckets import StoredFile
+from pipeline.storage.storage import StoredFile
 
 pytest.importorskip("moto", reason="the extra `test` is not installed")
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from pipeline.storage import storage
-from pipeline.storage.buckets import StoredFile
+from pipeline.storage.storage import StoredFile
 
 _THREADS = 64
 """A store answers in some 30 ms: so many at a time are about 2,000 files a second."""
