@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes .venv beside this file (once), then runs maskbeam in it.
 #
-#     ./run_local.sh                    segments the embedded sample; the results lie in out/run/
-#     ./run_local.sh --input ... ...    passes its arguments to `python -m pipeline`; relative paths are the caller's
+#     ./run_local.sh                    segments the embedded sample; the results are in out/run/
+#     ./run_local.sh --input ... ...    passes its arguments to `python -m pipeline`; paths are relative to the current folder
 #
 # Environment: PYTHON              the Python to make .venv with, 3.11 to 3.13
 #              MASKBEAM_EXTRAS     extras to install besides the core, as "train,aws"
@@ -16,7 +16,7 @@ extras=${MASKBEAM_EXTRAS:-}
 
 say() { printf 'maskbeam: %s\n' "$*" >&2; }
 
-# Runs the candidate: a version manager's shim may exist on the PATH and yet start nothing.
+# Runs the candidate, because a version manager's shim on the PATH may start nothing.
 version_fits() {
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
 }
@@ -40,13 +40,13 @@ find_python() {
     return 2
 }
 
-# What the installation depends on. Moving the folder counts: an editable install holds its path.
+# A digest of everything that the installation depends on; the folder too, because an editable install has its path.
 fingerprint() {
     { printf '%s\n' "$root"; cat "$root/setup.py" "$root/pyproject.toml" "$root/constraints.txt"; } |
         "$venv/bin/python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
 }
 
-# The stamp is a line "FINGERPRINT EXTRA,EXTRA" (or "-" for none), written last: without it, nothing in .venv is relied on.
+# The stamp is a line "FINGERPRINT EXTRA,EXTRA" (or "-" for none), written last: without it, .venv is not used.
 is_installed() {
     local print installed extra
     [[ -f $stamp ]] && version_fits "$venv/bin/python" || return 1
@@ -62,7 +62,7 @@ set_up() {
     is_installed && return
     if ! version_fits "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
         python=$(find_python) || exit $?
-        "$python" -m venv --clear "$venv" || { say "$venv could not be made"; exit 1; }
+        "$python" -m venv --clear "$venv" || { say "$venv could not be created"; exit 1; }
     elif [[ -f $stamp ]]; then
         read -r print installed <"$stamp" || true
         [[ $installed != - ]] || installed=""
@@ -73,9 +73,9 @@ set_up() {
     done
 
     if [[ -n $installed ]]; then
-        say "installing the core and $installed into $venv (up to 1.5 GB to load, two to ten minutes, only this once)"
+        say "installing the core and $installed into $venv (up to 1.5 GB to download, two to ten minutes, only once)"
     else
-        say "installing the core into $venv (250 MB to load, one to three minutes, only this once)"
+        say "installing the core into $venv (250 MB to download, one to three minutes, only once)"
     fi
     # setuptools first and no isolated builds, so that its version is the pinned one too.
     pip_install setuptools
@@ -87,12 +87,12 @@ set_up() {
 
 pip_install() {
     PIP_USER=0 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$root/constraints.txt" "$@" || {
-        say "the installation failed (the reason is above); the next start goes on from here"
+        say "the installation failed (the reason is above); the next start continues it"
         exit 1
     }
 }
 
-# One set-up at a time. This file is what is locked: .venv may have to be cleared, and no further file is needed.
+# One set-up at a time. This file is locked, because .venv may be cleared; no separate lock file is needed.
 if command -v flock >/dev/null 2>&1; then
     exec 9<"$root/run_local.sh"
     flock 9
@@ -105,7 +105,7 @@ if [[ ${MASKBEAM_SETUP_ONLY:-} == 1 ]]; then
     exit 0
 fi
 
-# This package and no other: neither a folder called "pipeline" where the caller stands, nor one on the caller's path.
+# This package only: neither a folder called "pipeline" in the current folder, nor one on the caller's path.
 export PYTHONSAFEPATH=1 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
 if (($#)); then

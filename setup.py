@@ -1,4 +1,4 @@
-"""Builds the package. What a wheel or an sdist carries besides Python files is listed in MANIFEST.in.
+"""Builds the package. MANIFEST.in lists the files of a wheel or sdist besides Python files.
 
 This file stays a `setup.py` because Beam ships the package to remote workers with `--setup_file=./setup.py`.
 """
@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 
 README = Path(__file__).parent / "README.md"
 
-# What a worker that segments needs, and no more. In particular no TensorFlow: LiteRT runs the model.
+# The minimum for a worker that segments. No TensorFlow: LiteRT runs the model.
 CORE = [
     "apache-beam>=2.77,<3",
     "ai-edge-litert>=2.3,<3",
@@ -22,8 +22,7 @@ CORE = [
     "rich>=13.7",
 ]
 
-# Extras of the user's.
-# tensorflow-datasets imports importlib_resources and does not ask for it.
+# tensorflow-datasets imports importlib_resources but does not require it.
 TRAIN = [
     "tensorflow>=2.21,<3",
     "keras>=3.15,<4",
@@ -31,18 +30,18 @@ TRAIN = [
     "importlib_resources>=6",
     "matplotlib>=3.10",
 ]
-# Buckets are read and written without these two; they add the credentials that Google's and Amazon's own tools find
-# (profiles, single sign-on, federation), and `gcp` adds Dataflow, for which packing the job (--setup_file) takes
+# Buckets are read and written without these two. They add credentials as Google's and Amazon's own tools find them
+# (profiles, single sign-on, federation), and `gcp` adds Dataflow; packing the job for it (--setup_file) needs
 # setuptools and build in the launcher's environment.
 GCP = ["apache-beam[gcp]>=2.77,<3", "build>=1.2", "setuptools>=77"]
 AWS = ["boto3>=1.40"]
 GEO = ["rasterio>=1.4"]
 MEDICAL = ["pydicom>=3", "nibabel>=5.3"]
 VIDEO = ["av>=14"]
-# A page served from this machine: neither fonts nor scripts nor statistics from the network.
+# A page served from this machine, which loads nothing from the network.
 PLAYGROUND = ["flask>=3.1"]
 
-# The tests run everything that needs no special hardware; the stores' emulators come from the index too.
+# The tests run everything that needs no special hardware; storage emulators are packages too.
 TEST = [
     *TRAIN,
     *GCP,
@@ -66,18 +65,18 @@ setup(
     name="maskbeam",
     version="0.1.0",
     description="Offline segmentation of whole picture archives: an Apache Beam job that runs a U-Net",
-    # Absent where only the code was copied, as in a worker's image.
+    # Missing if only the code was copied, as in a worker's image.
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
-    # `import maskbeam` is the folder pipeline/maskbeam under a name of its own.
+    # `import maskbeam` is the folder pipeline/maskbeam as a top-level package.
     packages=[*find_packages(include=["pipeline", "pipeline.*", "model", "model.*"]), "maskbeam"],
     package_dir={"maskbeam": "pipeline/maskbeam"},
     entry_points={"console_scripts": ["maskbeam = maskbeam.command:main"]},
     include_package_data=True,
-    # The carried models lie in folders that are data, not packages.
+    # The carried models are in folders that are data, not packages.
     package_data={"model": ["pretrained/**/*"], "pipeline": ["docs/**/*", "report/templates/*"]},
     zip_safe=False,
     install_requires=CORE,

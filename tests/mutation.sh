@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Mutation tests of pipeline/core: in a copy, one thing is changed at a time, and a test has to fail.
+# Mutation tests of pipeline/core: in a copy of the code, one thing is changed at a time, and a test must fail.
 #
 #     bash tests/mutation.sh                            all of it: hours of 2 cores
 #     bash tests/mutation.sh 'pipeline.core.scores*'    the functions of one module, without the numbers outside functions
 #
-# Needs the .venv of tests/run.sh, into which it installs mutmut. What survives is explained in pipeline/docs/testing.md.
+# Needs the .venv of tests/run.sh, into which it installs mutmut. pipeline/docs/testing.md explains surviving mutants.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)

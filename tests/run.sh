@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes .venv with the test extras, then runs lint, types and tests; every check runs even where an earlier one failed.
+# Makes .venv with the test extras, then runs lint, types and tests; every check runs even if an earlier one failed.
 #
-#     bash tests/run.sh                   what every change has to pass
+#     bash tests/run.sh                   the checks for every change
 #     bash tests/run.sh --full            also the soak, fuzz, kill, cluster and browser tests
 #     bash tests/run.sh [--full] -k NAME  further arguments go to pytest
 set -euo pipefail
@@ -12,7 +12,7 @@ cd "$root"
 pytest_options=(-n 2)
 if [[ ${1:-} == --full ]]; then
     shift
-    # An empty expression lifts the "not full" of pyproject.toml.
+    # An empty expression overrides the "not full" of pyproject.toml.
     pytest_options+=(-m "")
 fi
 
