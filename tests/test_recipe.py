@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from small_archive import TINY_MODEL, Archive
 
-from pipeline.app.launcher import Prepared, prepare
 from pipeline.app.options import parse_options
+from pipeline.app.prepared import Prepared, prepare
 from pipeline.core.labels import LabelMap
 from pipeline.core.measures import measures
 from pipeline.core.recipe import Fingerprints, Recipe

@@ -1,45 +1,31 @@
 """From a command line to a finished job and an exit status."""
 
 import io
-import itertools
 import json
 import logging
 import platform
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
 from pipeline.app.options import JobOptions, parse_options
+from pipeline.app.prepared import Prepared, prepare
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
-from pipeline.core.labels import LabelMap
-from pipeline.core.layout import FAILURES_FILE, SPOOL_FOLDER, SUMMARY_FILE
-from pipeline.core.limits import max_file_bytes
+from pipeline.core.layout import FAILURES_FILE, SUMMARY_FILE
 from pipeline.core.process import LOG_FORMAT, LOGGER, library_builds, prepare_process
-from pipeline.core.recipe import Recipe
 from pipeline.core.wording import pictures_text, printable
 from pipeline.engines.backends import backend_named, check_backend
-from pipeline.engines.model_folder import ModelFolder, open_model
 from pipeline.engines.quiet import without_python_stderr
-from pipeline.output.earlier_run import RESUME, check_output
 from pipeline.output.holder import Holder
 from pipeline.output.keeper import end
-from pipeline.output.mask_output import MASK
-from pipeline.output.outputs import Destination
-from pipeline.output.registry import requested_outputs
-from pipeline.output.removal import check_removal, foreseen
 from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, ResultsWriter, RunInfo
 from pipeline.progress.counts import SILENT
-from pipeline.segmenting.modes import AUTO_MODE, RESIZE
-from pipeline.sources.checks import check_pictures, check_truths
-from pipeline.sources.manifest import OWN_COLUMNS
 from pipeline.sources.pairing import Grouping
-from pipeline.sources.source import Source
-from pipeline.sources.sources import parse_sources, parse_truths
 from pipeline.storage import storage
 
 DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
@@ -51,25 +37,6 @@ _EXPECTED = re.compile(
 )
 _LOST_WORKER = "Channel closed prematurely"
 _STEP = re.compile(r" \[while running '.*'\]$")
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A job whose options were checked.
-
-    Args:
-        model: the model.
-        recipe: what determines the results.
-        destination: where and what to write of each picture.
-        pictures: sources of pictures.
-        truths: sources of masks.
-    """
-
-    model: ModelFolder
-    recipe: Recipe
-    destination: Destination
-    pictures: list[Source]
-    truths: list[Source]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -148,83 +115,6 @@ def _plan(options: JobOptions, prepared: Prepared) -> int:
     )
     print(plan_text(plan, options.plan_workers, options.plan_price_per_hour))
     return DONE
-
-
-def prepare(options: JobOptions) -> Prepared:
-    """Checks that everything the options name exists and is consistent, before any work.
-
-    Args:
-        options: as parsed.
-
-    Returns:
-        The job.
-
-    Raises:
-        OptionError: something doesn't exist or is inconsistent.
-    """
-    storage.configure(options.beam_args)
-    if storage.is_read_only(options.output):
-        raise OptionError(f"--output {options.output}: {storage.READ_ONLY}")
-    model = open_model(options.model, backend=options.backend, precision=options.precision)
-    groups = parse_sources(options.input, "--input")
-    truth_groups = parse_truths(options.ground_truth, groups)
-    ignore_label = model.spec.ignore_label if options.ignore_label is None else options.ignore_label
-    label_map = _label_map(options, model, itertools.chain(*groups))
-    label_map.check(model.spec.num_classes, ignore_label)
-    for group, text in zip(groups, options.input, strict=True):
-        check_pictures(f"--input {text}", group)
-    for truth_group, group, text in zip(truth_groups, groups, options.ground_truth, strict=False):
-        check_truths(f"--ground_truth {text}", truth_group, group)
-    column = options.group_by
-    if column in OWN_COLUMNS:
-        raise OptionError(f"--group_by {column}: each picture would be a group; the tables hold each picture's numbers")
-    if column is not None and not any(source.has_column(column) for source in itertools.chain(*groups)):
-        raise OptionError(f"--group_by {column}: no manifest of --input has such a column")
-    output = storage.absolute(options.output)
-    if not options.plan:
-        check_output(output, options.existing, itertools.chain(*groups, *truth_groups))
-        try:
-            storage.check_writable(output)
-        except StorageError as error:
-            raise OptionError(f"--output: {error}") from error
-    recipe = Recipe(
-        model.spec,
-        model.digest,
-        label_map,
-        ignore_label,
-        options.max_pixels,
-        model.backend,
-        RESIZE if options.mode == AUTO_MODE else options.mode,
-    )
-    destination = Destination(output, requested_outputs(asdict(options), recipe), options.mask_format == "tar")
-    if not options.plan and options.existing == RESUME:
-        _check_foreseen_removal(destination, recipe, options)
-    spool, max_bytes = storage.join(output, SPOOL_FOLDER), max_file_bytes(options.max_pixels)
-    pictures, truths = (
-        [replace(source, spool=spool, max_bytes=max_bytes) for source in itertools.chain(*parsed)]
-        for parsed in (groups, truth_groups)
-    )
-    return Prepared(model, recipe, destination, pictures, truths)
-
-
-def _check_foreseen_removal(destination: Destination, recipe: Recipe, options: JobOptions) -> None:
-    """Refuses a removal that the job would refuse after listing the pictures, as far as it is known now."""
-    has_masks = any(output.name == MASK for output in destination.outputs)
-    try:
-        counts = foreseen(destination.root, recipe, has_masks=has_masks)
-    except OSError as error:
-        raise OptionError(f"--output {destination.root} can't be read: {error.strerror or error}") from error
-    check_removal(f"--output {destination.root}", counts, may_remove=options.prune)
-
-
-def _label_map(options: JobOptions, model: ModelFolder, pictures: Iterable[Source]) -> LabelMap:
-    """The option's map, else the model's, else the data set's known one, else identity."""
-    if options.label_map is not None:
-        return LabelMap.parse(options.label_map)
-    known = {source.label_map for source in pictures}
-    if not model.spec.label_map and len(known) == 1 and (text := known.pop()):
-        return LabelMap.parse(text)
-    return model.spec.labels()
 
 
 def _choose_runner(options: JobOptions) -> tuple[Any, Any]:
