@@ -132,7 +132,7 @@ def test_masks_take_the_prefix_of_their_pictures(tmp_path: Path) -> None:
         ("nowhere/pictures.zip", "no such file"),
         ("file.txt", "neither a folder"),
         ("ftp://host/pictures", "unknown kind of storage ftp://"),
-        ("http://host/a.png", "unknown kind of storage http://"),
+        ("hdfs://host/a.png", "unknown kind of storage hdfs://"),
     ],
 )
 def test_what_is_no_source_is_refused_in_one_line(
