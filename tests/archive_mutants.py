@@ -1,4 +1,4 @@
-"""Archives with something wrong in them: fields that claim anything, with checksums that are right, and noise."""
+"""Malformed archives: fields with wrong values and valid checksums, and random bytes."""
 
 import gzip
 import io
@@ -25,9 +25,9 @@ class Mutant:
     """One archive.
 
     Args:
-        ending: of the name that it is given, which says its kind.
+        ending: of its file name, which determines the kind of archive.
         data: the file.
-        kept: names of whole members before anything that is wrong, which have to be listed first and read whole.
+        kept: names of intact members before the first error, which must be listed first and read whole.
     """
 
     ending: str
@@ -45,7 +45,7 @@ def mutants(count: int, seed: int) -> Iterator[Mutant]:
 
 
 def _noisy(source: random.Random, mutant: Mutant) -> Mutant:
-    """Bytes flipped, overwritten, cut out, doubled, and the end cut off: nothing is known to be kept then."""
+    """Bytes flipped, overwritten, removed, doubled, and the end cut off; then no member is known to be intact."""
     data = bytearray(mutant.data if source.random() < 0.9 else source.randbytes(source.randint(0, 2_000)))
     for _ in range(source.randint(1, 6)):
         at = source.randrange(len(data) + 1)
@@ -77,7 +77,7 @@ def _packed(make: Callable[[random.Random], Mutant]) -> Callable[[random.Random]
 
 
 def _number(source: random.Random, bits: int = 64) -> int:
-    """A number at one of the places where arithmetic breaks."""
+    """A number close to a limit of some arithmetic."""
     near = source.choice(
         [0, 1, 9, 256, 512, 4_096, 1 << 16, 1 << 20, 1 << 31, 1 << 32, 1 << 60, 1 << 63, 1 << 64, 1 << 77]
     )
@@ -160,7 +160,7 @@ class _Unseekable(io.RawIOBase):
 
 
 def _zip(source: random.Random) -> Mutant:
-    """A zip whose records have wrong fields; the directory leads anywhere, so nothing is known to be kept."""
+    """A zip whose records have wrong fields; its directory may be wrong, so no member is known to be intact."""
     stream = _Unseekable() if source.random() < 0.4 else io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:  # type: ignore[arg-type]
         for _ in range(source.randint(0, 4)):
@@ -176,7 +176,7 @@ def _zip(source: random.Random) -> Mutant:
     places = _places(data)
     for _ in range(source.randint(1, 3)):
         begin, widths = source.choice(places)
-        # Sizes, lengths and offsets stand in the later fields.
+        # Sizes, lengths and offsets are in the later fields.
         index = source.randrange(len(widths) // 3 if source.random() < 0.8 else 0, len(widths))
         at, width = begin + sum(widths[:index]), widths[index]
         number = source.choice(
@@ -196,7 +196,7 @@ def _extra(source: random.Random) -> bytes:
 
 
 def _places(data: bytearray) -> list[tuple[int, tuple[int, ...]]]:
-    """Where records begin, and how wide their fields are, behind their marks."""
+    """Where records begin, after their signatures, and the widths of their fields."""
     forms = {
         b"PK\3\4": (2, 2, 2, 2, 2, 4, 4, 4, 2, 2),
         b"PK\1\2": (2, 2, 2, 2, 2, 2, 4, 4, 4, 2, 2, 2, 2, 2, 4, 4),

@@ -1,4 +1,4 @@
-"""Compressed archives that unpack to far more than they take, put together without compressing all of it."""
+"""Compressed archives that unpack to far more than their size, made without compressing all of it."""
 
 import gzip
 import random
@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 def gzip_of(parts: Iterable[bytes | tuple[bytes, int]]) -> bytes:
-    """A gzip file of many members: a piece that is repeated is compressed once."""
+    """A gzip file of many members; a repeated piece is compressed once."""
     whole = []
     for part in parts:
         piece, times = part if isinstance(part, tuple) else (part, 1)
@@ -20,7 +20,7 @@ def gzip_of(parts: Iterable[bytes | tuple[bytes, int]]) -> bytes:
 
 
 def dense(ratio: int) -> bytes:
-    """A mebibyte that deflate shrinks about so many times."""
+    """A mebibyte with about this compression ratio by deflate."""
     noise = random.Random(ratio).randbytes(MIB // ratio)
     return noise + bytes(MIB - len(noise))
 

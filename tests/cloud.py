@@ -1,4 +1,4 @@
-"""Google's cloud as far as a submission needs it: a store in memory, and an endpoint that records jobs."""
+"""The part of Google's cloud that a submission needs: a store in memory, and an endpoint that records jobs."""
 
 import contextlib
 import http.server
@@ -21,11 +21,11 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass
 class Cloud:
-    """What a test sees of it.
+    """The running services.
 
     Args:
         endpoint: the URL for `--dataflow_endpoint`.
-        requests: (method, path) of everything that was asked of the endpoint.
+        requests: (method, path) of every request to the endpoint.
         jobs: the jobs that were submitted, as JSON.
     """
 
@@ -49,7 +49,7 @@ class Cloud:
         return [blob.name for blob in storage.Client.create_anonymous_client().list_blobs(BUCKET)]
 
     def get(self, ending: str) -> bytes:
-        """The content of the one object whose name ends so."""
+        """The content of the one object with this ending."""
         (name,) = [name for name in self.names() if name.endswith(ending)]
         return bytes(storage.Client.create_anonymous_client().bucket(BUCKET).blob(name).download_as_bytes())
 

@@ -1,4 +1,4 @@
-"""What many tests share: a model small enough to be computed by hand, and an archive for it."""
+"""Shared fixtures: a model small enough to be computed by hand, and an archive for it."""
 
 import signal
 from pathlib import Path
@@ -11,13 +11,13 @@ from pipeline.core.process import prepare_process
 from pipeline.core.spec import ModelSpec
 from pipeline.engines.model_folder import open_model
 
-# For mutation tests: a failure is enough, its smallest example is not looked for.
+# For mutation tests: a failure is enough, so examples are not shrunk.
 hypothesis.settings.register_profile(
     "mutation", phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate), database=None, derandomize=True
 )
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in a shell's background: the processes that tests interrupt would inherit the deaf ear.
+    # Started in a shell's background: processes that tests interrupt would inherit the ignored signal.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -35,7 +35,7 @@ def tiny_model() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model_spec() -> ModelSpec:
-    """What the tiny model says of itself."""
+    """The metadata of the tiny model."""
     return open_model(str(TINY_MODEL)).spec
 
 
@@ -47,6 +47,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 
 @pytest.fixture(scope="session")
 def scored_job(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One whole run on the archive with ground truth and default options; to be read only."""
+    """One complete run on the archive with ground truth and default options; to be read only."""
     output = tmp_path_factory.mktemp("scored") / "out"
     return run_job(output, "--input", archive.images, "--ground_truth", archive.masks)

@@ -1,4 +1,4 @@
-"""What a `ProgressReporter` sends, what the display received of it, and a clock set by hand."""
+"""Datagrams of a `ProgressReporter`, those that the display received, and a clock set by hand."""
 
 import json
 import time
@@ -25,7 +25,7 @@ def datagram(token: str = "t", reporter: str = "r", **counts: object) -> bytes:
 
 @contextmanager
 def received_reports() -> Iterator[dict[str, list[tuple[float, int]]]]:
-    """Notes what displays receive: by reporter, seconds on a clock and how many pictures it had segmented by then."""
+    """Records what displays receive: by reporter, seconds on a clock and how many pictures it had segmented by then."""
     reports: dict[str, list[tuple[float, int]]] = {}
     receive = ProgressCounts.receive
 

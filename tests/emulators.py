@@ -35,9 +35,9 @@ class Emulator:
 
     Args:
         root: the bucket's URI.
-        options: Beam's options that lead to it.
+        options: Beam's options to reach it.
         port: where it listens.
-        through: the options that lead to it through a proxy of this address.
+        through: the options to reach it through a proxy of this address.
         sent: (URI, bytes) of every object or range that was read, in their order.
     """
 
@@ -54,7 +54,7 @@ class Emulator:
 
 @contextlib.contextmanager
 def google() -> Iterator[Emulator]:
-    """Google Cloud Storage as `gcp-storage-emulator` gives it, with the XML API."""
+    """Google Cloud Storage, emulated by `gcp-storage-emulator`, with the XML API."""
     from gcp_storage_emulator import server
     from gcs_xml import xml_api
 
@@ -78,7 +78,7 @@ def google() -> Iterator[Emulator]:
 
 @contextlib.contextmanager
 def amazon() -> Iterator[Emulator]:
-    """S3 as moto gives it."""
+    """S3, emulated by moto."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -88,7 +88,7 @@ def amazon() -> Iterator[Emulator]:
     try:
         port = server.get_host_and_port()[1]
         address = f"http://127.0.0.1:{port}"
-        # The emulator keeps its objects with the process.
+        # The emulator's objects live as long as the process.
         urllib.request.urlopen(f"{address}/moto-api/reset", b"").close()
         environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -105,7 +105,7 @@ def amazon() -> Iterator[Emulator]:
 
 @contextlib.contextmanager
 def azure() -> Iterator[Emulator]:
-    """Azure Blob Storage as Azurite gives it, installed once on this machine by npm."""
+    """Azure Blob Storage, emulated by Azurite, which npm installs once on this machine."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("Azurite needs npm")
@@ -149,7 +149,7 @@ def _create_container(address: str) -> None:
 
 @contextlib.contextmanager
 def _counted(emulator: Emulator) -> Iterator[None]:
-    """Counts what is read of a store that doesn't count itself."""
+    """Counts what is read from a store that doesn't count itself."""
     checked = object_stores._checked
 
     def counted(uri: str, data: bytes, wanted: int) -> bytes:
@@ -162,4 +162,4 @@ def _counted(emulator: Emulator) -> Iterator[None]:
 
 EMULATORS: dict[str, Callable[[], AbstractContextManager[Emulator]]] = {"gs": google, "s3": amazon, "az": azure}
 PARAMETERS = ["gs", "s3", pytest.param("az", marks=pytest.mark.full)]
-"""The names of all of them for a test; Azurite takes an installation."""
+"""The names of all of them for a test; Azurite needs an installation."""

@@ -1,4 +1,4 @@
-"""An HTTP proxy before a store's emulator that fails some of all requests, in the ways that stores do."""
+"""An HTTP proxy for a store's emulator that fails some requests, in the ways that stores do."""
 
 import http.client
 import random
@@ -16,8 +16,8 @@ class FaultyProxy:
 
     Args:
         port: of the emulator on this machine.
-        every: of so many requests in a row one fails, the faults in turn.
-        seed: of the draws which one.
+        every: one of so many consecutive requests fails, with each fault in turn.
+        seed: of the choice of the request.
     """
 
     def __init__(self, port: int, every: int, seed: int = 0) -> None:

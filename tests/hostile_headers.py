@@ -52,7 +52,7 @@ def pax_record(key: bytes, value: bytes, length: bytes | None = None) -> bytes:
 
 
 def pax_size(name: str, size: bytes) -> bytes:
-    """A member whose size only its pax header tells."""
+    """A member whose size is only in its pax header."""
     return tar_member("pax", pax_record(b"size", size), b"x") + tar_header(name)
 
 

@@ -1,4 +1,4 @@
-"""How far a process' memory rises, asked of the kernel: NumPy's, Pillow's and zlib's memory counts too."""
+"""How far a process' memory rises, as measured by the kernel, so NumPy's, Pillow's and zlib's memory counts too."""
 
 import gc
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ import pytest
 
 
 def peak_bytes() -> int:
-    """The most that this process has held at one time, since it began or since the kernel was told to forget."""
+    """The peak memory of this process, since it began or since the peak was reset."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) << 10
 
 
 @contextmanager
 def growth() -> Iterator[list[int]]:
-    """How far the process' memory rises above what it holds on entry; skips where the kernel doesn't say.
+    """How far the process' memory rises above that on entry; skips if the kernel doesn't report it.
 
     Yields:
         A list that holds the bytes afterwards.
@@ -26,7 +26,7 @@ def growth() -> Iterator[list[int]]:
         gc.collect()
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        pytest.skip("the kernel doesn't tell the peak of a process' memory")
+        pytest.skip("the kernel doesn't report the peak of a process' memory")
     before = peak_bytes()
     yield grown
     grown.append(peak_bytes() - before)

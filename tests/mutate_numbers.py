@@ -35,8 +35,8 @@ class Number:
         file: the file, relative to the repository.
         line: counted from 1.
         start: its first column, in bytes.
-        end: the column behind it.
-        value: what it is.
+        end: one past its last column.
+        value: its value.
     """
 
     file: Path

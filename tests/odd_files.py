@@ -171,7 +171,7 @@ def odd_files() -> Iterator[OddFile]:
     # Cut off.
     for name, whole in (("jpeg", jpeg), ("png", plain_png), ("bmp", encoded("BMP"))):
         yield kind(f"{name} cut in the pixels", whole[: len(whole) * 2 // 3], "Truncated")
-    # libwebp tells no reason.
+    # libwebp reports no reason.
     yield kind("webp cut in the pixels", webp[: len(webp) * 2 // 3], "Broken")
     yield kind("gif cut in the pixels", encoded("GIF", "P")[:-400], "Truncated")
     yield kind("tiff cut in the pixels", tiff_of(SIDE_PX, SIDE_PX, bytes(900)), "Truncated")
@@ -195,14 +195,14 @@ def odd_files() -> Iterator[OddFile]:
     yield kind("png of an unknown colour type", png(9, 9, color=5), "NotAPicture")
     yield kind("png palette without a palette", png(9, 9, color=3))
     yield kind("tiff without pixels", tiff((256, 4, 1, 9), (257, 4, 1, 9)), "NotAPicture")
-    yield kind("tiff whose directory lies outside", b"II*\0\xff\xff\xff\x7f", "NotAPicture")
+    yield kind("tiff whose directory is outside", b"II*\0\xff\xff\xff\x7f", "NotAPicture")
     yield kind("tiff of an unknown compression", tiff_of(9, 9, bytes(81), compression=60_000), "NotAPicture")
     yield kind("tiff whose deflate is broken", tiff_of(9, 9, b"x" * 81, compression=8), "Broken")
     yield kind("tiff whose directory is its own successor", tiff_of(9, 9, bytes(81))[:-85] + b"\x08\0\0\0" + bytes(81))
     yield kind("webp with a broken stream", webp[:40] + bytes(len(webp) - 40))
     yield kind("gif without a frame", gif(), "NotAPicture")
     yield kind("icon without pictures", ico(), "NotAPicture")
-    yield kind("icon whose picture lies outside", ico()[:4] + b"\x01\0" + b"\xff" * 16, "NotAPicture")
+    yield kind("icon whose picture is outside", ico()[:4] + b"\x01\0" + b"\xff" * 16, "NotAPicture")
     yield kind("ppm of a negative size", b"P6\n-9 9\n255\n" + bytes(300), "NotAPicture")
     yield kind("ppm of a maximum of 0", b"P6\n9 9\n0\n" + bytes(300), "Broken")
     yield kind("ppm of endless digits", b"P6\n" + b"9" * 100_000, "Broken")
@@ -274,7 +274,7 @@ def odd_files() -> Iterator[OddFile]:
     yield kind("gif with endless comments", gif(b"!\xfe\x01x\0" * 400_000, gif_frame()), "MetadataTooLarge")
     yield kind("jpeg with 40 MB of exif", jpeg_with(0xE1, *[with_exif(bytes(65_000))] * 620), "MetadataTooLarge")
     yield kind("gif of 30,000 frames", gif(gif_frame(), *[gif_frame(1, 1)] * 30_000))
-    yield kind("gif whose frame lies outside", gif(gif_frame(8, 8, left=200)))
+    yield kind("gif whose frame is outside", gif(gif_frame(8, 8, left=200)))
     yield kind("apng of 5,000 frames", png(9, 9, chunk(b"acTL", struct.pack(">II", 5_000, 0))))
     yield kind("jpeg of 40,000 scans", endless_scans(40_000), "TooManyScans")
     # Odd, and good.
@@ -391,7 +391,7 @@ def exif_in_parts(block: bytes) -> list[bytes]:
 
 
 def endless_scans(count: int) -> bytes:
-    """A progressive JPEG whose last scan stands in it again and again, on a canvas of 3000x3000."""
+    """A progressive JPEG that repeats its last scan many times, on a canvas of 3000x3000."""
     data = bytearray(encoded("JPEG", progressive=True))
     start = data.index(b"\xff\xc2")
     data[start + 5 : start + 9] = struct.pack(">HH", 3000, 3000)

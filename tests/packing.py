@@ -17,7 +17,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 def tar_of(files: Mapping[str, bytes], *, tar_format: int = tarfile.PAX_FORMAT, gzip: bool = False) -> bytes:
     """A tar of files."""
     buffer = io.BytesIO()
-    # The file name would stand in the gzip header; without it equal content gives equal bytes.
+    # The file name would be in the gzip header; without it equal content gives equal bytes.
     with tarfile.open(fileobj=buffer, mode="w:gz" if gzip else "w", format=tar_format) as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
@@ -36,7 +36,7 @@ def zip_of(files: Mapping[str, bytes], *, compression: int = zipfile.ZIP_DEFLATE
 
 
 def pack(folder: Path, archive: Path) -> Path:
-    """Packs a folder into an archive whose name says its kind, and returns the archive."""
+    """Packs a folder into an archive, whose kind is given by its name, and returns the archive."""
     files = files_below(folder)
     if archive.name.endswith(".zip"):
         data = zip_of(files)

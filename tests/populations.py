@@ -1,4 +1,4 @@
-"""Populations of pictures with known scores, to see how often intervals contain them.
+"""Populations of pictures with known scores, to measure how often intervals contain them.
 
 Each population draws the confusion matrices of independent pictures with three classes: 0 is the background, 1 an
 object that most pictures show, 2 a smaller one. True scores are those of a very large sample.
@@ -27,15 +27,15 @@ _AT_A_TIME = 50_000
 
 @dataclass(frozen=True)
 class Pictures:
-    """What pictures are drawn from; each is a distribution of one number a picture.
+    """The distributions that pictures are drawn from, each of one number per picture.
 
     Args:
-        px: pixels a picture, as the deviation of its logarithm around that of 200,000.
+        px: pixels per picture: the standard deviation of the logarithm, around 200,000 px.
         object_share: share of the picture that is class 1.
         small_share: share of the picture that is class 2.
         object_hits: share of class 1's pixels that are found.
         small_hits: share of class 2's pixels that are found.
-        clutter: share of the background that is taken for class 1, at most; a quarter of it for class 2.
+        clutter: maximum share of the background that is taken for class 1; a quarter of it for class 2.
     """
 
     px: float
@@ -59,7 +59,7 @@ class Pictures:
         false, small_false = np.minimum(false, background / 3), np.minimum(small_false, background / 3)
         matrix = np.empty((count, NUM_CLASSES, NUM_CLASSES))
         matrix[:, 0] = np.stack([background - false - small_false, false, small_false], axis=1)
-        # Some of the missed pixels are taken for the other object, where the picture shows it.
+        # Some of the missed pixels are taken for the other object, if the picture shows it.
         swapped = 0.2 * np.where(small > 0, missed, 0), 0.3 * small_missed
         matrix[:, 1] = np.stack([missed - swapped[0], truth - missed, swapped[0]], axis=1)
         matrix[:, 2] = np.stack([small_missed - swapped[1], swapped[1], small - small_missed], axis=1)
@@ -67,7 +67,7 @@ class Pictures:
 
 
 def _beta(a: float, b: float, scale: float = 1.0) -> Callable[[np.random.Generator, Any], Values]:
-    """Beta distributed values, as many as there are."""
+    """Beta distributed values."""
 
     def draw(rng: np.random.Generator, like: int | Values) -> Values:
         return scale * rng.beta(a, b, like if isinstance(like, int) else len(like))
@@ -170,7 +170,7 @@ POPULATIONS: dict[str, tuple[Draw, int]] = {
     "only false, in 5 %": (_false_alarms(0.0), 2),
     "never predicted": (_never_predicted, 2),
 }
-"""By name: how pictures are drawn, and the class to look at."""
+"""By name: how pictures are drawn, and the class to examine."""
 
 
 def sums_of(matrices: Matrices, block_ids: npt.NDArray[np.int64], blocks: int) -> ScoreSums:
@@ -208,7 +208,7 @@ def _integers(values: Values, one: int) -> npt.NDArray[np.int64]:
 
 @cache
 def true_scores(name: str) -> dict[str, Values]:
-    """The scores of a population: `iou` and `dice` by class, and the metrics that are no means of these."""
+    """The scores of a population: `iou` and `dice` by class, and the metrics that are not means of these."""
     draw = POPULATIONS[name][0]
     rng = np.random.default_rng(1)
     sums = ScoreSums.empty(NUM_CLASSES, 0)

@@ -1,4 +1,4 @@
-"""What tests of segmenting share: an engine, a budget that is counted, and the files that go in and come out."""
+"""Shared by the tests of segmenting: an engine, a budget that is counted, and input and output files."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pipeline.storage import storage
 
 
 class PassingEngine:
-    """Gives the picture back as logits, as the tiny model does, and remembers its batches."""
+    """Returns the picture as logits, as the tiny model does, and records its batches."""
 
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []
@@ -27,7 +27,7 @@ class PassingEngine:
 
 
 class CountedBudget(ByteBudget):
-    """A budget that remembers its holders' shares, (holders, bytes) a change."""
+    """A budget that records its holders' shares, (holders, bytes) for each change."""
 
     def __init__(self) -> None:
         super().__init__()

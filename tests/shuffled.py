@@ -1,4 +1,4 @@
-"""What crosses the shuffles of a job, measured where FnApiRunner takes it: the encoded bytes, with keys and windows."""
+"""Measures the elements that cross a job's shuffles in FnApiRunner: the encoded bytes, with keys and windows."""
 
 import contextlib
 import sys
@@ -25,7 +25,7 @@ class Shuffle:
 
 @contextlib.contextmanager
 def measured_shuffles() -> Iterator[dict[str, Shuffle]]:
-    """Measures all shuffles of the jobs that run here meanwhile, in this process.
+    """Measures all shuffles of the jobs that run in this process during the block.
 
     Yields:
         Shuffles by the step's name, such as `Locate/JoinByKey`.
@@ -35,7 +35,7 @@ def measured_shuffles() -> Iterator[dict[str, Shuffle]]:
     class Measuring(execution.GroupingBuffer):  # type: ignore[misc]
         def __init__(self, pre_grouped_coder, *rest):  # type: ignore[no-untyped-def]
             super().__init__(pre_grouped_coder, *rest)
-            # Only the runner, one frame above, knows for which step.
+            # Only the runner, one frame above, has the step's name.
             step = sys._getframe(1).f_locals["transform_proto"]
             self._shuffle = found.setdefault(step.unique_name, Shuffle())
 

@@ -1,6 +1,6 @@
-"""A small archive of pictures whose masks every test can compute on its own, and the command run on it.
+"""A small archive of pictures whose masks tests can compute themselves, and the command run on it.
 
-The model tests/data/tiny_model calls a pixel after its brightest channel, so the expected mask needs numpy alone.
+The model tests/data/tiny_model classifies a pixel by its brightest channel, so the expected mask needs only numpy.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class Archive:
     """Pictures with masks in two folders.
 
     Args:
-        images: the folder of pictures; it also holds one file that is no picture.
+        images: the folder of pictures; it also has one file that is not a picture.
         masks: the folder of masks, indexed PNG.
         image_ids: all pictures' ids, sorted.
     """
@@ -38,7 +38,7 @@ class Archive:
     image_ids: tuple[str, ...]
 
     def pixels(self, image_id: str) -> Pixels:
-        """The upright RGB pixels of a picture, decoded without the pipeline's help."""
+        """The upright RGB pixels of a picture, decoded without the pipeline."""
         return upright_pixels(self.images / image_id)
 
     def truth(self, image_id: str) -> Pixels:
@@ -52,7 +52,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run of the command left.
+    """The results of a run of the command.
 
     Args:
         status: the exit status.
@@ -91,13 +91,13 @@ class Finished:
         return {str(path.relative_to(folder)).removesuffix(".png"): np.asarray(Image.open(path)) for path in paths}
 
     def contents(self) -> dict[str, bytes]:
-        """The bytes of all that must not depend on how a job is run: masks, tables and failures."""
+        """The files that must not depend on how a job is run: masks, tables and failures."""
         wanted = [*self.output.glob("masks/**/*"), *self.output.glob("images/*"), self.output / "failures.jsonl"]
         return {str(path.relative_to(self.output)): path.read_bytes() for path in wanted if path.is_file()}
 
 
 def upright_pixels(path: Path) -> Pixels:
-    """Reads a picture as a person sees it, by Pillow alone.
+    """Reads a picture upright, with Pillow only.
 
     Returns:
         (height, width, 3) uint8.
@@ -106,7 +106,7 @@ def upright_pixels(path: Path) -> Pixels:
 
 
 def expected_mask(pixels: Pixels) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-    """What the tiny model's mask of a picture must be, by matrix products in float64.
+    """The expected mask of the tiny model, computed by matrix products in float64.
 
     Args:
         pixels: (height, width, 3) uint8, upright.

@@ -69,7 +69,7 @@ def _fuzz(store: _Store, mutant: Mutant) -> list[str]:
     read, items, pictures = FileReader(OUTPUT), [], []
     for item in replace(source, spool=f"{OUTPUT}/{SPOOL_FOLDER}").items():
         items.append(item)
-        assert len(items) <= 4 + size // 16, "the walk goes on and on"
+        assert len(items) <= 4 + size // 16, "the walk does not end"
     kinds = []
     for item in items:
         kinds.append(item.error_type if isinstance(item, Failure) else type(item).__name__)
@@ -109,7 +109,7 @@ def _fuzz_many(store: _Store, count: int, seed: int) -> Counter[str]:
 def test_wrong_archives_end_as_pictures_and_failures(store: _Store) -> None:
     with growth() as grown:
         kinds = _fuzz_many(store, 6_000, 1)
-    # Mutants that all fail at the same check would prove little.
+    # Mutants that all fail the same check would test little.
     assert set(kinds) >= {*FAULTS, "Listed", "Ignored", "unreadable"}
     assert grown[0] < 64 << 20
 

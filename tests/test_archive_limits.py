@@ -149,7 +149,7 @@ def test_longer_pictures_than_the_job_would_read_are_not_copied(tmp_path: Path) 
         shutil.rmtree(tmp_path / SPOOL_FOLDER)
 
 
-def test_a_job_tells_its_sources_how_large_a_picture_can_be(tmp_path: Path) -> None:
+def test_a_job_passes_the_maximum_picture_size_to_its_sources(tmp_path: Path) -> None:
     max_pixels = 10_000
     size = max_file_bytes(max_pixels) + 1
     parts: list[bytes | tuple[bytes, int]] = [tar_header("large.png", size), (dense(30), size // MIB)]

@@ -1,4 +1,4 @@
-"""Numbers that archives claim: whatever they are, what is whole is kept, and the fault is one failure."""
+"""Numbers in archives' headers: for any value, whole members are kept and the error is one failure."""
 
 import gzip
 import io

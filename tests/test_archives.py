@@ -112,7 +112,7 @@ def _zip64(files: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_members_are_listed_and_read_whatever_the_dialect(kind: str, tmp_path: Path) -> None:
+def test_members_are_listed_and_read_in_every_dialect(kind: str, tmp_path: Path) -> None:
     archive = tmp_path / "its content decides.zip"
     archive.write_bytes(PACKERS[kind](FILES | OTHERS))
     pictures, refused, others = read_all(archive, tmp_path / "out")

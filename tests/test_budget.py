@@ -23,7 +23,7 @@ def waiting(budget: ByteBudget, size_bytes: int) -> tuple[threading.Thread, list
     return thread, got
 
 
-def test_who_finds_no_room_waits_until_there_is() -> None:
+def test_a_request_waits_until_there_is_room() -> None:
     budget = ByteBudget(100)
     first = budget.hold(80)
     thread, got = waiting(budget, 30)
@@ -34,7 +34,7 @@ def test_who_finds_no_room_waits_until_there_is() -> None:
     assert got
 
 
-def test_one_that_is_larger_than_all_room_passes_alone() -> None:
+def test_a_request_larger_than_the_budget_passes_alone() -> None:
     budget = ByteBudget(100)
     small = budget.hold(1)
     thread, got = waiting(budget, 1000)
@@ -51,7 +51,7 @@ def test_one_that_is_larger_than_all_room_passes_alone() -> None:
     assert behind
 
 
-def test_a_large_one_is_not_overtaken_by_small_ones() -> None:
+def test_small_requests_do_not_overtake_a_large_one() -> None:
     budget = ByteBudget(100)
     first = budget.hold(60)
     large, got_large = waiting(budget, 90)
@@ -67,7 +67,7 @@ def test_a_large_one_is_not_overtaken_by_small_ones() -> None:
     assert got_small
 
 
-def test_trying_gives_room_at_once_or_nothing() -> None:
+def test_a_try_gets_room_at_once_or_none() -> None:
     budget = ByteBudget(100)
     first = budget.try_hold(90)
     assert first is not None
@@ -88,7 +88,7 @@ def test_trying_gives_room_at_once_or_nothing() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 150), max_size=24), st.integers(1, 6))
-def test_many_threads_stay_below_the_bound_and_all_come_through(sizes: Sequence[int], threads: int) -> None:
+def test_many_threads_stay_within_the_budget_and_all_finish(sizes: Sequence[int], threads: int) -> None:
     budget = ByteBudget(100)
     lock = threading.Lock()
     todo, inside, seen = list(sizes), [], []

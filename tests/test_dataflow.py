@@ -142,7 +142,7 @@ def _leaves(pipeline: beam_runner_api_pb2.Pipeline) -> list[beam_runner_api_pb2.
     return [step for step in transforms if not step.subtransforms and step.environment_id]
 
 
-# What each grouping that grows with the pictures takes in: ids and primitives, or records by a coder of our own. All
+# What each grouping that grows with the pictures takes in: ids and primitives, or records by our own coder. All
 # other groupings take in a source, a sum or a number a bundle.
 SHUFFLED = {
     "Locate/JoinByKey": "TupleCoder[StrUtf8Coder, FastPrimitivesCoder]",
@@ -163,7 +163,7 @@ def test_no_pixels_cross_a_shuffle(submitted: Submitted) -> None:
     for name, expected in SHUFFLED.items():
         assert expected in coders[name]
     assert {name for name in coders if name not in SHUFFLED and not OTHERS.search(name)} == set()
-    # What a runner hands on between machines of two kinds: by coders of our own too.
+    # Elements that a runner moves between two kinds of machines also have our own coders.
     taken = submitted.steps["Segment/Infer/ParDo(_SegmentDoFn)"]
     (located,) = (components.pcollections[name].coder_id for name in taken.inputs.values())
     assert repr(context.coders.get_by_id(located)) == "LocatedCoder"

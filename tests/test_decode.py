@@ -79,7 +79,7 @@ def _fault(call: Callable[[], object]) -> PictureError:
         ("JPEG", {"quality": 100, "subsampling": 0}),
     ],
 )
-def test_every_orientation_stands_upright(file_format: str, options: dict[str, Any], orientation: int) -> None:
+def test_every_orientation_becomes_upright(file_format: str, options: dict[str, Any], orientation: int) -> None:
     on_sensor = _smooth(24, 40)
     decoded = decode_image(_encode(on_sensor, file_format, orientation, **options))
     expected = UPRIGHT[orientation](on_sensor)
@@ -135,7 +135,7 @@ def test_formats_of_colour(file_format: str, options: dict[str, Any], tolerance:
     assert np.abs(decoded.astype(int) - pixels).max() <= tolerance
 
 
-def test_palettes_and_alpha_show_the_colours_beneath() -> None:
+def test_palettes_and_alpha_give_the_colours_without_alpha() -> None:
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[:, 3:] = (250, 10, 20)
     indexed = Image.fromarray(pixels).quantize(4)
@@ -419,7 +419,7 @@ def test_masks_of_a_turned_picture(file_format: str, depth: type, orientation: i
     def decoded(data: bytes) -> npt.NDArray[Any]:
         return decode_mask(data, picture_orientation=orientation, expected_size=size).values
 
-    # Drawn on what a person sees; with the orientation of its own; on the sensor's grid without one.
+    # Drawn on the upright picture; with its own orientation; on the sensor's grid without one.
     np.testing.assert_array_equal(decoded(_encode(np.ascontiguousarray(upright), file_format)), upright)
     np.testing.assert_array_equal(decoded(_encode(on_sensor, file_format, orientation)), upright)
     if orientation >= 5:

@@ -1,4 +1,4 @@
-"""Decoding within a budget of bytes, which a picture's header tells before anything is decoded."""
+"""Decoding within a budget of bytes, known from a picture's header before anything is decoded."""
 
 import threading
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A disk that fills: a clear end, no final name on a broken file, and the same command goes on once there is room."""
+"""A disk that fills: a clear error, no partial file with a final name, and the same command continues with space."""
 
 import os
 import subprocess

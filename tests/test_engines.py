@@ -135,7 +135,7 @@ def test_float_models_get_the_range_of_their_metadata(tiny_model: Path) -> None:
 
 
 class Fake:
-    """An engine that answers whatever a function of the batch says."""
+    """An engine that returns a function of the batch."""
 
     def __init__(self, answer: Callable[[Batch], Logits]) -> None:
         self.logits = answer
@@ -228,7 +228,7 @@ def test_a_new_backend_is_one_entry_of_the_table(
     assert backends.backend_named("auto") is backends.BACKENDS[0]
 
 
-def test_litert_starts_without_a_word_and_without_tensorflow(tiny_model: Path) -> None:
+def test_litert_starts_without_output_and_without_tensorflow(tiny_model: Path) -> None:
     program = f"""
         import sys
         sys.modules["tensorflow"] = sys.modules["keras"] = None
@@ -245,7 +245,7 @@ def test_litert_starts_without_a_word_and_without_tensorflow(tiny_model: Path) -
     assert done.stderr == "(2, 32, 32, 3)\n"
 
 
-def test_only_the_greeting_is_kept_from_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_only_the_greeting_is_dropped_from_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     from pipeline.engines.quiet import quiet
 
     def speak_and_fail() -> None:

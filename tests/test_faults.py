@@ -66,7 +66,7 @@ def segmenter(engine: Engine, output: Path, read: Callable[[FileRef], bytes] | N
 
 
 @pytest.mark.parametrize("poison", [0, 13, 16, 31])
-def test_poison_in_a_batch_of_32_costs_one_picture(tmp_path: Path, poison: int) -> None:
+def test_one_bad_picture_in_a_batch_of_32_is_one_failure(tmp_path: Path, poison: int) -> None:
     engine = FakeEngine()
     outcomes, _ = segmenter(engine, tmp_path / "out").segment(pictures(tmp_path, 32, poison))
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
@@ -98,7 +98,7 @@ def test_a_picture_alone_too_large_for_memory_says_so(tmp_path: Path, error: Exc
     assert [getattr(outcome, "error_type", "") for outcome in outcomes] == ["", "", "OutOfMemory", ""]
 
 
-def test_an_engine_that_is_broken_altogether_is_not_blamed_on_pictures(tmp_path: Path) -> None:
+def test_a_broken_engine_is_not_a_failure_of_pictures(tmp_path: Path) -> None:
     work = segmenter(FakeEngine(raises=EngineError("gone")), tmp_path / "out")
     with pytest.raises(EngineError):
         work.segment(pictures(tmp_path, 4, 2))

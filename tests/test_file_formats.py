@@ -88,7 +88,7 @@ def test_a_grey_picture_of_32_bit_floats_is_read() -> None:
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
-def test_heic_is_called_heic_whatever_its_name(brand: bytes) -> None:
+def test_heic_is_reported_as_heic_under_any_name(brand: bytes) -> None:
     data = struct.pack(">I", 24) + b"ftyp" + brand + bytes(4) + b"mif1heic" + bytes(400)
     assert fault(data) == ("UnsupportedFormat", "HEIC is not supported")
 

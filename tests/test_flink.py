@@ -61,7 +61,7 @@ def expected(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Finish
 
 @pytest.fixture
 def cluster(packages: Packages, tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster of its own for each test; at its end nothing of it is left running."""
+    """A separate cluster for each test, which leaves no process running at its end."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with Cluster(packages, tmp_path / "cluster", environment=environment) as running:
         yield running

@@ -1,4 +1,4 @@
-"""What of the Flink kit can be proven without a cluster: its settings, its packages, its worker pool."""
+"""The parts of the Flink kit that can be tested without a cluster: its settings, packages and worker pool."""
 
 import os
 import signal
@@ -104,7 +104,7 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are counted in /proc, which only Linux has")
-def test_pool_starts_workers_and_takes_them_along(pool: tuple[subprocess.Popen[bytes], int]) -> None:
+def test_pool_starts_workers_and_ends_them(pool: tuple[subprocess.Popen[bytes], int]) -> None:
     process, port = pool
     # A task manager that accepts connections and never answers: the worker waits for it.
     with socket.socket() as silent:

@@ -75,7 +75,7 @@ def test_a_regular_expression_groups_pictures_by_their_ids(archive: Archive, tmp
         (["--group_by_regex", "(a)", "--group_by", "b"], "not allowed with"),
     ],
 )
-def test_groups_that_cannot_be_are_said_before_any_work(
+def test_impossible_groups_are_reported_before_any_work(
     options: list[str], message: str, archive: Archive, tmp_path: Path
 ) -> None:
     job = run_job(tmp_path / "out", "--input", archive.images, *options)

@@ -99,7 +99,7 @@ def breaches(module: str, source: str, *, is_package: bool = False) -> list[str]
     """What in this source is against the rules of the house, a line each."""
     room = next((room for room in FLOORS if is_in(module, room)), None)
     if room is None:
-        return [] if module == "pipeline" else [f"{module}: lies on no floor"]
+        return [] if module == "pipeline" else [f"{module}: has no floor"]
     found = []
     for imported in imports_of(module, source, is_package=is_package):
         name, where = imported.name, f"{module}:{imported.line}"
@@ -227,7 +227,7 @@ def test_top_level_holds_what_the_contract_names() -> None:
         ("pipeline.transforms.a", "from __future__ import annotations", "hides the hints"),
         ("pipeline.app.graph", "from __future__ import annotations", "hides the hints"),
         ("pipeline.app.a", "def f():\n    from model.sample import draw", "must not import model.sample"),
-        ("pipeline.attic.a", "", "lies on no floor"),
+        ("pipeline.attic.a", "", "has no floor"),
         ("model.a", "from pipeline.transforms import b", "must not import pipeline.transforms"),
         ("model.a", "import pipeline.app.options", "must not import pipeline.app"),
         ("model.network", "import tensorflow as tf", "where Keras alone is meant"),

@@ -1,4 +1,4 @@
-"""Intervals: they cover, they agree with a jackknife by hand and with a bootstrap, and they know when there is none."""
+"""Intervals: their coverage, agreement with a jackknife by hand and with a bootstrap, and when there is none."""
 
 import math
 from unittest import mock
@@ -28,7 +28,7 @@ METRICS = {
 
 
 def summary_of(matrices: Matrices, block_ids: np.ndarray | None = None) -> SummaryPart:
-    """What a job reports of these pictures; each is in a block of its own where no blocks are given."""
+    """What a job reports of these pictures; without `blocks` each is in its own block."""
     ids = np.arange(len(matrices)) if block_ids is None else block_ids
     return sums_of(matrices, ids, JOB_BLOCKS).summary()
 
@@ -184,7 +184,7 @@ def test_a_jackknife_by_hand_gives_the_same(name: str, pictures: int) -> None:
     assert summary.metrics["samplewise_mean_iou_ci95"] == pytest.approx(expected, rel=4e-3)
 
 
-def test_a_bootstrap_of_scipy_agrees_where_all_is_plain() -> None:
+def test_a_bootstrap_of_scipy_agrees_on_ordinary_pictures() -> None:
     matrices = POPULATIONS["ordinary"][0](np.random.default_rng(7), 250)
     both = matrices[:, 1, 1].astype(float)
     union = matrices[:, 1].sum(axis=1) + matrices[:, :, 1].sum(axis=1) - both
@@ -232,7 +232,7 @@ def test_an_interval_holds_its_score_or_says_why_there_is_none(seed: int, count:
 @pytest.mark.parametrize(
     ("right", "expected"), [(100, [0.85, 1]), (0, [0, 0.15]), (60, [0.6 * 0.85, 0.6 + 0.4 * 0.15])]
 )
-def test_pictures_all_alike_leave_what_twenty_can_not_show(right: int, expected: list[float]) -> None:
+def test_twenty_equal_pictures_have_the_interval_of_the_rule_of_three(right: int, expected: list[float]) -> None:
     matrices = np.tile(np.array([[right, 0, 100 - right], [0, 0, 0], [0, 0, 50]]), (20, 1, 1))
     summary = summary_of(matrices)
     assert summary.classes[0]["iou_ci95"] == pytest.approx(expected)

@@ -48,7 +48,7 @@ def but_run(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_process(output: Path, *arguments: object, program: str | None = None) -> Finished:
-    """Runs the command as a process of its own, as a user does."""
+    """Runs the command as a separate process, as a user does."""
     start = ["-c", program] if program else ["-m", "pipeline"]
     command = [sys.executable, *start, *map(str, arguments), "--model", str(TINY_MODEL), "--output", str(output)]
     # The least that a terminal can show.
@@ -139,7 +139,7 @@ def test_the_summary_adds_up(archive: Archive, scored_job: Finished) -> None:
     assert {"python", "numpy", "pillow", "cpu", "opencv_build"} <= set(run["versions"])
 
 
-def test_everything_of_the_contract_lies_in_the_output(scored_job: Finished) -> None:
+def test_the_output_has_everything_of_the_contract(scored_job: Finished) -> None:
     names = {path.name for path in scored_job.output.iterdir()} - {"_progress"}
     assert names == {"masks", "images", "failures.jsonl", "summary.json", "summary.csv", "report.html"}
     assert scored_job.failures == []
@@ -153,7 +153,7 @@ def test_everything_of_the_contract_lies_in_the_output(scored_job: Finished) -> 
     assert not list(scored_job.output.rglob("*.tmp"))
 
 
-def test_the_terminal_is_told_the_classes_and_where_the_report_lies(scored_job: Finished) -> None:
+def test_the_terminal_shows_the_classes_and_the_path_of_the_report(scored_job: Finished) -> None:
     for part in (*CLASS_NAMES, "Mean IoU", "20 pictures found, 20 segmented, 0 failed", "report.html"):
         assert part in scored_job.out
     assert "INFO" not in scored_job.err
@@ -174,7 +174,7 @@ def test_without_truth_there_are_areas_and_no_scores(archive: Archive, scored_jo
     }
 
 
-# The same whatever the way.
+# The same results however a job is run.
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_process_without_tensorflow_does_the_whole_job(
     )
     assert done.status == 0, done.err
     assert done.contents() == scored_job.contents()
-    # A process of its own shows what a user sees: one line at the end, and nothing of any library.
+    # A separate process shows what a user sees: one line at the end, and no output of libraries.
     *before, line = done.err.splitlines()
     assert line.startswith("maskbeam: 20 pictures in ")
     assert all(SLOW_MACHINE.fullmatch(other) for other in before)
@@ -293,7 +293,7 @@ def test_the_failure_ratio_decides_the_status(some: Archive, tmp_path: Path) -> 
     assert len(just_met.failures) == 5
 
 
-def test_nothing_but_failures_is_still_a_whole_output(some: Archive, tmp_path: Path) -> None:
+def test_an_output_of_failures_only_is_complete(some: Archive, tmp_path: Path) -> None:
     break_five(some)
     done = run_job(tmp_path / "out", "--input", some.images / "bad")
     assert (done.status, done.rows, len(done.failures)) == (3, [], 5)
@@ -509,8 +509,8 @@ def test_a_truth_that_the_store_failed_to_give_is_read_again_on_resume(some: Arc
     assert (mended.status, mended.failures, mended.summary["images"]["with_ground_truth"]) == (0, [], 4)
 
 
-def test_a_missing_mask_is_not_scored_and_a_lonely_one_is_counted(some: Archive, tmp_path: Path) -> None:
-    some.mask_path("palette.gif").rename(some.masks / "nobody.png")
+def test_a_missing_mask_is_not_scored_and_an_unpaired_one_is_counted(some: Archive, tmp_path: Path) -> None:
+    some.mask_path("palette.gif").rename(some.masks / "unpaired.png")
     done = run_job(tmp_path / "out", "--input", some.images, "--ground_truth", some.masks)
     assert done.status == 0
     images = done.summary["images"]
@@ -520,7 +520,7 @@ def test_a_missing_mask_is_not_scored_and_a_lonely_one_is_counted(some: Archive,
     }
 
 
-def test_names_that_no_output_can_bear_are_failures(some: Archive, tmp_path: Path) -> None:
+def test_names_that_no_output_can_have_are_failures(some: Archive, tmp_path: Path) -> None:
     picture = (some.images / "palette.gif").read_bytes()
     (some.images / "new\nline.gif").write_bytes(picture)
     try:
@@ -539,7 +539,7 @@ def test_names_that_no_output_can_bear_are_failures(some: Archive, tmp_path: Pat
 # Orientation, endings, links.
 
 
-def test_a_sideways_picture_gets_the_mask_of_its_upright_copy(archive: Archive, tmp_path: Path) -> None:
+def test_a_rotated_picture_gets_the_mask_of_its_upright_copy(archive: Archive, tmp_path: Path) -> None:
     pixels = draw_picture(31, 120, 72)
     truth = draw_truth(expected_mask(pixels)[0], 31)
     turns = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270, 3: Image.Transpose.ROTATE_180}
@@ -617,7 +617,7 @@ def test_a_glob_follows_no_loop_of_links(some: Archive, tmp_path: Path) -> None:
     assert sorted(done.masks) == [name for name in some.image_ids if name.endswith(".jpg")]
 
 
-def test_endings_may_lie_and_links_are_followed(some: Archive, tmp_path: Path) -> None:
+def test_endings_may_be_wrong_and_links_are_followed(some: Archive, tmp_path: Path) -> None:
     (some.images / "link.png").symlink_to(some.images / "sideways.jpg")
     (some.images / "loop").symlink_to(some.images)
     (some.images / "gone.png").symlink_to(some.images / "nowhere.png")
@@ -755,7 +755,7 @@ def test_colour_masks_by_their_colours(some: Archive, scored_job: Finished, tmp_
     assert {row["image_id"]: row["pixel_accuracy"] for row in done.rows} == {i: accuracy[i] for i in some.image_ids}
 
 
-def test_pixels_of_an_ignored_colour_or_a_negative_value_count_for_nothing(some: Archive, tmp_path: Path) -> None:
+def test_pixels_of_an_ignored_colour_or_a_negative_value_are_ignored(some: Archive, tmp_path: Path) -> None:
     colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
     ignored, (signed, colored) = 0, (tmp_path / name for name in ("signed", "colored"))
     plain = run_job(tmp_path / "plain", "--input", some.images, "--ground_truth", some.masks).summary
@@ -954,7 +954,7 @@ def test_an_output_that_breaks_on_the_way_ends_the_job(
     assert line.endswith("No space left on device")
 
 
-def test_a_defect_of_our_own_is_never_swallowed(some: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_never_suppressed(some: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.output import mask_output
 
     def defect(*_: object) -> None:
@@ -969,7 +969,7 @@ def test_a_defect_of_our_own_is_never_swallowed(some: Archive, tmp_path: Path, m
     "mode",
     ["in_memory", *(pytest.param(mode, marks=pytest.mark.full) for mode in ("multi_threading", "multi_processing"))],
 )
-def test_ctrl_c_ends_the_job_with_one_line_and_no_litter(some: Archive, tmp_path: Path, mode: str) -> None:
+def test_ctrl_c_ends_the_job_with_one_line_and_no_partial_files(some: Archive, tmp_path: Path, mode: str) -> None:
     picture = some.images / "sideways.jpg"
     for number in range(4_000):
         (some.images / f"{number}.jpg").hardlink_to(picture)
@@ -1045,7 +1045,7 @@ def test_secrets_of_the_options_are_written_nowhere(some: Archive, tmp_path: Pat
             assert [path for path, content in contents.items() if secret.encode() in content] == [], number
 
 
-def test_worker_processes_are_told_the_options() -> None:
+def test_worker_processes_get_the_options() -> None:
     from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
     from google.protobuf.json_format import MessageToDict
 
@@ -1060,8 +1060,8 @@ def test_worker_processes_are_told_the_options() -> None:
     runner = choose_runner(options)
     assert runner.is_local
     # Without these a worker would look for the bucket where it is not.
-    told = MessageToDict(runner.runner._provision_info.provision_info.pipeline_options)
-    assert told["beam:option:s3_endpoint_url:v1"] == "http://localhost:1"
+    sent = MessageToDict(runner.runner._provision_info.provision_info.pipeline_options)
+    assert sent["beam:option:s3_endpoint_url:v1"] == "http://localhost:1"
     # Left as it was, the runner would put Beam's own worker in the place of ours.
     assert options.view_as(DirectOptions).direct_running_mode == "in_memory"
     assert runner.runner._default_environment.command_string.endswith("-m pipeline.app.local_worker")

@@ -80,7 +80,7 @@ def test_full_parts_are_sealed(tmp_path: Path) -> None:
     assert sorted(found) == sorted(f"{n}.png" for n in range(40))
 
 
-def test_a_part_that_is_cut_off_or_spoilt_gives_what_is_whole() -> None:
+def test_a_truncated_or_damaged_part_gives_its_whole_entries() -> None:
     members = [encode_member([entry_line(replace(RECORD, image_id=f"{n}"))]) for n in range(3)]
     whole = b"".join(members)
     for length in range(len(whole)):

@@ -52,7 +52,7 @@ def masks_in(output: Path) -> int:
 
 
 def lost_in(output: Path, since_s: float) -> list[float]:
-    """When the masks were written, since a moment, that the journal doesn't know: their pictures are done twice."""
+    """When masks that are not in the journal were written, since a moment: their pictures are done twice."""
     parts = (output / "_progress/journal").glob(f"*{PART_SUFFIX}")
     recorded = {image_id for part in parts for image_id, _ in entries(part.read_bytes())}
     masks = {str(path.relative_to(output / "masks")): path for path in (output / "masks").rglob("*.png")}
@@ -62,7 +62,7 @@ def lost_in(output: Path, since_s: float) -> list[float]:
 
 @dataclass
 class Killer:
-    """Starts a job, kills it at a moment of its own choice, and keeps count.
+    """Starts a job, kills it at a chosen moment, and counts.
 
     Args:
         options: of the job.

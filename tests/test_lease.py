@@ -1,4 +1,4 @@
-"""An output belongs to one run: a second one is told so, an ended one's output can be taken at once."""
+"""An output belongs to one run: a second one gets an error, the output of an ended one can be taken at once."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def test_renewing_extends_a_lease_only_when_half_of_it_is_over(tmp_path: Path) -
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"holder": 7}', b'{"holder": {}, "expires_s": 9e99, "token": ""}']
 )
-def test_what_is_no_lease_holds_nobody_up(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_lease_blocks_no_run(tmp_path: Path, content: bytes) -> None:
     lease_file(tmp_path).parent.mkdir()
     lease_file(tmp_path).write_bytes(content)
     check_free(str(tmp_path))
@@ -154,7 +154,7 @@ def test_the_lease_of_a_dead_process_of_this_machine_can_be_taken_at_once(tmp_pa
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not say when a process was started")
-def test_another_process_of_the_same_number_is_told_apart(tmp_path: Path) -> None:
+def test_another_process_with_the_same_id_is_recognised(tmp_path: Path) -> None:
     mine = Holder.launched(ends_with_launcher=True)
     take(str(tmp_path), replace(mine, process_started="1"))
     check_free(str(tmp_path))

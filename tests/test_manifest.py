@@ -78,7 +78,7 @@ def test_both_kinds_say_the_same(tmp_path: Path) -> None:
     assert rows_of(as_json) == rows_of(as_csv)
 
 
-def test_a_row_without_an_image_is_a_failure_of_its_own(tmp_path: Path) -> None:
+def test_a_row_without_an_image_is_one_failure(tmp_path: Path) -> None:
     manifest = write(tmp_path / "l.csv", "image,site\na.png,north\n,south\nb.png,west\n")
     first, failure, last = read_manifest(str(manifest))
     assert isinstance(failure, BrokenRow)

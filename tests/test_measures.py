@@ -24,7 +24,7 @@ def _strips(mask: Mask, truth: Mask | None, cuts: list[int]) -> list[Strip]:
     edges = [0, *sorted(set(cuts) & set(range(1, len(mask)))), len(mask)]
 
     def no_probabilities() -> npt.NDArray[np.uint8]:
-        raise AssertionError("nobody asked for them")
+        raise AssertionError("not requested")
 
     return [
         Strip(top, mask[top:end], None, None if truth is None else truth[top:end], no_probabilities)
@@ -34,7 +34,7 @@ def _strips(mask: Mask, truth: Mask | None, cuts: list[int]) -> list[Strip]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.lists(st.integers(1, 29), max_size=6), st.booleans())
-def test_a_picture_has_the_same_values_whatever_its_strips(
+def test_a_picture_has_the_same_values_for_any_strips(
     seed: int, num_classes: int, cuts: list[int], has_truth: bool
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ def test_a_picture_has_the_same_values_whatever_its_strips(
     assert all(type(number) is int for value in values.values() for number in value)
 
 
-# A measure as somebody would add it: where a class begins and ends in a picture.
+# A measure as a developer would add it: where a class begins and ends in a picture.
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a picture takes of memory on its whole way, measured in processes of their own."""
+"""The memory that a picture takes from reading to writing, measured in separate processes."""
 
 import subprocess
 import sys

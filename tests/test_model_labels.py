@@ -59,7 +59,7 @@ def test_masks_of_0_and_255_name_the_label_map_that_works(tmp_path: Path) -> Non
     _assert_advice_works(tmp_path, str(caught.value))
 
 
-def test_class_names_do_not_lead_in_a_circle(tmp_path: Path) -> None:
+def test_the_advice_for_class_names_works(tmp_path: Path) -> None:
     for number in range(5):
         _write(tmp_path, f"p{number}", *((0, 255) if number > 1 else (0,)))
     said = _said(tmp_path, "--class_names background,nucleus")

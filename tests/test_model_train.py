@@ -108,7 +108,7 @@ def test_the_loss_falls_and_is_logged(trained: tuple[Path, list[str]]) -> None:
     assert sum("validation global_mean_iou" in line and line.startswith("epoch") for line in said) == 3
 
 
-def test_the_metadata_tells_how_the_model_was_made(trained: tuple[Path, list[str]]) -> None:
+def test_the_metadata_has_training_agreement_and_scores(trained: tuple[Path, list[str]]) -> None:
     spec = ModelSpec.from_json((trained[0] / METADATA_FILE).read_text())
     assert spec.training["preset"] == "chapter"
     assert spec.training["seed"] == 1

@@ -364,7 +364,7 @@ def test_stores_need_no_beam(store: ScriptedStore) -> None:
     assert done.stdout.split() == [str(len(DATA)), "False"]
 
 
-def test_a_forked_process_is_told_instead_of_waiting_for_ever(store: ScriptedStore) -> None:
+def test_a_forked_process_gets_an_error_instead_of_waiting_for_ever(store: ScriptedStore) -> None:
     uri = uri_of(store, "s3")
     storage.read_bytes(uri)
     child = os.fork()
@@ -392,7 +392,7 @@ def listing(keys: list[str], more: str = "", sizes: dict[str, int] | None = None
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
-def test_a_listing_that_breaks_off_goes_on_behind_the_last_object(
+def test_an_interrupted_listing_continues_after_the_last_object(
     store: ScriptedStore, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_stores, "_LIST_CHUNK", 2)

@@ -177,7 +177,7 @@ def test_the_help_explains_every_option_in_a_group(capsys: pytest.CaptureFixture
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_every_field_of_the_options_is_an_option_and_told_of() -> None:
+def test_every_field_of_the_options_is_an_option_and_documented() -> None:
     dests = {action.dest for action in module.command_parser()._actions} - {"help"}
     fields = set(JobOptions.__dataclass_fields__) - {"beam_args"}
     assert dests == fields

@@ -127,7 +127,7 @@ def test_a_retried_shard_finds_its_masks_where_the_first_attempt_put_them(tmp_pa
         list(MaskPacker(str(tmp_path), 0, 1).pack(gone))
 
 
-def test_overlays_and_probabilities_lie_beside_the_masks(archive: Archive, tmp_path: Path) -> None:
+def test_overlays_and_probabilities_are_beside_the_masks(archive: Archive, tmp_path: Path) -> None:
     options = ["--input", archive.images, "--overlays", 6, "--probabilities"]
     job = run_job(tmp_path / "out", *options)
     assert job.status == 0, job.err
@@ -156,7 +156,7 @@ def test_overlays_and_probabilities_lie_beside_the_masks(archive: Archive, tmp_p
         assert len(list((fewer.output / kind).rglob("*.png"))) == 3, kind
 
 
-def test_overlays_and_probabilities_that_are_no_longer_asked_for_go(archive: Archive, tmp_path: Path) -> None:
+def test_overlays_and_probabilities_that_are_no_longer_requested_are_deleted(archive: Archive, tmp_path: Path) -> None:
     def overlays(*options: object) -> set[str]:
         job = run_job(tmp_path / "out", "--input", archive.images, "--prune", *options)
         assert job.status == 0, job.err
@@ -174,7 +174,7 @@ def test_overlays_and_probabilities_that_are_no_longer_asked_for_go(archive: Arc
 
 
 @pytest.mark.full
-def test_the_choice_of_overlays_hangs_on_the_ids_alone(archive: Archive, tmp_path: Path) -> None:
+def test_the_choice_of_overlays_depends_on_the_ids_only(archive: Archive, tmp_path: Path) -> None:
     chosen = []
     for name, more in (("one", []), ("two", ["--batch_size", 3, "--threads", 1])):
         job = run_job(tmp_path / name, "--input", archive.images, "--overlays", 4, *more)

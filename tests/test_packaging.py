@@ -35,7 +35,7 @@ class Built(NamedTuple):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Builds the sdist, and the wheel out of it, from a copy of the source with litter beside it."""
+    """Builds the sdist, and the wheel out of it, from a copy of the source with other files beside it."""
     source = tmp_path_factory.mktemp("source")
     litter = shutil.ignore_patterns("__pycache__", "*.py[cod]", "*.egg-info", ".*_cache")
     for folder in ("pipeline", "model", "tests"):
@@ -161,7 +161,7 @@ def test_core_needs_no_training_framework(built: Built) -> None:
     }
 
 
-def test_readme_names_the_set_up_and_the_extras_and_its_links_lead_somewhere() -> None:
+def test_readme_names_the_set_up_and_the_extras_and_its_links_exist() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert "./run_local.sh" in readme
     assert "bash tests/run.sh" in readme

@@ -1,4 +1,4 @@
-"""Pairing: each picture gets its mask, whatever the order; what is not clear is a failure."""
+"""Pairing: each picture gets its mask, in any order; ambiguous ones are failures."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -91,7 +91,7 @@ def _part(kind: str, number: int, size: int) -> bytes:
     if kind == "zeros":
         return _member(name, bytes(size))
     if kind == "comment":
-        return _global_header(comment="made by nobody")
+        return _global_header(comment="made by a test")
     if kind == "shared name":
         return _global_header(path="all the same.png")
     if kind == "end":
@@ -157,7 +157,7 @@ def test_turns_and_bytes(kind: str, reads_a_member: int) -> None:
     assert store.bytes < one_by_one.bytes + len(data) / 16 + 200_000
     turns = max(store.reads.values())
     if kind == "shared name":
-        # Where a header speaks for all behind it no place stands for itself.
+        # If a header applies to all members after it, none can be read by itself.
         assert len(store.reads) == 1
     else:
         assert turns < reads_a_member * len(expected) / 3
@@ -189,7 +189,7 @@ def test_a_look_at_the_first_member_starts_no_thread() -> None:
     assert sum(store.reads.values()) == 1
 
 
-def test_what_a_guess_can_t_read_is_read_by_the_proven_walk() -> None:
+def test_what_a_guess_can_t_read_is_read_by_the_sequential_walk() -> None:
     data = _archive(2_000, 2_000)
 
     class Failing(_Store):

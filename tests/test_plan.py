@@ -61,7 +61,7 @@ def test_the_command_counts_and_writes_nothing(
 
 
 @pytest.mark.parametrize("options", [["--plan_workers", "3"], ["--plan", "--plan_price_per_hour", "1"]])
-def test_plan_options_go_together(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_options_need_each_other(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["--input", str(tmp_path), "--model", "shapes", "--output", str(tmp_path / "out"), *options])
     assert status == 2
     assert capsys.readouterr().err.count("\n") == 1

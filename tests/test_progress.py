@@ -179,7 +179,7 @@ def test_lines_come_by_themselves() -> None:
         wait_for(lambda: "3 pictures found" in file.getvalue())
 
 
-def test_what_stops_the_job_goes_on_and_the_last_line_says_so() -> None:
+def test_an_exception_of_the_job_is_raised_and_the_last_line_says_so() -> None:
     display, file = quiet_display()
 
     def stopped_job() -> None:

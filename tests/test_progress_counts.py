@@ -67,7 +67,7 @@ def test_a_reporter_in_the_process_of_the_display_sends_nothing() -> None:
     assert totals(counts) == [3, 0, 1, 0]
 
 
-def test_a_lost_datagram_is_made_good_by_the_next() -> None:
+def test_the_next_datagram_makes_up_for_a_lost_one() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.settimeout(5)
@@ -101,7 +101,7 @@ def test_few_datagrams_are_sent_and_none_without_news(monkeypatch: pytest.Monkey
     assert received[-1]["segmented"] == 1000
 
 
-def test_a_reporter_never_raises_and_is_silent_where_nobody_listens() -> None:
+def test_a_reporter_never_raises_without_a_listener() -> None:
     SILENT.add(Count.LOCATED, 3)
     SILENT.flush()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:

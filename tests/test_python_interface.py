@@ -71,7 +71,7 @@ def test_probabilities_come_where_they_are_asked_for(model: Model, archive: Arch
     assert found.probabilities.shape == (3, *pixels.shape[:2])
     sums = found.probabilities.astype(int).sum(axis=0)
     assert np.abs(sums - 255).max() <= 1
-    # The winner has the largest probability, as far as 8 bits tell.
+    # The winner has the largest probability, to within 8 bits.
     winner = np.take_along_axis(found.probabilities, found.mask[None].astype(int), axis=0)[0]
     assert (winner == found.probabilities.max(axis=0)).all()
 

@@ -62,13 +62,13 @@ def test_the_size_is_known_before_anything_is_decoded(monkeypatch: pytest.Monkey
     ("damage", "error_type"),
     [(lambda data: b"", "Empty"), (lambda data: b"no picture", "NotAPicture"), (lambda data: data, "TooLarge")],
 )
-def test_what_the_header_tells_is_refused_when_it_is_opened(damage: Callable[[bytes], bytes], error_type: str) -> None:
+def test_what_the_header_shows_is_refused_on_opening(damage: Callable[[bytes], bytes], error_type: str) -> None:
     with pytest.raises(PictureError) as caught:
         open_raster(damage(encoded("PNG")), max_pixels=30 * 45 - 1)
     assert (caught.value.stage, caught.value.error_type) == ("decode", error_type)
 
 
-def test_what_only_the_pixels_tell_comes_when_they_are_read() -> None:
+def test_what_only_the_pixels_show_is_raised_on_reading() -> None:
     raster = open_raster(encoded("PNG")[:-200])
     with pytest.raises(PictureError) as caught:
         raster.read(Window(0, 0, 1, 1))

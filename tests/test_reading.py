@@ -1,4 +1,4 @@
-"""Reading what was listed: exactly its bytes or an error, whatever the store returns."""
+"""Reading listed files: exactly their bytes or an error, for any answer of the store."""
 
 import gzip
 import random

@@ -1,6 +1,6 @@
 """The reference pages hold what the code holds: endings, exit statuses, stages and types of failures.
 
-`python tests/test_reference.py` writes the table of types anew.
+`python tests/test_reference.py` writes the table of types again.
 """
 
 import re

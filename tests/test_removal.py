@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 20
 
 
-def test_a_tenth_may_go() -> None:
+def test_a_tenth_may_be_removed() -> None:
     check_removal("out", MaskCounts(), may_remove=False)
     check_removal("out", MaskCounts(30, unlisted=1, unwanted=1, replaced=1), may_remove=False)
     with pytest.raises(
@@ -64,7 +64,7 @@ def job(root: Path, *options: object) -> Finished:
     return run_job(root / "out", "--input", root / "archive/images", *options)
 
 
-def test_another_input_is_refused_before_anything_goes(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_input_is_refused_before_anything_is_removed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.rmtree(root / "archive/images/north")
     left = 10
     before = files_of(root / "out")
@@ -80,7 +80,7 @@ def test_another_input_is_refused_before_anything_goes(root: Path, caplog: pytes
     assert f"removing {PICTURES - left} of {PICTURES} masks" in caplog.text
 
 
-def test_few_masks_go_with_a_line(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_removing_few_masks_prints_a_line(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "archive/images/grey.png").unlink()
     done = job(root)
     assert (done.status, len(done.masks), done.summary["run"]["removed_masks"]) == (0, PICTURES - 1, 1)

@@ -55,7 +55,7 @@ def test_the_page_is_well_formed_and_holds_every_class(count: int) -> None:
         assert heading in page.text
 
 
-def test_the_page_loads_nothing_from_elsewhere() -> None:
+def test_the_page_loads_nothing_from_other_files() -> None:
     picture = ReportPicture("a.png", "IoU 0.5", b"\x89PNG")
     page = Page(report_html(make_summary(["a", "b"]), [], [picture]))
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "base"}
@@ -98,7 +98,7 @@ def test_a_null_is_a_dash() -> None:
     assert "None" not in Page(report_html(summary, [])).text
 
 
-def test_without_truth_one_sentence_stands_for_the_scores() -> None:
+def test_without_truth_one_sentence_replaces_the_scores() -> None:
     summary = make_summary(["a", "b"], truth=False, groups=["north"])
     assert summary["confusion_matrix"]["counts"] is None
     page = Page(report_html(summary, []))

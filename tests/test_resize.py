@@ -146,7 +146,7 @@ def test_the_mask_is_exact_to_the_last_bit(
 
 @settings(max_examples=60, deadline=None)
 @given(SIDES, SIDES, st.integers(1, 90), st.integers(1, 90), st.integers(1, 4), st.data())
-def test_rows_in_any_portions_are_the_whole(
+def test_rows_in_any_blocks_are_the_whole(
     h: int, w: int, height: int, width: int, classes: int, data: st.DataObject
 ) -> None:
     logits = _near_ties(h, w, classes, height)
@@ -163,7 +163,7 @@ def test_rows_in_any_portions_are_the_whole(
 
 @pytest.mark.parametrize("block_values", [1, 1000, 1 << 18])
 @pytest.mark.parametrize(("height", "width"), [(128, 96), (475, 500), (64, 48), (31, 17)])
-def test_a_build_of_opencv_that_rounds_otherwise_is_not_used(
+def test_a_build_of_opencv_that_rounds_differently_is_not_used(
     monkeypatch: pytest.MonkeyPatch, height: int, width: int, block_values: int
 ) -> None:
     logits = _near_ties(128, 96, 3, 0)
@@ -209,7 +209,7 @@ print(digest.hexdigest())
 """
 
 
-def test_masks_are_equal_whatever_opencv_makes_of_the_cpu() -> None:
+def test_masks_are_equal_for_every_code_path_of_opencv() -> None:
     def digest(**switches: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **switches}
         command = [sys.executable, "-c", _DIGEST_OF_MASKS]

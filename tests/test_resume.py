@@ -1,4 +1,4 @@
-"""Resuming: whatever an earlier run left, the next ends as an undisturbed one, and does only what has to be done."""
+"""Resuming: after any earlier run, the next one has the results of an undisturbed one and does only what is missing."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from pipeline.segmenting import preparing
 
 
 def numbers(finished: Finished) -> dict[str, Any]:
-    """The summary but for what tells of the run itself."""
+    """The summary without the part about the run itself."""
     return {name: value for name, value in finished.summary.items() if name != "run"}
 
 
@@ -58,7 +58,7 @@ class Done:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """One job for all tests of this file; `done` lays it out anew for each."""
+    """One job for all tests of this file; `done` copies it for each."""
     root = tmp_path_factory.mktemp("resume")
     archive = make_archive(root / "archive")
     (archive.images / "north/broken.png").write_bytes(b"no picture")
@@ -87,7 +87,7 @@ def test_a_finished_job_is_not_done_again(done: Done) -> None:
     assert len(list((done.output / "_progress/journal").iterdir())) == 2
 
 
-def test_what_changed_is_done_again_and_what_left_is_gone(done: Done, tmp_path: Path) -> None:
+def test_changed_pictures_are_done_again_and_removed_ones_deleted(done: Done, tmp_path: Path) -> None:
     images, ids = done.archive.images, done.archive.image_ids
     Image.open(images / ids[0]).rotate(180).save(images / ids[0], "PNG")
     truth = done.archive.mask_path(ids[1])
@@ -138,7 +138,7 @@ def test_archives_are_resumed_member_by_member(done: Done, tmp_path: Path, endin
     assert sorted((tmp_path / "out/overlays").rglob("*.png")) == taken
 
 
-def test_another_model_that_was_stopped_spoils_nothing(done: Done) -> None:
+def test_a_stopped_run_of_another_model_damages_nothing(done: Done) -> None:
     # Another model's run got as far as two masks, and was killed before it recorded any.
     (done.output / "summary.json").unlink()
     for image_id in done.archive.image_ids[:2]:
@@ -149,7 +149,7 @@ def test_another_model_that_was_stopped_spoils_nothing(done: Done) -> None:
     assert done.is_as_left(again)
 
 
-def test_masks_that_somebody_took_or_changed_are_made_again(done: Done) -> None:
+def test_masks_that_were_deleted_or_changed_are_made_again(done: Done) -> None:
     taken, cut, painted = (done.output / f"masks/{image_id}.png" for image_id in done.archive.image_ids[:3])
     taken.unlink()
     times = cut.stat().st_mtime_ns
@@ -161,7 +161,7 @@ def test_masks_that_somebody_took_or_changed_are_made_again(done: Done) -> None:
     assert done.is_as_left(again)
 
 
-def test_failures_are_kept_unless_the_store_is_to_blame(done: Done, tmp_path: Path) -> None:
+def test_failures_are_kept_unless_caused_by_storage(done: Done, tmp_path: Path) -> None:
     images = done.archive.images
     manifest = tmp_path / "list.csv"
     names = [*done.archive.image_ids[:3], "north/broken.png", "missing.png"]
@@ -200,7 +200,7 @@ def test_existing_overwrite_and_error(done: Done) -> None:
     assert done.is_as_left(anew)
 
 
-def test_an_interrupted_job_leaves_no_summary_and_is_taken_up(
+def test_an_interrupted_job_leaves_no_summary_and_is_resumed(
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object, **__: object) -> None:
@@ -225,7 +225,7 @@ def test_an_output_that_is_its_own_input_is_refused(done: Done, below: str, said
 
 
 @pytest.mark.parametrize("folder", ["masks", "overlays", "probabilities"])
-def test_files_of_somebody_else_are_left_alone(folder: str, done: Done, tmp_path: Path) -> None:
+def test_other_files_are_not_touched(folder: str, done: Done, tmp_path: Path) -> None:
     precious = tmp_path / f"out/{folder}/by_hand.png"
     precious.parent.mkdir(parents=True)
     precious.write_bytes(b"weeks of work")
@@ -236,7 +236,7 @@ def test_files_of_somebody_else_are_left_alone(folder: str, done: Done, tmp_path
     assert precious.read_bytes() == b"weeks of work"
 
 
-def test_what_killed_processes_left_half_written_is_cleaned(done: Done) -> None:
+def test_partial_files_of_killed_processes_are_deleted(done: Done) -> None:
     left = done.output / "_progress/tmp/.4711-abc.tmp"
     left.write_bytes(b"half a mas")
     assert done.is_as_left(done.again())

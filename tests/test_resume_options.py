@@ -1,4 +1,4 @@
-"""Other options or another model in the same output: what they change is made anew, and no more is inferred."""
+"""Other options or another model in the same output: what they change is made again, and nothing else is inferred."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def everything_in(finished: Finished) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Kept:
-    """An archive and a finished job with the default options, laid out anew for each test.
+    """An archive and a finished job with the default options, copied for each test.
 
     Args:
         archive: the pictures.
@@ -103,7 +103,7 @@ def test_options_that_need_no_inference(kept: Kept, tmp_path: Path, options: lis
     assert everything_in(back) == everything_in(kept.run(tmp_path / "plain"))
 
 
-def test_another_ground_truth_only_counts_anew(kept: Kept, tmp_path: Path) -> None:
+def test_another_ground_truth_only_counts_again(kept: Kept, tmp_path: Path) -> None:
     sources = ["--input", kept.archive.images]
     without = run_job(kept.output, *sources)
     assert (counts(without), has_inferred(without)) == ((PICTURES, PICTURES, 0), False)
@@ -148,7 +148,7 @@ def test_another_input_section_is_inferred_again(kept: Kept, tmp_path: Path) -> 
     assert everything_in(again) == everything_in(kept.run(tmp_path / "fresh", model=model))
 
 
-def test_a_higher_limit_of_pixels_takes_up_what_was_too_large(kept: Kept, tmp_path: Path) -> None:
+def test_a_higher_limit_of_pixels_segments_what_was_too_large(kept: Kept, tmp_path: Path) -> None:
     sources = ["--input", kept.archive.images, "--max_failure_ratio", 1]
     limited = run_job(tmp_path / "limited", *sources, "--max_pixels", 15_000)
     segmented, failures = limited.summary["images"]["segmented"], limited.failures

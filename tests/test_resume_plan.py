@@ -95,18 +95,18 @@ def kind_of(plan: ResumePlan) -> str:
         ([], [], "infer"),
     ],
 )
-def test_what_holds(outcomes: list[Recorded], files: list[FoundFile], kind: str) -> None:
+def test_what_is_still_valid(outcomes: list[Recorded], files: list[FoundFile], kind: str) -> None:
     plan = plan_of(outcomes, files)
     assert kind_of(plan) == kind
-    # A picture that is done again replaces its mask, or deletes it; nobody else does before.
+    # A picture that is done again replaces its mask, or deletes it; nothing else does so before.
     assert plan.stale == []
 
 
-def test_a_failure_is_taken_up_again_on_demand() -> None:
+def test_a_failure_is_tried_again_on_demand() -> None:
     assert kind_of(plan_of([recorded(failure_of())], [], retry_failed=True)) == "infer"
 
 
-def test_a_failure_hangs_on_the_limit_of_pixels_and_a_record_does_not() -> None:
+def test_a_failure_depends_on_the_limit_of_pixels_and_a_record_does_not() -> None:
     larger, smaller = replace(RECIPE, max_pixels=20_000), replace(RECIPE, max_pixels=11)
     assert kind_of(plan_of([recorded(failure_of())], [], recipe=larger)) == "infer"
     assert kind_of(plan_of([recorded(record_of())], [MASK], recipe=larger)) == "done"
@@ -128,7 +128,7 @@ def test_a_record_says_where_the_picture_is_now_and_its_group() -> None:
         (PICTURE, replace(RECIPE, label_map=LabelMap.parse("0=0,1=1,2=2,3=0"))),
     ],
 )
-def test_another_truth_or_label_map_only_counts_anew(picture: Located, recipe: Recipe) -> None:
+def test_another_truth_or_label_map_only_counts_again(picture: Located, recipe: Recipe) -> None:
     plan = plan_of([recorded(record_of())], [MASK], picture=picture, recipe=recipe)
     (update,) = plan.updates
     assert (update.make, update.verify, update.measure) == ((), (), True)
@@ -216,7 +216,7 @@ def test_a_mask_in_a_tar_file_is_found_where_it_is() -> None:
     assert record.files == (replace(MASK_FILE, part=packed.part, offset_bytes=512),)
 
 
-def test_files_that_nobody_claims_are_stale() -> None:
+def test_files_without_a_picture_are_stale() -> None:
     other = FoundFile("mask", "a.jpg", 5, 1)
     assert plan_of([], [MASK, other]).stale == ["masks/a.jpg.png"]
     assert plan_of([recorded(record_of())], [MASK], picture=None).stale == ["masks/a.png.png"]
@@ -275,7 +275,7 @@ def found_then(case: dict[str, Any]) -> list[FoundFile]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_a_run_of_version_1_is_taken_up(case: dict[str, Any]) -> None:
+def test_a_run_of_version_1_is_resumed(case: dict[str, Any]) -> None:
     recipe = replace(RECIPE, max_pixels=178_956_970)
     content = (VERSION_1 / f"{case['name']}.jsonl.gz").read_bytes()
     outcomes = [Recorded(image_id, line, 2) for image_id, line in entries(content)]

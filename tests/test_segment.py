@@ -112,7 +112,7 @@ def test_masks_are_indexed_png_with_the_models_colours(
     assert palette[:9] == [0xC0, 0x20, 0x20, 0x20, 0xC0, 0x20, 0x20, 0x20, 0xC0]
 
 
-def test_without_truth_there_are_areas_alone(recipe: Recipe, destination: Destination, located: list[Located]) -> None:
+def test_without_truth_there_are_only_areas(recipe: Recipe, destination: Destination, located: list[Located]) -> None:
     (record,), seconds = Segmenter(recipe, destination, PassingEngine()).segment([replace(located[0], truth=None)])
     assert isinstance(record, PictureRecord)
     assert record.value("confusion") is None
@@ -183,7 +183,7 @@ def test_ignored_pixels_count_as_area_and_not_as_truth(
     assert "255" in record.truth_failure.message
 
 
-def test_one_poisoned_picture_of_32_costs_one_picture(recipe: Recipe, destination: Destination, tmp_path: Path) -> None:
+def test_one_bad_picture_of_32_is_one_failure(recipe: Recipe, destination: Destination, tmp_path: Path) -> None:
     levels = [10 + n for n in range(32)]
     levels[13] = POISON
     engine = PoisonedEngine()
@@ -196,12 +196,12 @@ def test_one_poisoned_picture_of_32_costs_one_picture(recipe: Recipe, destinatio
     ]
     assert "RuntimeError: a poisoned picture" in failures[0].message
     assert len(list(Path(destination.root, "masks").iterdir())) == 31
-    # Halving: the whole, then both halves of what broke, down to the culprit and its neighbour.
+    # Halving: the whole, then both halves of what broke, down to the bad picture and its neighbour.
     assert sorted(engine.batch_sizes, reverse=True) == [32, 16, 16, 8, 8, 4, 4, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize("bad", [[0], [7], [0, 7], [3, 4], range(8)])
-def test_several_poisoned_pictures_cost_themselves_alone(
+def test_several_bad_pictures_are_the_only_failures(
     recipe: Recipe, destination: Destination, tmp_path: Path, bad: Sequence[int]
 ) -> None:
     levels = [POISON if place in bad else 10 + place for place in range(8)]
@@ -332,7 +332,7 @@ def test_a_name_too_long_for_the_output_costs_its_picture(
     assert (failure.stage, failure.error_type) == ("write", "UnwritableName")
 
 
-def test_a_mask_where_another_ids_folder_stands_costs_its_picture(
+def test_a_mask_whose_path_is_another_ids_folder_is_a_failure(
     recipe: Recipe, destination: Destination, tmp_path: Path
 ) -> None:
     (picture,) = plain(tmp_path, [9])
@@ -379,7 +379,7 @@ def test_a_batch_holds_its_files_until_they_are_written(
     assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)
 
 
-def test_files_larger_than_the_budget_never_block_those_who_write(
+def test_files_larger_than_the_budget_never_block_writers(
     recipe: Recipe, destination: Destination, tmp_path: Path
 ) -> None:
     pictures = plain(tmp_path, range(100))
@@ -414,7 +414,7 @@ def test_a_batch_that_breaks_the_job_gives_its_share_back(
     assert (sum(n for n, _ in budget.shares), sum(size for _, size in budget.shares)) == (0, 0)
 
 
-def test_a_file_of_unknown_size_is_read_no_further_than_a_picture_can_go(
+def test_a_file_of_unknown_size_is_read_up_to_the_maximum_picture_size(
     recipe: Recipe, destination: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int | None] = []

@@ -1,4 +1,4 @@
-"""run_local.sh with a stand-in for Python: what it installs, when it does so again, what it says if not."""
+"""run_local.sh with a fake Python: what it installs, when it installs again, and its errors."""
 
 import shutil
 import subprocess
@@ -30,7 +30,7 @@ OLD_PYTHON = "#!/bin/bash\n[[ $1 != -c ]] || exit 1\n"
 
 
 class Checkout:
-    """A copy of what run_local.sh needs, and a PATH with nothing on it but system tools and the stand-ins."""
+    """A copy of what run_local.sh needs, and a PATH with only system tools and the fake Python."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "check out"
@@ -137,7 +137,7 @@ def test_extras_add_up(checkout: Checkout) -> None:
     assert checkout.installed() == ["[test,train]"]
 
 
-def test_a_failed_installation_is_taken_up_again(checkout: Checkout) -> None:
+def test_a_failed_installation_is_continued(checkout: Checkout) -> None:
     checkout.add_python("python3")
     (checkout.caller / "no_network").touch()
     result = checkout.set_up()
@@ -149,7 +149,7 @@ def test_a_failed_installation_is_taken_up_again(checkout: Checkout) -> None:
     assert checkout.installed() == [""]
 
 
-def test_a_half_made_environment_is_made_anew(checkout: Checkout) -> None:
+def test_an_incomplete_environment_is_made_again(checkout: Checkout) -> None:
     checkout.add_python("python3")
     (checkout.root / ".venv/bin").mkdir(parents=True)
     (checkout.root / ".venv/bin/python").write_text(BROKEN_PYTHON)
@@ -158,7 +158,7 @@ def test_a_half_made_environment_is_made_anew(checkout: Checkout) -> None:
     assert checkout.installed() == [""]
 
 
-def test_a_moved_checkout_is_installed_anew(checkout: Checkout) -> None:
+def test_a_moved_checkout_is_installed_again(checkout: Checkout) -> None:
     checkout.add_python("python3")
     checkout.set_up()
     checkout.root = checkout.root.rename(checkout.root.with_name("moved"))
@@ -167,7 +167,7 @@ def test_a_moved_checkout_is_installed_anew(checkout: Checkout) -> None:
     assert checkout.installed() == [""]
 
 
-def test_arguments_are_passed_on_from_where_the_caller_stands(checkout: Checkout) -> None:
+def test_arguments_are_passed_on_in_the_callers_folder(checkout: Checkout) -> None:
     checkout.add_python("python3")
     result = checkout.run("--input", "my pictures", "--output", "")
     assert result.returncode == 3
@@ -188,8 +188,8 @@ def test_without_arguments_the_sample_is_made_once_and_segmented(checkout: Check
     assert checkout.log() == [job]
 
 
-def test_runs_this_package_whatever_lies_where_the_caller_stands(checkout: Checkout) -> None:
-    # The real interpreter behind -m pipeline, in a folder that holds a pipeline of its own.
+def test_runs_this_package_from_any_folder(checkout: Checkout) -> None:
+    # The real interpreter behind -m pipeline, in a folder that has another `pipeline`.
     (checkout.root / "pipeline").mkdir()
     (checkout.root / "pipeline/__init__.py").touch()
     (checkout.root / "pipeline/__main__.py").write_text("import os; print('ours', os.getcwd())")

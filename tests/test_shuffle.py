@@ -1,11 +1,11 @@
-"""What crosses the shuffles: where pictures lie and what was found in them, in few bytes, and never pixels."""
+"""The elements that cross shuffles: pictures' locations and records, in few bytes, and never pixels."""
 
 import pytest
 from shuffled import Shuffle, measured_shuffles
 from small_archive import CLASS_NAMES, Archive, run_job
 
-LOCATION_MOST_BYTES = 1_000
-ROW_MOST_BYTES = 300 + 40 * len(CLASS_NAMES)
+LOCATION_MAX_BYTES = 1_000
+ROW_MAX_BYTES = 300 + 40 * len(CLASS_NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,13 @@ def test_a_location_is_less_than_a_kilobyte(archive: Archive, shuffles: dict[str
     count = len(archive.image_ids)
     join = shuffles["Locate/JoinByKey"]
     assert join.elements == 2 * count  # pictures and masks
-    assert join.largest_bytes < LOCATION_MOST_BYTES / 2
+    assert join.largest_bytes < LOCATION_MAX_BYTES / 2
 
 
 def test_a_row_is_less_than_300_bytes_and_40_a_class(archive: Archive, shuffles: dict[str, Shuffle]) -> None:
     rows = shuffles["WriteTables/GroupByShard"]
     assert rows.elements == len(archive.image_ids) + 1  # the shard's own place
-    assert rows.largest_bytes < ROW_MOST_BYTES
+    assert rows.largest_bytes < ROW_MAX_BYTES
 
 
 def test_nothing_else_grows_with_the_pictures(archive: Archive, shuffles: dict[str, Shuffle]) -> None:

@@ -71,7 +71,7 @@ def test_a_trailing_slash_changes_no_id(folder: Path) -> None:
     assert listed(parse(f"{folder}/")) == listed(parse(folder))
 
 
-def test_a_listed_file_bears_its_size_and_version(folder: Path) -> None:
+def test_a_listed_file_has_its_size_and_version(folder: Path) -> None:
     first = next(item for item in parse(folder)[0].items() if isinstance(item, Listed))
     assert first.file == FileRef(str(folder / "a.jpg"), 4, str((folder / "a.jpg").stat().st_mtime_ns))
 
@@ -87,7 +87,7 @@ def test_a_listed_file_bears_its_size_and_version(folder: Path) -> None:
         ("pets/a.jpg", ["a.jpg"]),
     ],
 )
-def test_ids_of_a_glob_lie_below_its_fixed_part(folder: Path, pattern: str, ids: list[str]) -> None:
+def test_ids_of_a_glob_are_relative_to_its_fixed_part(folder: Path, pattern: str, ids: list[str]) -> None:
     assert listed(parse(folder.parent / pattern))[0] == ids
 
 
@@ -97,7 +97,7 @@ def test_a_folder_whose_name_looks_like_a_glob_is_a_folder(tmp_path: Path) -> No
     assert listed(parse(tmp_path / "scans [2024]"))[0] == ["a.png"]
 
 
-def test_several_sources_are_told_apart_by_their_base_names(tmp_path: Path) -> None:
+def test_several_sources_are_distinguished_by_their_base_names(tmp_path: Path) -> None:
     for name in ("north/a.png", "south/a.png", "west/a.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"")
@@ -164,7 +164,7 @@ def test_whether_anything_is_there(folder: Path, tmp_path: Path) -> None:
         (b"back\\slash.png", "backslash"),
     ],
 )
-def test_a_name_that_no_output_can_bear_is_a_failure(tmp_path: Path, name: bytes, said: str) -> None:
+def test_a_name_that_no_output_can_have_is_a_failure(tmp_path: Path, name: bytes, said: str) -> None:
     (tmp_path / os.fsdecode(name)).write_bytes(b"")
     ids, failures, _ = listed(parse(tmp_path))
     assert ids == []

@@ -66,7 +66,7 @@ def test_counts_of_a_class() -> None:
     assert (row["class_id"], row["name"], row["color"]) == (1, "b", "#123456")
 
 
-def test_without_ground_truth_there_are_areas_alone() -> None:
+def test_without_ground_truth_there_are_only_areas() -> None:
     result = _statistics([record_of("a", [[3, 1], [0, 0]], scored=False)], 2)
     assert set(result["metrics"].values()) == {None}
     assert result["confusion_matrix"]["counts"] is None
@@ -96,7 +96,7 @@ def test_physical_areas() -> None:
     ]
     assert [row["area"]["m2"] for row in _statistics(records, 2)["classes"]] == [17.0, 1.5]
     assert _statistics([A], 3)["classes"][0]["area"]["m2"] is None
-    # One picture with a known pixel area is enough, whatever comes before and behind it.
+    # One picture with a known pixel area is enough, in any position.
     known = record_of("k", [[4, 0], [0, 6]], pixel_area_m2=0.25)
     for mixed in ([known], [known, record_of("u", [[1, 0], [0, 0]])], [record_of("u", [[1, 0], [0, 0]]), known]):
         assert [row["area"]["m2"] for row in _statistics(mixed, 2)["classes"]] == [1.0, 1.5]

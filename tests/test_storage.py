@@ -69,9 +69,7 @@ def test_a_scratch_folder_holds_what_is_not_whole_yet(tmp_path: Path) -> None:
     assert files_in(scratch) == []
 
 
-def test_a_write_that_breaks_leaves_what_was_there_and_no_litter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.bin"
     path.write_bytes(b"before")
 
@@ -228,7 +226,7 @@ def test_links_to_files_are_listed_and_links_to_folders_not_followed(tmp_path: P
     assert next(storage.list_files(str(tmp_path / "in"))).size_bytes == len(b"far away")
 
 
-def test_a_link_that_leads_nowhere_is_listed_for_the_read_to_fail(tmp_path: Path) -> None:
+def test_a_broken_link_is_listed_and_fails_on_reading(tmp_path: Path) -> None:
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (stored,) = storage.list_files(str(tmp_path))
     assert (stored.uri, stored.size_bytes) == (str(tmp_path / "gone.png"), -1)
@@ -276,7 +274,7 @@ def test_globs_of_any_number_of_folders_follow_no_link_to_a_folder(tmp_path: Pat
     assert found("in/loop/**/*.png") == ["in/loop/a.png"]
 
 
-def test_a_link_that_leads_nowhere_matches_a_glob_for_the_read_to_fail(tmp_path: Path) -> None:
+def test_a_broken_link_matches_a_glob_and_fails_on_reading(tmp_path: Path) -> None:
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     for pattern in ("*.png", "**/*.png", "gone.png"):
         (stored,) = storage.list_glob(str(tmp_path / pattern))
@@ -331,7 +329,7 @@ def test_deleting_and_looking(tmp_path: Path) -> None:
     assert not storage.exists(str(path))
 
 
-def test_an_output_is_proven_writable_and_left_clean(tmp_path: Path) -> None:
+def test_an_output_is_checked_for_writing_and_left_unchanged(tmp_path: Path) -> None:
     storage.check_writable(str(tmp_path / "new" / "out"))
     assert (tmp_path / "new" / "out").is_dir()
     assert files_in(tmp_path) == []

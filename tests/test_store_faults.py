@@ -72,7 +72,7 @@ def test_a_tenth_of_all_requests_fail(
             n: c for n, c in theirs.items() if n.startswith("masks/")
         }
 
-        # One picture changed (other bytes of the same pixels): one is done; what the bucket lists is enough to know it.
+        # One picture changed (other bytes of the same pixels): one is done; the bucket's listing is enough to find it.
         changed = io.BytesIO()
         Image.open(archive.images / "grey.png").save(changed, "PNG", compress_level=0)
         storage.write_bytes(f"{store.root}/images/grey.png", changed.getvalue())

@@ -51,9 +51,9 @@ def test_the_files_of_a_picture_do_not_depend_on_its_strips(tops: list[int]) -> 
     assert list(files)[-1].startswith("masks/")
 
 
-def test_the_probabilities_are_computed_only_for_who_asks() -> None:
+def test_the_probabilities_are_computed_only_on_request() -> None:
     def refuse() -> npt.NDArray[np.uint8]:
-        raise AssertionError("nobody asked for them")
+        raise AssertionError("not requested")
 
     mask, pixels, _ = drawn(4)
     writer = PictureWriter(requested_outputs({"mask_format": "png", "overlays": 2}, RECIPE), "a", HEIGHT, WIDTH)
@@ -67,6 +67,6 @@ def test_only_chosen_pictures_get_an_overlay() -> None:
     assert destination.wanted(Located("b.jpg", FileRef("/in/b.jpg"))) == ()
 
 
-def test_outputs_differ_in_what_tells_them_apart() -> None:
+def test_outputs_differ_in_name_folder_and_option() -> None:
     for attribute in ("name", "folder", "option"):
         assert len({getattr(output, attribute) for output in OUTPUTS}) == len(OUTPUTS)

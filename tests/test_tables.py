@@ -144,7 +144,7 @@ def test_failures_are_lines_of_json() -> None:
     assert failures_jsonl([]) == b""
 
 
-def test_a_name_that_is_no_text_can_still_be_told() -> None:
+def test_failures_of_names_that_are_not_utf_8_are_json() -> None:
     (line,) = failures_jsonl([Failure("a\udcff.png", "/in/a\udcff.png", "read", "Missing", "gone")]).splitlines()
     assert json.loads(line)["error_type"] == "Missing"
 

@@ -20,7 +20,7 @@ def printed(summary: dict[str, Any], *, width: int = 80, colored: bool = False, 
     return file.getvalue()
 
 
-def test_classes_scores_and_counts_stand_within_80_columns() -> None:
+def test_classes_scores_and_counts_fit_80_columns() -> None:
     summary = make_summary(["background", "pet", "never"], pictures=12)
     text = printed(summary)
     assert max(map(len, text.splitlines())) <= 80
@@ -65,7 +65,7 @@ def test_the_number_of_pictures_with_truth_is_printed_where_truth_was_asked_for(
     assert "6 of 6 pictures had ground truth\n" in printed(make_summary(["a", "b"]))
 
 
-def test_without_truth_areas_stand_alone() -> None:
+def test_without_truth_only_areas_are_shown() -> None:
     text = printed(make_summary(["a", "b"], truth=False))
     assert "No ground truth" in text
     assert "IoU" not in text

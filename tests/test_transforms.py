@@ -119,7 +119,7 @@ def test_masks_of_several_sources_are_kept_apart(tmp_path: Path) -> None:
         assert_that(locations.unpaired_truth, satisfies(lambda counts: sum(counts) == 1), "unpaired")
 
 
-def test_what_crosses_the_shuffle_is_where_a_picture_lies(tmp_path: Path) -> None:
+def test_only_locations_of_pictures_cross_the_shuffle(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.jpg")
     stored = storage.stat_file(str(tmp_path / "in" / "a.jpg"))
     with local_pipeline() as root:

@@ -51,7 +51,7 @@ def test_files_of_any_name_are_read(plain: tuple[str, Path], name: str) -> None:
     assert storage.read_bytes(address) == b"0123456789"
     stored = storage.stat_file(address)
     assert (stored.uri, stored.size_bytes) == (address, 10)
-    # Without an entity tag the time of the last change tells versions apart.
+    # Without an entity tag the time of the last change identifies versions.
     assert stored.version == str(stored.modified_ns)
     assert storage.exists(address)
     assert not storage.exists(f"{url}/none.png")

@@ -3,7 +3,7 @@
 from pipeline.core.wording import area_m2_text, duration_text, printable, rate_text, share_text
 
 
-def test_numbers_are_worded_honestly() -> None:
+def test_numbers_as_text() -> None:
     shares = [None, 0.0, 0.0001, 0.123, 0.99999, 1.0]
     assert [share_text(share) for share in shares] == ["–", "0.0 %", "<0.1 %", "12.3 %", ">99.9 %", "100.0 %"]
     seconds = [None, 0.04, 9.94, 9.96, 59.6, 322, 3599.6, 11_045, 190_800]

@@ -1,4 +1,4 @@
-"""A tiling mode of plain tiles, to prove that a mode is one class: the seam between pictures and engine batches."""
+"""A mode of plain tiles, which shows that a mode is one class between pictures and engine batches."""
 
 from collections.abc import Iterator
 

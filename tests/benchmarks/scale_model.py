@@ -44,7 +44,7 @@ WRITES_A_SECOND, READS_A_SECOND, DOUBLING_MINUTES = 1_000, 5_000, 20
 # https://cloud.google.com/storage/docs/json_api/v1/objects/list: names a request.
 NAMES_A_PAGE = 1_000
 # https://cloud.google.com/dataflow/quotas: machines of one batch job.
-MOST_WORKERS = 4_000
+MAX_WORKERS = 4_000
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def project(costs: Costs, pictures: int, hours: float) -> Projection:
         The projection; the machines are bounded by what one job may have, and then it takes longer.
     """
     core_s = pictures * (costs.infer_ms + costs.other_ms) / 1e3
-    workers = min(MOST_WORKERS, max(1, math.ceil(core_s / (hours * 3600 * CORES_A_WORKER))))
+    workers = min(MAX_WORKERS, max(1, math.ceil(core_s / (hours * 3600 * CORES_A_WORKER))))
     needed_s = core_s / (workers * CORES_A_WORKER)
     rate = pictures / needed_s
     pages = 2 * math.ceil(pictures / NAMES_A_PAGE)
