@@ -92,7 +92,7 @@ def _recipe(options: JobOptions, model: ModelFolder, pictures: Iterable[Source])
 
 
 def _label_map(options: JobOptions, model: ModelFolder, pictures: Iterable[Source]) -> LabelMap:
-    """The option's map, else the model's, else what is known of the data set, else identity."""
+    """The option's map, else the model's, else the data set's known one, else identity."""
     if options.label_map is not None:
         return LabelMap.parse(options.label_map)
     known = {source.label_map for source in pictures}
@@ -127,7 +127,7 @@ def _check_output(options: JobOptions, destination: Destination, recipe: Recipe,
 
 
 def _check_foreseen_removal(destination: Destination, recipe: Recipe, options: JobOptions) -> None:
-    """Refuses what the job would refuse once it has listed the pictures, as far as that is known now."""
+    """Refuses a removal that the job would refuse after listing the pictures, as far as it is known now."""
     has_masks = any(output.name == MASK for output in destination.outputs)
     try:
         counts = foreseen(destination.root, recipe, has_masks=has_masks)
