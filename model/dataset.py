@@ -16,8 +16,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from model.encoded_pairs import EncodedPair
 from model.label_faults import TruthFault, truth_fault
-from model.source import EncodedPair
 from pipeline.core.decode import decode_mask
 from pipeline.core.errors import ErrorType, OptionError, PictureError
 from pipeline.core.labels import ClassIds
@@ -25,7 +25,7 @@ from pipeline.core.model_input import model_input
 from pipeline.core.raster import open_raster
 from pipeline.core.resize import resize_mask_nearest
 from pipeline.core.spec import InputSpec
-from pipeline.core.split import picture_digest
+from pipeline.core.split_digests import picture_digest
 from pipeline.core.truth import Labels, decode_truth
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -42,7 +42,7 @@ class LoadedPair:
     Attributes:
         image: (H, W, channels) uint8 upright.
         mask: (H, W) class ids, `num_classes` where ignored.
-        digest: of the picture's file, as `pipeline.core.split.picture_digest`.
+        digest: of the picture's file, as `pipeline.core.split_digests.picture_digest`.
     """
 
     image: UInt8Array

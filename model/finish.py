@@ -13,18 +13,18 @@ import numpy as np
 from model.agreement import KerasEngine
 from model.classes import known_dataset
 from model.dataset import LoadedPair, load_or_fault
+from model.encoded_pairs import EncodedPair, open_source
 from model.evaluate import PictureScore, load_engine, score_pictures, summarise
 from model.export import Exported, export_network, file_entry, keras_file
 from model.figures import Example, can_draw, curves_figure, examples_figure, png_of
 from model.fit import Progress
-from model.job import Job
+from model.job import TrainingJob
 from model.network import logits_of
-from model.source import EncodedPair, open_source
 from model.versions import library_versions
 from pipeline.core.overlay import background_id
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
-from pipeline.core.split import SPLIT_FILE
+from pipeline.core.split_digests import SPLIT_FILE
 from pipeline.engines.base import Engine
 from pipeline.segmenting.segmentation import Model
 from pipeline.storage import storage
@@ -38,7 +38,9 @@ _ROWS_A_KIND = 2
 Say = Callable[[str], None]
 
 
-def finish(job: Job, network: keras.Model, progress: Progress, folder: Path, figures: Path, say: Say) -> ModelSpec:
+def finish(
+    job: TrainingJob, network: keras.Model, progress: Progress, folder: Path, figures: Path, say: Say
+) -> ModelSpec:
     """Turns a trained network into a model folder.
 
     Args:
@@ -83,7 +85,7 @@ def finish(job: Job, network: keras.Model, progress: Progress, folder: Path, fig
     return spec
 
 
-def _export(job: Job, network: keras.Model, folder: Path, say: Say) -> Exported:
+def _export(job: TrainingJob, network: keras.Model, folder: Path, say: Say) -> Exported:
     if keras.backend.backend() != "tensorflow":
         content = keras_file(network, job.config)
         storage.write_bytes(os.fspath(folder / KERAS_MODEL_FILE), content)
@@ -98,7 +100,7 @@ def _export(job: Job, network: keras.Model, folder: Path, say: Say) -> Exported:
     return exported
 
 
-def _test_pairs(job: Job) -> Iterator[EncodedPair]:
+def _test_pairs(job: TrainingJob) -> Iterator[EncodedPair]:
     if job.options.test_dataset:
         pairs = open_source(job.options.test_dataset, None, "--test_dataset")
     else:
@@ -106,7 +108,7 @@ def _test_pairs(job: Job) -> Iterator[EncodedPair]:
     return (pair for pair in pairs if pair.pair_id in job.kept)
 
 
-def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: ModelSpec) -> list[Example]:
+def _examples(job: TrainingJob, pictures: list[PictureScore], engine: Engine, spec: ModelSpec) -> list[Example]:
     """The best, the middle and the worst of the scored pictures."""
     ranked = sorted((one for one in pictures if not np.isnan(one.mean_iou)), key=lambda one: -one.mean_iou)
     middle = max(0, (len(ranked) - _ROWS_A_KIND) // 2)
@@ -126,7 +128,7 @@ def _examples(job: Job, pictures: list[PictureScore], engine: Engine, spec: Mode
     return [found[pair_id] for pair_id in title_of if pair_id in found]
 
 
-def _spec(job: Job, progress: Progress, folder: Path) -> ModelSpec:
+def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
     options, config = job.options, job.config
     known = known_dataset(options.dataset)
     colors = class_colors(job.class_names)
@@ -164,7 +166,7 @@ def class_colors(class_names: Sequence[str]) -> list[str]:
     return [*colors[1 : background + 1], colors[0], *colors[background + 1 :]]
 
 
-def _command(job: Job) -> str:
+def _command(job: TrainingJob) -> str:
     """The command that makes the model again; where the data lay and where the model went is left open."""
     words = ["python", "-m", "model", "train", "--dataset", "SOURCE", "--output", "DIR"]
     for name, field in type(job.options).__dataclass_fields__.items():

@@ -6,12 +6,12 @@ from model.dataset import PreparedData
 from model.network import NetworkConfig
 from model.options import TrainOptions
 from model.split import Split
-from pipeline.core.split import SplitDigests
+from pipeline.core.split_digests import SplitDigests
 from pipeline.core.truth import Labels
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TrainingJob:
     """What is trained on what.
 
     Attributes:

@@ -7,21 +7,21 @@ import numpy as np
 
 from model.classes import map_text, resolve_classes
 from model.dataset import PreparedData, load_or_fault, map_in_order, prepare
-from model.job import Job
+from model.encoded_pairs import open_source
+from model.job import TrainingJob
 from model.label_faults import TruthFault, describe_faults
 from model.network import PRESETS, NetworkConfig, check_config
 from model.options import TrainOptions, check_class_weights, parse_class_weights
-from model.source import open_source
 from model.split import MIN_VALIDATION_PICTURES, Split, split_pictures
 from pipeline.core.errors import OptionError, PictureError
-from pipeline.core.split import TEST, TRAIN, VALIDATION, SplitDigests
+from pipeline.core.split_digests import TEST, TRAIN, VALIDATION, SplitDigests
 from pipeline.core.truth import Labels
 from pipeline.core.wording import pictures_text
 
 Say = Callable[[str], None]
 
 
-def prepare_job(options: TrainOptions, say: Say) -> Job:
+def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
     """Decides on network and classes, reads all pictures and divides them.
 
     Args:
@@ -50,7 +50,7 @@ def prepare_job(options: TrainOptions, say: Say) -> Job:
     digests = _digests(data, split, test_pictures)
     _report_classes(data, labels, class_names, say)
     _report_split(split, len(test_pictures), digests, say)
-    return Job(options, config, labels, class_names, data, split, frozenset(test_pictures), digests)
+    return TrainingJob(options, config, labels, class_names, data, split, frozenset(test_pictures), digests)
 
 
 def _network_config(options: TrainOptions) -> NetworkConfig:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from model.agreement import Probe
 from model.dataset import load_pair
+from model.encoded_pairs import open_source
 from model.export import export_network
 from model.network import PRESETS, NetworkConfig, build_network
 from model.sample import draw_samples
-from model.source import open_source
 from model.versions import library_versions
 from pipeline.core.errors import ModelError, OptionError, PictureError
 from pipeline.core.model_input import model_input

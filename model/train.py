@@ -15,7 +15,7 @@ from model.classes import balanced_weights
 from model.figures import can_draw
 from model.finish import finish
 from model.fit import CHECKPOINT_FILE, Fitter
-from model.job import Job
+from model.job import TrainingJob
 from model.losses import SegmentationLoss
 from model.network import build_network, logits_of
 from model.options import TrainOptions, check_options, parse_class_weights
@@ -52,7 +52,7 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
         keras.mixed_precision.set_dtype_policy("float32")
 
 
-def _train(job: Job, folder: Path, say: Say) -> ModelSpec:
+def _train(job: TrainingJob, folder: Path, say: Say) -> ModelSpec:
     options = job.options
     network = build_network(job.config)
     fitter = make_fitter(job, network, folder)
@@ -98,7 +98,7 @@ def set_seed_and_precision(options: TrainOptions) -> None:
     keras.mixed_precision.set_dtype_policy("mixed_float16" if mixed else "float32")
 
 
-def make_fitter(job: Job, network: keras.Model, folder: Path) -> Fitter:
+def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
     """Compiles a network with the loss, optimizer and schedule of a job.
 
     Args:
@@ -136,7 +136,7 @@ def _learning_rate(options: TrainOptions, steps: int) -> Any:
     )
 
 
-def _fingerprint(job: Job) -> str:
+def _fingerprint(job: TrainingJob) -> str:
     """Tells trainings apart that could not go on from each other's checkpoints."""
     asked = {name: value for name, value in asdict(job.options).items() if name not in _NOT_IN_FINGERPRINT}
     what = [asked, asdict(job.config), job.labels.label_map.to_metadata(), job.data.store.pair_ids]

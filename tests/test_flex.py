@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from small_archive import TINY_MODEL, Archive, run_job
 
-from pipeline.app.options import parse_options
+from pipeline.app.job_options import parse_options
 from pipeline.app.parser import command_parser
 from pipeline.dataflow import launch
 from pipeline.dataflow.template import container_spec, metadata

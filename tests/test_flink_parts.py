@@ -13,7 +13,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc, endpoints_pb2
 
-from pipeline.app.options import parse_options
+from pipeline.app.job_options import parse_options
 from pipeline.app.runner import choose_runner
 from pipeline.core.errors import OptionError
 from pipeline.flink.__main__ import run

@@ -26,7 +26,7 @@ from model.split import split_pictures  # noqa: E402
 from model.train import train  # noqa: E402
 from pipeline.core.resize import resize_image  # noqa: E402
 from pipeline.core.spec import ModelSpec  # noqa: E402
-from pipeline.core.split import SplitDigests, picture_digest  # noqa: E402
+from pipeline.core.split_digests import SplitDigests, picture_digest  # noqa: E402
 
 HEIGHT, WIDTH = 48, 64
 MAX_CONSTANT_IOU = 1 / 3

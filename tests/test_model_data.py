@@ -10,9 +10,9 @@ from PIL import Image
 
 from model.augment import AUGMENTATIONS, augment, warp
 from model.dataset import PairStore, load_pair, prepare
+from model.encoded_pairs import EncodedPair, open_source, tfds_name
 from model.label_faults import describe_faults
 from model.sample import write_sample
-from model.source import EncodedPair, open_source, tfds_name
 from model.split import split_pictures
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.labels import LabelMap

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model.dataset import prepare
-from model.source import EncodedPair
+from model.encoded_pairs import EncodedPair
 from pipeline.core.errors import PictureError
 from pipeline.core.labels import LabelMap
 from pipeline.core.model_input import model_input

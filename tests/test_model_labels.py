@@ -9,9 +9,9 @@ from PIL import Image
 
 from model.classes import resolve_classes
 from model.dataset import PreparedData, prepare
+from model.encoded_pairs import open_source
 from model.label_faults import describe_faults
 from model.options import TrainOptions
-from model.source import open_source
 from pipeline.core.errors import OptionError
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.app import options as module
+from pipeline.app import job_options as module
+from pipeline.app.job_options import LATER_OPTIONS, JobOptions, parse_options
 from pipeline.app.launcher import main
-from pipeline.app.options import LATER_OPTIONS, JobOptions, parse_options
 from pipeline.app.parser import LATER_MODES
 from pipeline.core.errors import OptionError
 

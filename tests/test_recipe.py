@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_archive import TINY_MODEL, Archive
 
-from pipeline.app.options import parse_options
+from pipeline.app.job_options import parse_options
 from pipeline.app.prepared import Prepared, prepare
 from pipeline.core.labels import LabelMap
 from pipeline.core.measures import measures

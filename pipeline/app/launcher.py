@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
-from pipeline.app.options import JobOptions, parse_options
+from pipeline.app.job_options import JobOptions, parse_options
 from pipeline.app.prepared import Prepared, prepare
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.layout import FAILURES_FILE, SUMMARY_FILE

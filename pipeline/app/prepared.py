@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from pipeline.app.options import JobOptions
+from pipeline.app.job_options import JobOptions
 from pipeline.core.errors import OptionError, StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.layout import SPOOL_FOLDER

@@ -24,7 +24,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline.app.options import JobOptions
+from pipeline.app.job_options import JobOptions
 from pipeline.core.errors import OptionError
 from pipeline.engines.load import usable_cores
 from pipeline.engines.model_folder import carried_names

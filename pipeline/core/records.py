@@ -131,8 +131,8 @@ class PictureRecord:
         truth_error_type: why its ground truth could not be used, a value of `ErrorType`; "" where nothing failed.
         truth_message: the same as one sentence for a person.
         unused: parts of the picture's file that are not used, values of `pipeline.core.file_formats.Unused`.
-        split: which part of the model's training pictures has this one, of `pipeline.core.split.PARTS`; "" for none of
-            them, None where that is not known.
+        split: the part of the model's training data that has this picture, of `pipeline.core.split_digests.PARTS`; ""
+            for none of them, None if unknown.
     """
 
     image_id: str

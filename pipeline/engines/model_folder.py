@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.core.errors import ModelError
 from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
-from pipeline.core.split import SPLIT_FILE, SplitDigests
+from pipeline.core.split_digests import SPLIT_FILE, SplitDigests
 from pipeline.engines.backends import AUTO, FLOAT32, backend_named, check_backend
 from pipeline.storage import storage
 

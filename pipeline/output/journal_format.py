@@ -27,7 +27,7 @@ _Outcome = TypeVar("_Outcome", PictureRecord, Failure)
 _Record = TypeVar("_Record", PictureRecord, Failure, OutputFile)
 
 
-class Member:
+class GzipMember:
     """A gzip member in the making: a header and the lines of outcomes, kept packed as they come."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Member:
 
 def encode_member(lines: Iterable[str]) -> bytes:
     """Encodes outcomes' lines as one gzip member with its header."""
-    member = Member()
+    member = GzipMember()
     for line in lines:
         member.add(line)
     return member.finish()

@@ -23,11 +23,11 @@ from pipeline.core.layout import (
 from pipeline.core.measures.confusion import CONFUSION
 from pipeline.core.records import Failure, PictureRecord
 from pipeline.core.spec import ModelSpec
-from pipeline.core.split import TRAIN, VALIDATION
+from pipeline.core.split_digests import TRAIN, VALIDATION
 from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 from pipeline.output import journal, tables
-from pipeline.output.journal_format import Member, entry_line
+from pipeline.output.journal_format import GzipMember, entry_line
 from pipeline.output.mask_shards import MaskPacker, delete_stale_tars
 from pipeline.output.removal import MaskCounts
 from pipeline.output.summary_csv import summary_csv
@@ -103,7 +103,7 @@ class ResultsWriter:
         name = shard_name(shard, shards)
         packer = MaskPacker(self.output, shard, shards)
         records = packer.pack(records) if self.mask_format == "tar" else packer.unpack(records)
-        member = Member()
+        member = GzipMember()
         self._write(name, tables.pictures_parquet(member.noted(records), self.spec.class_names, self.model_digest))
         journal.write_part(self.output, _journal_part(name), member.finish())
         return name
@@ -113,7 +113,7 @@ class ResultsWriter:
         first: list[Failure] = []
         by_type: Counter[str] = Counter()
         truth_count = 0
-        member = Member()
+        member = GzipMember()
 
         def noted() -> Iterator[Failure]:
             nonlocal truth_count

@@ -13,7 +13,7 @@ from pipeline.core.model_input import ModelInput
 from pipeline.core.raster import Raster
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Located
-from pipeline.core.split import SplitDigests
+from pipeline.core.split_digests import SplitDigests
 from pipeline.core.strips import Window
 from pipeline.engines.base import Engine, Logits
 from pipeline.output.outputs import Destination

@@ -7,7 +7,7 @@ from pipeline.core.labels import ClassIds
 from pipeline.core.model_input import ModelInput, model_input
 from pipeline.core.raster import Raster, RasterInfo, open_raster
 from pipeline.core.recipe import Recipe
-from pipeline.core.split import SplitDigests, picture_digest
+from pipeline.core.split_digests import SplitDigests, picture_digest
 from pipeline.core.strips import Window
 from pipeline.core.truth import decode_truth
 from pipeline.segmenting.modes import Mode

@@ -9,7 +9,7 @@ from pipeline.core.errors import PictureError
 from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
-from pipeline.core.split import SplitDigests
+from pipeline.core.split_digests import SplitDigests
 from pipeline.engines.base import Engine
 from pipeline.output.delivery import Delivery
 from pipeline.output.outputs import Destination

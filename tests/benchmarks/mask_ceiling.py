@@ -18,8 +18,8 @@ from PIL import Image
 
 from model.classes import resolve_classes
 from model.dataset import load_pair
+from model.encoded_pairs import open_source
 from model.options import TrainOptions
-from model.source import open_source
 from model.split import split_pictures
 from pipeline.core.labels import ClassIds, parse_ignore_label
 from pipeline.core.resize import mask_from_logits, resize_mask_nearest

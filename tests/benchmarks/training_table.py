@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from model.encoded_pairs import open_source
 from model.evaluate import load_engine, score_pictures
 from model.options import DEFAULT_PRESET
-from model.source import open_source
 from model.split import split_pictures
 from pipeline.core.scores import dice_per_class, iou_per_class, mean_of_present
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, ModelSpec

@@ -11,7 +11,7 @@ from small_archive import TINY_MODEL, Archive, run_job
 
 from pipeline.core.errors import ModelError
 from pipeline.core.spec import ModelSpec
-from pipeline.core.split import PARTS, SPLIT_FILE, SplitDigests, picture_digest
+from pipeline.core.split_digests import PARTS, SPLIT_FILE, SplitDigests, picture_digest
 from pipeline.engines.model_folder import carried_names, folder_of
 
 
