@@ -2,12 +2,15 @@
 
 import io
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from small_archive import Archive, run_job
 
+from pipeline.core import strips
 from pipeline.core.labels import LabelMap
 from pipeline.core.overlay import overlay
 from pipeline.core.recipe import Recipe
@@ -17,6 +20,7 @@ from pipeline.core.strips import Strip
 from pipeline.output.encode import encode_mask, encode_png, encode_probabilities, palette_of
 from pipeline.output.outputs import Destination, PictureWriter
 from pipeline.output.registry import OUTPUTS, requested_outputs
+from pipeline.segmenting.computing import Computing
 
 HEIGHT, WIDTH = 23, 31
 CLASSES = (ClassSpec(0, "sky", "#102030"), ClassSpec(1, "ground", "#f0e0d0"), ClassSpec(2, "tree", "#00ff00"))
@@ -70,3 +74,20 @@ def test_only_chosen_pictures_get_an_overlay() -> None:
 def test_outputs_differ_in_name_folder_and_option() -> None:
     for attribute in ("name", "folder", "option"):
         assert len({getattr(output, attribute) for output in OUTPUTS}) == len(OUTPUTS)
+
+
+def test_what_an_update_makes_does_not_depend_on_strips(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--input", archive.images, "--ground_truth", archive.masks, "--overlays", 20)
+    whole = run_job(tmp_path / "whole", *options)
+    run_job(tmp_path / "parts", "--input", archive.images)
+    monkeypatch.setattr(strips, "MAX_STRIP_PIXELS", 500)
+    monkeypatch.setattr(Computing, "run", None)  # all is made of the pictures and their masks
+    updated = run_job(tmp_path / "parts", *options)
+    assert updated.summary["run"]["resumed"] == 20
+    for key in ("classes", "metrics", "confusion_matrix"):
+        assert updated.summary[key] == whole.summary[key]
+    overlays = {path.name: path.read_bytes() for path in (tmp_path / "whole/overlays").rglob("*.png")}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "parts/overlays").rglob("*.png")} == overlays
+    assert len(overlays) == 20

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ from pipeline.sources.source import Source
 from pipeline.sources.sources import parse_sources, parse_truths
 from pipeline.storage import storage
 from pipeline.transforms import pack_failures as packing
-from pipeline.transforms import segment_images
+from pipeline.transforms import segment_images, update_pictures
 from pipeline.transforms.locate_pictures import LocatePictures, Locations
 from pipeline.transforms.pack_failures import PackFailures
 from pipeline.transforms.picture_counts import NAMESPACE
@@ -205,6 +206,20 @@ def test_the_last_user_ends_the_threads_and_the_next_starts_new_ones(
     second.setup()
     assert bundle(second) == len(located)
     second.teardown()
+    assert crew_threads() == before
+
+
+def test_the_threads_of_updates_end_with_their_last_user(recipe: Recipe, tmp_path: Path) -> None:
+    shared, before = Shared(), crew_threads()
+    destination = Destination(str(tmp_path / "out"), ())
+    users = [update_pictures._UpdateDoFn(recipe, destination, 1, SILENT, shared) for _ in range(2)]
+    for user in users:
+        user.setup()
+        assert user._threads is not None
+        user._threads.submit(time.monotonic).result()
+    for user in users:
+        assert len(crew_threads()) > len(before)
+        user.teardown()
     assert crew_threads() == before
 
 
