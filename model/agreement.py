@@ -1,4 +1,4 @@
-"""How like the masks of an export are to those of the Keras network that it was made of."""
+"""Compares the masks of an export with those of the Keras network that it was made from."""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from pipeline.engines.base import Batch, Engine, Logits, input_batch
 
 UInt8Array = npt.NDArray[np.uint8]
 Probe = tuple[UInt8Array, ClassIds | None]
-"""A picture at the model's size, (H, W, C), and its class ids, (H, W), where they are known."""
+"""A picture at the model's size, (H, W, C), and its class ids, (H, W), if known."""
 
 
 class KerasEngine:
@@ -45,17 +45,17 @@ class SavedModelEngine:
 
 
 def compare(reference: Engine, export: Engine, probes: Sequence[Probe], num_classes: int) -> dict[str, Any]:
-    """Holds an export's masks against the network's at the model's size.
+    """Compares an export's masks with the network's at the model's size.
 
     Args:
         reference: the Keras network.
-        export: what was made of it.
+        export: the export of that network.
         probes: at least one.
         num_classes: how many classes.
 
     Returns:
         `pictures`; `equal_pixels`, the share of pixels of the same class; `global_mean_iou_difference`, the export's
-        less Keras', None without truth.
+        minus Keras', None without truth.
     """
     equal_px = total_px = 0
     matrices = np.zeros((2, num_classes, num_classes), np.int64)

@@ -1,6 +1,6 @@
 """Random variations of a picture and its mask, the same geometry for both.
 
-A mask is only ever moved by nearest neighbour, so no class id appears that was not there.
+Masks are moved by nearest neighbour only, so no new class ids appear.
 """
 
 import cv2
@@ -13,7 +13,7 @@ from pipeline.core.labels import ClassIds
 UInt8Array = npt.NDArray[np.uint8]
 
 AUGMENTATIONS = ("none", "flip", "light", "full")
-"""`flip`: left and right; `light`: also scale, crop, small turns and colour; `full`: the same wider, and blur."""
+"""`flip`: left and right; `light`: also scale, crop, small rotations and colour; `full`: stronger, and blur."""
 
 _MAX_TURN_DEGREES = {"light": 10.0, "full": 20.0}
 _MAX_ZOOM = {"light": 1.25, "full": 1.6}
@@ -38,7 +38,7 @@ def augment(image: UInt8Array, mask: ClassIds, kind: str, rng: np.random.Generat
         image: (H, W, C) uint8.
         mask: (H, W) class ids.
         kind: one of `AUGMENTATIONS`.
-        rng: decides everything, so equal generators give equal results.
+        rng: the only source of randomness, so equal generators give equal results.
 
     Returns:
         The same shapes and dtypes.
@@ -59,14 +59,14 @@ def augment(image: UInt8Array, mask: ClassIds, kind: str, rng: np.random.Generat
 def _random_transform(
     height: int, width: int, mirrored: bool, kind: str, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """A mirrored, turned, zoomed and shifted view as the (2, 3) matrix from output to input pixels."""
+    """A mirrored, rotated, zoomed and shifted view as the (2, 3) matrix from output to input pixels."""
     turn = np.deg2rad(rng.uniform(-_MAX_TURN_DEGREES[kind], _MAX_TURN_DEGREES[kind]))
     zoom = np.exp(rng.uniform(-0.35, 1.0) * np.log(_MAX_ZOOM[kind]))
     stretch = np.exp(rng.uniform(-0.1, 0.1))
     scale = np.diag([(-1.0 if mirrored else 1.0) * stretch / zoom, 1.0 / (stretch * zoom)])
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     linear = rotation @ scale
-    # The view's centre may move as far as the zoomed view has room, and a little where it has none.
+    # The view's centre may move as far as the zoomed view has room, or a little if it has none.
     room = max(0.05, 0.5 * (1.0 - 1.0 / zoom))
     middle = np.array([(width - 1) / 2.0, (height - 1) / 2.0])
     shift = np.array([rng.uniform(-room, room) * width, rng.uniform(-room, room) * height])
@@ -74,7 +74,7 @@ def _random_transform(
 
 
 def warp(image: UInt8Array, mask: ClassIds, transform: npt.NDArray[np.float64]) -> tuple[UInt8Array, ClassIds]:
-    """Moves a picture (bilinear) and its mask (nearest) by one transform; what lies outside is mirrored.
+    """Moves a picture (bilinear) and its mask (nearest) by one transform; pixels outside are mirrored.
 
     Args:
         image: (H, W, C) uint8.

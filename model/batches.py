@@ -1,7 +1,7 @@
-"""Batches for training: shuffled, varied, and a function of seed, epoch and number alone.
+"""Batches for training: shuffled, augmented, and a function of seed, epoch and number only.
 
 With the TensorFlow backend a tf.data pipeline makes them on all cores; with another backend a Keras `PyDataset` does.
-Both hand out the very same pixels, and an epoch that is begun again after a kill sees what it would have seen.
+Both give the same pixels, also in an epoch that is repeated after a kill.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 
 class TrainingPictures:
-    """The pictures of one split, as every epoch sees them."""
+    """The pictures of one split, augmented for each epoch."""
 
     def __init__(
         self, store: PairStore, indices: npt.NDArray[np.int64], augmentation: str, batch_size: int, seed: int
@@ -29,7 +29,7 @@ class TrainingPictures:
             store: all pictures.
             indices: (n,) those of the split.
             augmentation: one of `model.augment.AUGMENTATIONS`.
-            batch_size: pictures a batch; cut to n if there are fewer.
+            batch_size: pictures per batch; at most n.
             seed: of shuffle and augmentation.
         """
         self.store, self.indices = store, indices
@@ -43,7 +43,7 @@ class TrainingPictures:
         return shuffled[: self.steps * self.batch_size]
 
     def picture(self, epoch: int, index: int) -> tuple[UInt8Array, ClassIds]:
-        """One picture as an epoch shows it: (H, W, C) uint8 and (H, W) class ids."""
+        """One picture of an epoch: (H, W, C) uint8 and (H, W) class ids."""
         rng = np.random.default_rng([self._seed, epoch, index])
         image, mask = augment(*self.store[index], self._augmentation, rng)
         return np.ascontiguousarray(image), mask.copy()
@@ -58,7 +58,7 @@ class NumpyBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """An epoch for any backend."""
 
     def __init__(self, pictures: TrainingPictures, epoch: int) -> None:
-        """Takes one epoch of the pictures."""
+        """One epoch of the pictures."""
         super().__init__(workers=2, use_multiprocessing=False)
         self._pictures, self._epoch = pictures, epoch
         self._order = pictures.order(epoch).reshape(pictures.steps, pictures.batch_size)
@@ -73,7 +73,7 @@ class NumpyBatches(keras.utils.PyDataset):  # type: ignore[misc]
 
 
 def epoch_batches(pictures: TrainingPictures, epoch: int) -> Any:
-    """What `keras.Model.fit` takes for one epoch, each batch (n, H, W, C) uint8 and (n, H, W) class ids."""
+    """One epoch for `keras.Model.fit`, each batch (n, H, W, C) uint8 and (n, H, W) class ids."""
     if keras.backend.backend() != "tensorflow":
         return NumpyBatches(pictures, epoch)
     import tensorflow as tf

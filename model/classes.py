@@ -1,4 +1,4 @@
-"""Which classes a training has, and how its masks name them."""
+"""The classes of a training, and how raw mask values map to them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from pipeline.core.truth import Labels
 
 @dataclass(frozen=True, slots=True)
 class KnownDataset:
-    """What need not be said of a data set from TFDS.
+    """Known properties of a data set from TFDS, which need no options.
 
     Attributes:
         title: for the metadata.
@@ -41,24 +41,24 @@ _KNOWN = {
 
 
 def known_dataset(source: str) -> KnownDataset | None:
-    """What is known of a `tfds:` source's data set, None for any other."""
+    """The known properties of a `tfds:` source's data set, None for any other."""
     return _KNOWN.get(tfds_name(source) or "")
 
 
 def map_text(options: TrainOptions) -> str | None:
-    """The label map as given, else as known of the data set, else None."""
+    """The label map as given, else the data set's known one, else None."""
     known = known_dataset(options.dataset)
     return options.label_map or (known.label_map if known else None)
 
 
 def resolve_classes(options: TrainOptions) -> tuple[Labels, tuple[str, ...]]:
-    """Finds the classes: from the options, else from what is known of the data set, else from the masks' values.
+    """Determines the classes: from the options, else the data set's known ones, else from the masks' values.
 
     Returns:
-        How masks are read, and the classes' names by id.
+        How raw mask values become class ids, and the classes' names by id.
 
     Raises:
-        OptionError: the options contradict each other, or the masks' values are no class ids.
+        OptionError: the options contradict each other, or the masks' values are not class ids.
     """
     known = known_dataset(options.dataset)
     text = map_text(options)
@@ -80,17 +80,17 @@ def resolve_classes(options: TrainOptions) -> tuple[Labels, tuple[str, ...]]:
 
 
 def _count_classes(pairs: Iterator[EncodedPair], ignore_label: IgnoreLabel | None) -> int:
-    """Counts the classes of masks whose values are class ids already."""
+    """Counts the classes of masks whose values are class ids."""
     counts = ValueCounts()
     for _, values in map_in_order(pairs, _values_of):
         if values:
             counts.add(values)
     if not counts.masks:
-        raise OptionError("not one mask can be read")
+        raise OptionError("no mask can be read")
     counts.files.pop(str(ignore_label), None)
     found = counts.ascending()
     if not found:
-        raise OptionError(f"the masks hold nothing but the ignore label {ignore_label}")
+        raise OptionError(f"the masks have no value other than the ignore label {ignore_label}")
     if found[-1].startswith("#") or int(found[-1]) >= MAX_CLASSES_GUESSED:
         raise OptionError(no_class_ids(counts))
     return int(found[-1]) + 1

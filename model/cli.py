@@ -1,4 +1,4 @@
-"""The command line of `python -m model`: options in, one line a fault out. Heavy imports wait until they are needed."""
+"""The command line of `python -m model`: errors are reported in one line, heavy imports are delayed until needed."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ _NEEDS_TRAIN = frozenset(("keras", "tensorflow", "tensorflow_datasets"))
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that names a default only where there is one to name."""
+    """Help that shows a default only if there is one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False) else super()._get_help_string(action)
@@ -34,19 +34,19 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(prog="python -m model", description="Train, export and try the U-Nets that maskbeam runs.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    sample = commands.add_parser("sample", help="make the embedded sample data set, pictures with exact masks")
+    sample = commands.add_parser("sample", help="make the embedded sample data set of pictures with exact masks")
     sample.add_argument("--output", required=True, metavar="DIR", help="the data set's folder")
     sample.add_argument("--count", type=int, default=100, metavar="N", help="how many pictures")
     sample.add_argument("--seed", type=int, default=7, metavar="S", help="another seed, other pictures")
     sample.set_defaults(run=_run_sample)
     _add_train(commands)
-    export = commands.add_parser("export", help="write a model folder's exports anew from its Keras file")
+    export = commands.add_parser("export", help="write a model folder's exports again from its Keras file")
     export.add_argument("--model", required=True, metavar="DIR", help="a model folder with model.keras")
     export.add_argument("--dataset", metavar="SOURCE", help="pictures like those in training, for int8 and agreement")
-    export.add_argument("--ground_truth", metavar="SOURCE", help="their masks, where the data set does not hold them")
+    export.add_argument("--ground_truth", metavar="SOURCE", help="their masks, unless the data set has them")
     export.add_argument("--saved_model", action="store_true", help="write a SavedModel too")
     export.set_defaults(run=_run_export)
-    predict = commands.add_parser("predict", help="segment pictures of one's own: masks and overlays")
+    predict = commands.add_parser("predict", help="segment pictures: masks and overlays")
     predict.add_argument("pictures", nargs="+", metavar="IMAGE", help="files, or folders of them")
     predict.add_argument("--model", required=True, metavar="DIR|NAME", help="a model folder, or a carried model")
     predict.add_argument("--output", required=True, metavar="DIR", help="gets masks/ and overlays/")
@@ -64,14 +64,14 @@ def _add_train(commands: Any) -> None:
         metavar="SOURCE",
         help="folder, glob, archive, manifest, or tfds:NAME[/CONFIG][:VERSION]/SPLIT",
     )
-    data.add_argument("--ground_truth", metavar="SOURCE", help="the masks, where the data set does not hold them")
-    data.add_argument("--test_dataset", metavar="SOURCE", help="pictures of their own for the scores at the end")
+    data.add_argument("--ground_truth", metavar="SOURCE", help="the masks, unless the data set has them")
+    data.add_argument("--test_dataset", metavar="SOURCE", help="separate pictures for the scores at the end")
     data.add_argument("--label_map", metavar="RAW=ID,…", help="raw mask values (or #rrggbb) to class ids")
     data.add_argument(
         "--ignore_label",
         type=parse_ignore_label,
         metavar="RAW",
-        help="the mask value, or colour #rrggbb, that counts for nothing",
+        help="the mask value, or colour #rrggbb, of pixels to ignore",
     )
     data.add_argument("--class_names", type=_names, metavar="A,B,…", help="the classes by id")
     data.add_argument("--val_fraction", type=float, metavar="X", help="share that chooses the best epoch")
@@ -85,13 +85,13 @@ def _add_train(commands: Any) -> None:
         "--image_size", type=_image_size, metavar="N|HxW", help="the model's input, px; a preset has its own"
     )
     net.add_argument("--width", type=int, metavar="N", help="filters of the first level; a preset has its own")
-    net.add_argument("--depth", type=int, metavar="N", help="how often the picture is halved; a preset has its own")
+    net.add_argument("--depth", type=int, metavar="N", help="how many halvings of the picture; a preset has its own")
     net.add_argument("--channels", type=int, metavar="N", help="1 or 3")
     how = train.add_argument_group("training")
     how.add_argument("--epochs", type=int, metavar="N", help="passes over the training pictures")
-    how.add_argument("--batch_size", type=int, metavar="N", help="pictures a step")
+    how.add_argument("--batch_size", type=int, metavar="N", help="pictures per step")
     how.add_argument("--loss", metavar="NAME", help="ce, ce_dice or focal")
-    how.add_argument("--class_weights", metavar="W,…", help="a weight a class, or balanced")
+    how.add_argument("--class_weights", metavar="W,…", help="a weight for each class, or balanced")
     how.add_argument("--learning_rate", type=float, metavar="X", help="the highest rate")
     how.add_argument("--schedule", metavar="NAME", help="cosine or constant")
     how.add_argument("--warmup_epochs", type=float, metavar="X", help="epochs over which the rate rises")
@@ -101,7 +101,7 @@ def _add_train(commands: Any) -> None:
     how.add_argument("--seed", type=int, metavar="S", help="of split, weights, order and augmentation")
     out = train.add_argument_group("output")
     out.add_argument("--output", required=True, metavar="DIR", help="the model folder")
-    out.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output")
+    out.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the output")
     out.add_argument("--name", help="the model's name")
     out.add_argument("--dataset_name", metavar="TEXT", help="what the metadata calls the data")
     out.add_argument("--licence", metavar="TEXT", help="the data's licence, for the metadata")
@@ -173,12 +173,12 @@ def _run_predict(arguments: argparse.Namespace) -> None:
 
 
 def say(line: str) -> None:
-    """Prints a line of progress to standard error, at once, without what would steer the terminal."""
+    """Prints a line of progress to standard error, without buffering, control characters escaped."""
     print(printable(line), file=sys.stderr, flush=True)
 
 
 def _answer(line: str) -> None:
-    """Prints a line of the command's result to standard output, without what would steer the terminal."""
+    """Prints a line of the command's result to standard output, control characters escaped."""
     print(printable(line))
 
 
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: the arguments behind `python -m model`; None takes the process' own.
+        argv: the arguments after `python -m model`; None for the process's own.
 
     Returns:
         The exit status: 0 done, 2 unusable options, data or model, 130 interrupted from the keyboard.
@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"maskbeam: {error}")
         return 2
     except KeyboardInterrupt:
-        say("maskbeam: interrupted; a training goes on with --resume")
+        say("maskbeam: interrupted; --resume continues a training")
         return 130
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDS_TRAIN:

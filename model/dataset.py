@@ -1,7 +1,7 @@
 """A data set ready to train on: every picture at the model's size, its mask as class ids.
 
-Pictures and masks go through the same decode, label map and resize as in the job, so a network sees in training what
-it will see in serving.
+Pictures and masks have the same decoding, label map and resizing as in the job, so a network has the same input in
+training and in serving.
 """
 
 import os
@@ -66,10 +66,10 @@ def load_pair(pair: EncodedPair, labels: Labels, channels: int) -> LoadedPair:
 
 
 class PairStore:
-    """Pictures and class ids of one size, by number; what passes the memory limit lies in a temporary file."""
+    """Pictures and class ids of one size, by number; those beyond the memory limit are in a temporary file."""
 
     def __init__(self, height: int, width: int, channels: int, in_memory_bytes: int = _IN_MEMORY_BYTES) -> None:
-        """Makes an empty store.
+        """Creates an empty store.
 
         Args:
             height: of every picture, px.
@@ -117,12 +117,12 @@ class PairStore:
 
 @dataclass(slots=True)
 class PreparedData:
-    """What a pass over the source found.
+    """The result of a pass over the source.
 
     Attributes:
         store: the usable pairs.
         digests: of the files of the pictures in the store, in its order.
-        left_out: a line a picture that could not be read or decoded.
+        left_out: a line for each picture that could not be read or decoded.
         truth_faults: the masks that can't be read as class ids or don't fit their picture.
     """
 
@@ -133,7 +133,7 @@ class PreparedData:
 
     @property
     def masks(self) -> int:
-        """How many pictures could be read, whatever came of their masks."""
+        """How many pictures could be read, with usable masks or not."""
         return len(self.store) + len(self.truth_faults)
 
     def class_px(self, num_classes: int) -> npt.NDArray[np.int64]:
@@ -146,7 +146,7 @@ def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: in
 
     Args:
         pairs: the source.
-        labels: how its masks are read.
+        labels: how its raw mask values become class ids.
         height: the model's input height, px.
         width: the model's input width, px.
         channels: the model's input channels.
@@ -177,12 +177,12 @@ def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: in
             found.store.append(pair.pair_id, result.image, result.mask)
             found.digests.append(result.digest)
     if not found.masks:
-        raise OptionError(f"not one picture of the data set can be used, {found.left_out[0]}")
+        raise OptionError(f"no picture of the data set can be used, {found.left_out[0]}")
     return found
 
 
 def load_or_fault(pair: EncodedPair, labels: Labels, channels: int) -> LoadedPair | PictureError | TruthFault:
-    """As `load_pair`, but returns what is wrong: with the mask a `TruthFault`, with the picture the `PictureError`."""
+    """As `load_pair`, but returns errors: of the mask a `TruthFault`, of the picture the `PictureError`."""
     try:
         return load_pair(pair, labels, channels)
     except PictureError as error:
@@ -201,11 +201,11 @@ def load_or_fault(pair: EncodedPair, labels: Labels, channels: int) -> LoadedPai
 def map_in_order(
     pairs: Iterator[EncodedPair], work: Callable[[EncodedPair], _Result]
 ) -> Iterator[tuple[EncodedPair, _Result]]:
-    """Maps over a stream with a few threads, never far ahead of what was taken.
+    """Maps over a stream with a few threads, a bounded number of pairs ahead of the consumer.
 
     Args:
         pairs: the stream.
-        work: what is done to each, in any thread.
+        work: called with each, in any thread.
 
     Yields:
         The pairs in their order, each with its result.

@@ -1,4 +1,4 @@
-"""Where training pictures come from: the job's own sources, and TensorFlow Datasets.
+"""The sources of training pictures: the job's own, and TensorFlow Datasets.
 
 A source is a stream of encoded pairs; nothing is decoded here.
 """
@@ -26,7 +26,7 @@ _TFDS_MASKS = ("segmentation_mask", "segmentation_label", "mask", "label")
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """One picture with its mask, not read yet.
+    """One picture with its mask, whose files are not read yet.
 
     Attributes:
         pair_id: unique in its source: the path below it, or the data set's file name.
@@ -43,21 +43,21 @@ def open_source(
     """Lists a source's pictures that have a mask, in a fixed order.
 
     Args:
-        source: what the job's `--input` takes, a folder with `images/` and `masks/`, or
+        source: as the job's `--input`, a folder with `images/` and `masks/`, or
             `tfds:NAME[/CONFIG][:VERSION]/SPLIT`.
-        ground_truth: the source of masks; None where the source holds them.
-        option: what names the source on the command line, for messages.
-        say: takes a line if pictures have no mask or masks no picture; these are left out.
+        ground_truth: the source of masks; None if the source has them.
+        option: the option of the source, for messages.
+        say: called with a line if pictures have no mask or masks no picture; these are left out.
 
     Returns:
         The pairs, by id, or in the data set's order for TFDS.
 
     Raises:
-        OptionError: there is no such source, it holds no picture with a mask, or pairing is ambiguous.
+        OptionError: the source doesn't exist or has no picture with a mask, or pairing is ambiguous.
     """
     if source.startswith("tfds:"):
         if ground_truth is not None:
-            raise OptionError("--ground_truth: a tfds: data set holds its own masks")
+            raise OptionError("--ground_truth: a tfds: data set has its own masks")
         return _tfds_pairs(source)
     root = storage.absolute(source)
     images, masks = storage.join(root, "images"), storage.join(root, "masks")
@@ -69,7 +69,7 @@ def open_source(
 def _paired(
     option: str, source: str, images: str, masks: str | None, say: Callable[[str], None] | None
 ) -> Iterator[EncodedPair]:
-    """Pairs as the job does; what the job would count as a failure is an error."""
+    """Pairs as the job does, but a failure of the job is an error here."""
     groups = parse_sources([images], option)
     truths = parse_truths([] if masks is None else [masks], groups)
     pictures = [listed for group in groups for one in group for listed in _list(one)]
@@ -92,7 +92,7 @@ def _paired(
         raise OptionError(
             f"{option} {source}: no masks: needs images/ and masks/, --ground_truth, or a manifest's mask column"
             if masks is None
-            else f"{option} {source}: no masks: not one of {len(pictures)} pictures has a mask of its name"
+            else f"{option} {source}: no masks: none of {len(pictures)} pictures has a mask of its name"
         )
     without_picture = sum(key not in pictures_by_key for key in masks_by_key)
     if say and (without_mask or without_picture):
@@ -115,7 +115,7 @@ def _list(source: Source) -> Iterator[Listed]:
 
 
 def _spool_output() -> str:
-    """A folder for what lies in compressed archives, as long as the process lives."""
+    """A folder for members of compressed archives, for the lifetime of the process."""
     return _spool().name
 
 
@@ -154,7 +154,7 @@ def _tfds_pairs(source: str) -> Iterator[EncodedPair]:
         )
     except StopIteration:
         raise OptionError(f"{source}: the data set has no masks ({', '.join(_TFDS_MASKS)})") from None
-    except Exception as error:  # TFDS raises whatever its network, builders and file systems raise
+    except Exception as error:  # TFDS passes on any exception of its network, builders and file systems
         raise OptionError(f"{source} can't be prepared: {_first_line(error)}") from error
     return _encoded_examples(tfds.as_numpy(dataset), mask_feature, match["split"])
 

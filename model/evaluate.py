@@ -1,4 +1,4 @@
-"""Scores of a model folder on pictures with ground truth, by the same code and at the same size as the job's."""
+"""Scores of a model on pictures with ground truth, by the same code and at the same size as in the job."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from pipeline.segmenting.segmentation import Model
 
 @dataclass(frozen=True, slots=True)
 class PictureScore:
-    """How well one picture was segmented.
+    """The scores of one picture.
 
     Attributes:
         pair_id: the picture.
@@ -44,7 +44,7 @@ def load_engine(tflite: bytes, height: int, width: int, channels: int) -> Engine
         channels: the model's input channels.
 
     Raises:
-        EngineError: it is no LiteRT file.
+        EngineError: it is not a LiteRT file.
     """
     engine = LiteRTEngine(tflite, threads=1)
     with quiet(LITERT_GREETING):
@@ -59,10 +59,10 @@ def score_pictures(
 
     Args:
         pairs: the pictures with their masks.
-        labels: how the masks are read.
+        labels: how raw mask values become class ids.
         engine: the loaded model.
         spec: the model's.
-        left_out: gets, by id, what is wrong with each picture that can't be read or whose mask can't be used.
+        left_out: receives, by id, the error of each picture that can't be read or whose mask can't be used.
 
     Yields:
         The scores of each other picture.
@@ -79,7 +79,7 @@ def score_pictures(
 
 
 def summarise(pictures: list[PictureScore], spec: ModelSpec, left_out: int) -> dict[str, Any]:
-    """The contract's scores of a set of pictures; None where there is nothing to score.
+    """The scores of a set of pictures, as in `summary.json`; None where there is nothing to score.
 
     Args:
         pictures: at least one.

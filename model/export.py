@@ -1,4 +1,4 @@
-"""From a trained network to the files of a model folder, each held against Keras on real pictures."""
+"""From a trained network to the files of a model folder, each compared with Keras on real pictures."""
 
 import contextlib
 import hashlib
@@ -35,11 +35,11 @@ Interpreter(model_path=sys.argv[1], num_threads=1).allocate_tensors()
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written beside the metadata.
+    """The files written besides the metadata.
 
     Attributes:
         files: name to SHA-256 and size in bytes.
-        agreement: name to the likeness of its masks to Keras' masks.
+        agreement: name to how closely its masks agree with Keras' masks.
     """
 
     files: dict[str, dict[str, Any]]
@@ -55,15 +55,15 @@ def export_network(
     *,
     saved_model: bool = False,
 ) -> Exported:
-    """Writes `model.keras`, `model.tflite`, `model_int8.tflite` and, if asked, `saved_model/`.
+    """Writes `model.keras`, `model.tflite`, `model_int8.tflite` and, on request, `saved_model/`.
 
     Args:
         network: trained, softmax at the end.
         config: its structure.
-        folder: where to.
-        calibration: training pictures at the model's size that the int8 ranges are measured on; without them, or where
-            LiteRT can't run what comes of them, there is no int8 file.
-        probes: pictures at the model's size, with class ids where they are known, on which the exports are compared.
+        folder: the model folder.
+        calibration: training pictures at the model's size that the int8 ranges are measured on; without them, or if
+            LiteRT can't run the result, there is no int8 file.
+        probes: pictures at the model's size, with class ids if known, on which the exports are compared.
         saved_model: whether to write a SavedModel too.
 
     Returns:
@@ -96,13 +96,13 @@ def export_network(
 
 
 def file_entry(content: bytes) -> dict[str, Any]:
-    """What `metadata.json` says of a file: its SHA-256 and size in bytes."""
+    """The entry of a file in `metadata.json`: its SHA-256 and size in bytes."""
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 @contextlib.contextmanager
 def _float32() -> Iterator[None]:
-    """Builds networks whose work is all in float32, whatever training was done in."""
+    """Builds networks that compute in float32, whatever the training's precision."""
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("float32")
     try:
@@ -131,7 +131,7 @@ def _keras_bytes(network: keras.Model) -> bytes:
 
 
 def _convert(network: keras.Model, calibration: Sequence[UInt8Array] | None) -> bytes:
-    """Converts to LiteRT, with int8 weights and activations where calibration pictures are given."""
+    """Converts to LiteRT, with int8 weights and activations if calibration pictures are given."""
     import tensorflow as tf
 
     with quiet():
@@ -143,7 +143,7 @@ def _convert(network: keras.Model, calibration: Sequence[UInt8Array] | None) -> 
 
 
 def _can_be_run(tflite: bytes) -> bool:
-    """Loads a file in a process of its own: LiteRT aborts the whole process at the int8 ranges of a dead layer."""
+    """Loads a file in a separate process, because LiteRT aborts the process at the int8 ranges of a dead layer."""
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         file.write(tflite)
         file.flush()

@@ -1,4 +1,4 @@
-"""The two figures of a training: how it went, and its masks on pictures that it was not trained on."""
+"""The two figures of a training: loss and scores by epoch, and masks of pictures that it was not trained on."""
 
 import importlib.util
 import io
@@ -33,7 +33,7 @@ class Example:
     """One row of the examples.
 
     Attributes:
-        title: printed above it.
+        title: shown above it.
         image: (H, W, C) uint8.
         truth: (H, W) class ids, `num_classes` where ignored.
         prediction: (H, W) class ids.
@@ -51,24 +51,24 @@ def can_draw() -> bool:
 
 
 def examples_figure(examples: Sequence[Example], spec: ModelSpec) -> "Figure":
-    """Image, true mask and predicted mask side by side, a row an example, with a legend of the classes.
+    """Image, true mask and predicted mask side by side, one row per example, with a legend of the classes.
 
     Args:
         examples: at least one.
-        spec: gives the classes their names and colours; ignored pixels are grey.
+        spec: has the classes' names and colours; ignored pixels are grey.
     """
     from matplotlib.patches import Patch
 
     colors = np.array([*(rgb_from_hex(one.color) for one in spec.classes), _IGNORED], np.uint8)
     height_px = len(examples) * (_PANEL_PX + _TITLE_PX) + 2 * _TITLE_PX
-    # Titles are wider than the first column and take no part in the layout; their height is reserved here.
+    # Titles are wider than the first column and not part of the layout; their height is reserved here.
     figure = _new_figure(3.1 * _PANEL_PX, height_px, row_gap_px=_TITLE_PX / 2)
     rows = figure.subplots(len(examples), 3, squeeze=False)
     for axes, example in zip(rows, examples, strict=True):
         title = _shortened(f"{example.title}: image, true mask, predicted mask")
         axes[0].set_title(title, loc="left", **_PLAIN).set_in_layout(False)
         rgb = np.broadcast_to(example.image, (*example.image.shape[:2], 3)).astype(np.uint8)
-        # A mask is never interpolated, not even for show.
+        # Masks are never interpolated.
         axes[0].imshow(_thumbnail(rgb, Image.Resampling.BILINEAR))
         for ax, mask in zip(axes[1:], (example.truth, example.prediction), strict=True):
             ax.imshow(_thumbnail(colors[mask], Image.Resampling.NEAREST), interpolation="nearest")
@@ -80,11 +80,11 @@ def examples_figure(examples: Sequence[Example], spec: ModelSpec) -> "Figure":
 
 
 def curves_figure(log: Sequence[dict[str, float]], best_epoch: int, classes: Sequence[ClassSpec]) -> "Figure":
-    """The loss above, the validation scores below, over the epochs.
+    """The loss above, the validation scores below, by epoch.
 
     Args:
-        log: a row an epoch, as `model.fit` writes it; at least one.
-        best_epoch: whose weights were kept, from 1.
+        log: a row per epoch, as `model.fit` writes it; at least one.
+        best_epoch: the epoch whose weights were kept, from 1.
         classes: by id; the first ones get a line each.
     """
     from matplotlib.ticker import MaxNLocator
@@ -120,11 +120,11 @@ def png_of(figure: "Figure") -> bytes:
 
 
 _PLAIN: dict[str, Any] = {"parse_math": False, "fontsize": "small"}
-"""Names are printed as they are: a dollar sign begins no formula."""
+"""Names are shown as they are: a dollar sign does not start a formula."""
 
 
 def _new_figure(width_px: float, height_px: float, row_gap_px: float = 4.0) -> "Figure":
-    """A figure of its own, outside pyplot's list, drawn without a display."""
+    """A figure that is not registered with pyplot, drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -136,7 +136,7 @@ def _new_figure(width_px: float, height_px: float, row_gap_px: float = 4.0) -> "
 
 
 def _add_legend(parent: Any, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
-    # Matplotlib leaves names that begin with an underscore out.
+    # Matplotlib omits names that begin with an underscore.
     labels = [_shortened(f" {name}" if name.startswith("_") else name) for name in names]
     legend = parent.legend(handles, labels, ncols=min(4, len(labels)), **options)
     for text in legend.get_texts():

@@ -149,7 +149,7 @@ def test_not_one_usable_picture_is_an_error() -> None:
     def nothing() -> Iterator[EncodedPair]:
         yield EncodedPair("x", lambda: (b"", b""))
 
-    with pytest.raises(OptionError, match="not one picture"):
+    with pytest.raises(OptionError, match="no picture"):
         prepare(nothing(), _LABELS, 8, 8, 3)
 
 
