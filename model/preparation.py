@@ -134,7 +134,7 @@ def _report_split(split: Split, kept: int, digests: SplitDigests, say: Say) -> N
     if chosen_by < MIN_VALIDATION_PICTURES:
         say(
             f"warning: the best epoch is chosen on {pictures_text(chosen_by)}; with fewer than"
-            f" {MIN_VALIDATION_PICTURES} it is chosen by chance: raise --val_fraction"
+            f" {MIN_VALIDATION_PICTURES} the choice is unreliable: raise --val_fraction"
         )
     for part, consequence in (
         (VALIDATION, "choose the best epoch: it is chosen too late"),

@@ -12,7 +12,11 @@ from pipeline.core.errors import OptionError
 Indices = npt.NDArray[np.int64]
 
 MIN_VALIDATION_PICTURES = 20
-"""With fewer, a warning says that the best epoch is chosen on too few pictures."""
+"""With fewer, a warning says that the best epoch is chosen on too few pictures.
+
+Chosen on 20, the epoch of a training on pets scored 0.005 of IoU less than the best one on average, on 5 pictures 0.013
+(tests/benchmarks/validation_pictures.py).
+"""
 
 
 @dataclass(frozen=True, slots=True)

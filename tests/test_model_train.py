@@ -254,7 +254,7 @@ def test_too_few_pictures_to_choose_an_epoch_are_warned_of(trained: tuple[Path, 
     split = next(line for line in trained[1] if "to choose the best epoch" in line)
     count = int(split.split(", ")[1].split()[0])
     assert count < 20
-    warned = f"warning: the best epoch is chosen on {count} pictures; with fewer than 20 it is chosen by chance"
+    warned = f"warning: the best epoch is chosen on {count} pictures; with fewer than 20 the choice is unreliable"
     assert any(line.startswith(warned) for line in trained[1])
     assert trained[1].index(split) < next(i for i, line in enumerate(trained[1]) if line.startswith("epoch"))
 
