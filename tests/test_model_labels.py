@@ -126,7 +126,7 @@ def test_pictures_in_place_of_masks_are_suspected(tmp_path: Path) -> None:
 
 def test_masks_of_the_ignore_label_alone_are_refused(tmp_path: Path) -> None:
     _write(tmp_path, "a", 255)
-    with pytest.raises(OptionError, match="nothing but the ignore label 255"):
+    with pytest.raises(OptionError, match="no value other than the ignore label 255"):
         resolve_classes(_options(tmp_path, "--ignore_label 255"))
 
 
