@@ -43,6 +43,7 @@ class ScriptedStore:
         headers: more headers of every good answer.
         ranges: whether ranges are read.
         requests: all that came.
+        sent: bytes of objects that were sent.
     """
 
     url: str = ""
@@ -52,6 +53,7 @@ class ScriptedStore:
     headers: dict[str, str] = field(default_factory=lambda: {"ETag": '"v1"', "Last-Modified": MODIFIED})
     ranges: bool = True
     requests: list[Request] = field(default_factory=list)
+    sent: int = 0
 
 
 @contextlib.contextmanager
@@ -61,6 +63,7 @@ def scripted_store() -> Iterator[ScriptedStore]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def handle_one(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -84,7 +87,7 @@ def scripted_store() -> Iterator[ScriptedStore]:
                 self.send(404, {}, b"")
                 return
             status, headers = (201 if self.command == "PUT" else 200), dict(store.headers)
-            wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or self.headers.get("x-ms-range", ""))
             if wanted and how != "whole" and store.ranges:
                 start, end = int(wanted[1]), min(len(data), int(wanted[2] or len(data)) + 1)
                 if start >= len(data):
@@ -94,6 +97,7 @@ def scripted_store() -> Iterator[ScriptedStore]:
                     end -= (end - start) // 2
                 headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
                 data, status = data[start:end], 206
+            store.sent += len(data)
             if how == "shortened":
                 data = data[: len(data) // 2]
             self.send(status, headers, b"" if self.command == "PUT" else data, cut=how == "cut")
