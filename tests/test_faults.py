@@ -20,9 +20,7 @@ from pipeline.engines.model_folder import open_model
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
-from pipeline.storage import local_files as localfiles
-from pipeline.storage import retries as retry
-from pipeline.storage import storage
+from pipeline.storage import local_files, retries, storage
 
 POISON = 255
 
@@ -129,7 +127,7 @@ def test_an_engine_that_fails_its_self_test_stops_the_job_at_once(
     [(errno.EIO, True), (errno.ESTALE, True), (errno.ETIMEDOUT, True), (errno.ENOSPC, False), (errno.EACCES, False)],
 )
 def test_which_faults_of_a_disk_may_pass(number: int, passes: bool) -> None:
-    assert retry.is_transient_local(OSError(number, "")) is passes
+    assert retries.is_transient_local(OSError(number, "")) is passes
 
 
 def test_waits_double_with_jitter_and_end() -> None:
@@ -140,16 +138,16 @@ def test_waits_double_with_jitter_and_end() -> None:
         raise next(faults)
 
     with pytest.raises(TimeoutError):
-        retry.with_retries(act, retry.is_transient_local, sleep=waits.append, draw=lambda: 0.0)
+        retries.with_retries(act, retries.is_transient_local, sleep=waits.append, draw=lambda: 0.0)
     assert waits == [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-    assert len(list(faults)) == 20 - retry.ATTEMPTS
+    assert len(list(faults)) == 20 - retries.ATTEMPTS
     waits.clear()
     with pytest.raises(KeyError):
-        retry.with_retries(lambda: {}["a"], retry.is_transient_local, sleep=waits.append)
+        retries.with_retries(lambda: {}["a"], retries.is_transient_local, sleep=waits.append)
     assert waits == []
 
 
-@pytest.mark.parametrize(("seconds", "count"), [(retry.JOB_PATIENCE_S, 4), (retry.CHECK_PATIENCE_S, 1)])
+@pytest.mark.parametrize(("seconds", "count"), [(retries.JOB_PATIENCE_S, 4), (retries.CHECK_PATIENCE_S, 1)])
 def test_patience_ends_where_each_attempt_takes_long(seconds: float, count: int) -> None:
     times = iter(range(0, 10_000, 50))
     attempts: list[int] = []
@@ -158,16 +156,16 @@ def test_patience_ends_where_each_attempt_takes_long(seconds: float, count: int)
         attempts.append(1)
         raise OSError(errno.ETIMEDOUT, "")
 
-    with retry.patience(seconds), pytest.raises(TimeoutError):
-        retry.with_retries(act, retry.is_transient_local, sleep=lambda _: None, clock=lambda: float(next(times)))
+    with retries.patience(seconds), pytest.raises(TimeoutError):
+        retries.with_retries(act, retries.is_transient_local, sleep=lambda _: None, clock=lambda: float(next(times)))
     assert len(attempts) == count
 
 
 def test_a_store_that_fails_twice_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
-    monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(retries.time, "sleep", lambda _: None)
+    monkeypatch.setattr(retries, "FIRST_DELAY_S", 0.0)
     faults = {"read": 2, "write": 2}
-    read, write = localfiles._read, localfiles._write_new
+    read, write = local_files._read, local_files._write_new
 
     def failing_read(*arguments: Any) -> bytes:
         faults["read"] -= 1
@@ -183,8 +181,8 @@ def test_a_store_that_fails_twice_costs_nothing(tmp_path: Path, monkeypatch: pyt
         os.unlink(path)
         write(path, data)
 
-    monkeypatch.setattr(localfiles, "_read", failing_read)
-    monkeypatch.setattr(localfiles, "_write_new", failing_write)
+    monkeypatch.setattr(local_files, "_read", failing_read)
+    monkeypatch.setattr(local_files, "_write_new", failing_write)
     storage.write_bytes(str(tmp_path / "a/b"), b"content", str(tmp_path / "tmp"))
     assert storage.read_bytes(str(tmp_path / "a/b")) == b"content"
     assert list((tmp_path / "tmp").iterdir()) == []

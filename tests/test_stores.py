@@ -53,6 +53,10 @@ def test_objects_are_written_listed_read_and_deleted(store: Emulator) -> None:
     assert not storage.exists(f"{root}/a")
     assert storage.is_folder(f"{root}/deep")
     assert not storage.is_folder(f"{root}/de")
+    assert storage.is_folder(store.root)
+    assert not storage.exists(store.root)
+    with pytest.raises(FileNotFoundError, match="no object is named"):
+        storage.write_bytes(store.root, b"")
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(f"{root}/none")
     with pytest.raises(FileNotFoundError):

@@ -1,7 +1,7 @@
 """Files on this machine, by plain calls.
 
-Nothing half-written ever bears a final name: a file is written under a scratch name unique to the process and renamed.
-What may pass on a mounted disk (EIO, a stale handle) is tried again.
+No partial file has a final name: a file is written under a temporary name unique to the process and renamed. Transient
+errors of a mounted disk (EIO, a stale handle) are retried.
 """
 
 import contextlib
@@ -23,29 +23,34 @@ _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOS
 _MTIME_STEPS_NS = (1, 1_000, 1_000_000, 2_000_000_000)
 
 
-def read(path: str, offset: int, most: int) -> bytes:
-    """Reads at most so many bytes from a place on, -1 for all the rest.
+def read(path: str, offset: int, max_bytes: int) -> bytes:
+    """Reads a part of a file.
+
+    Args:
+        path: its name.
+        offset: the first byte, from 0.
+        max_bytes: how many bytes are read at most; -1 for all.
 
     Raises:
         OSError: it can't be read, or is no plain file.
     """
-    return with_retries(lambda: _read(path, offset, most), is_transient_local)
+    return with_retries(lambda: _read(path, offset, max_bytes), is_transient_local)
 
 
-def _read(path: str, offset: int, most: int) -> bytes:
-    # Without O_NONBLOCK the mere opening of a named pipe waits for somebody to write into it.
+def _read(path: str, offset: int, max_bytes: int) -> bytes:
+    # Without O_NONBLOCK opening a named pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     with open(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a plain file", path)
         file.seek(offset)
-        return _read_most(file.read, most)
+        return _read_up_to(file.read, max_bytes)
 
 
-def _read_most(read: Callable[[int], bytes | None], most: int) -> bytes:
-    """Reads to the end or until there are `most` bytes; -1 for no limit. One call may give less than it was asked."""
+def _read_up_to(read: Callable[[int], bytes | None], max_bytes: int) -> bytes:
+    """Reads `max_bytes`, or to the end; -1 for no limit. One call may return fewer bytes than it was asked for."""
     parts: list[bytes] = []
-    left = most
+    left = max_bytes
     while left:
         part = read(left)
         if not part:
@@ -61,10 +66,10 @@ def write(path: str, data: bytes, scratch: str | None) -> None:
     Args:
         path: its name.
         data: the content.
-        scratch: a folder on the same disk for the name it bears until it is whole; None for its own folder.
+        scratch: a folder on the same disk for the temporary file; None for the file's own folder.
 
     Raises:
-        OSError: it can't be written; nothing bears the name then, or what did before still does.
+        OSError: it can't be written; a file of this name that was there before is unchanged.
     """
     with_retries(lambda: _write(path, data, scratch), is_transient_local)
 
@@ -185,7 +190,7 @@ def _write_new(path: str, data: bytes) -> None:
 
 
 def _make_folder_and(act: Callable[[], None], path: str) -> None:
-    """Tries, and where the folder of the path turns out to be missing makes it and tries again: no look before each."""
+    """Does something, and again after the path's folder was made if it was missing, which is not checked before."""
     try:
         act()
     except FileNotFoundError:

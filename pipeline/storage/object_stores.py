@@ -192,7 +192,7 @@ def _listed(folder: str) -> Iterator[StoredFile]:
             pages = None
             raise
 
-    while found := _with_store(folder, page):
+    while found := _with_store(folder, page, listing=True):
         for meta in found:
             last = meta["path"]
             yield _stored(f"{scheme}://{bucket}/{last}", meta)
@@ -218,10 +218,12 @@ def _version(meta: "ObjectMeta") -> str:
     return tag if not tag or tag.endswith('"') else f'"{tag}"'
 
 
-def _with_store(uri: str, act: Callable[[Store, str], _T], *, writes: bool = False) -> _T:
+def _with_store(uri: str, act: Callable[[Store, str], _T], *, writes: bool = False, listing: bool = False) -> _T:
     """Does something with an object's store and key, again where that may help, and turns faults into `OSError`."""
 
     def attempt() -> _T:
+        if not listing and uri.count("/") < 3 and not uri.startswith(WEB_SCHEMES):
+            raise FileNotFoundError(errno.ENOENT, f"no object is named in {uri}")
         if writes and uri.startswith(WEB_SCHEMES):
             raise OSError(errno.EROFS, READ_ONLY)
         try:

@@ -1,8 +1,7 @@
-"""The one door to storage: the same calls for files on this machine and for buckets, told apart by their address.
+"""All access to storage: the same calls for files on this machine, objects in buckets and files on web servers.
 
-Nothing half-written ever bears a final name: a local file is written under a scratch name and renamed, a bucket's
-object appears when it is closed. What may pass (a lost connection, a bucket's 503) is tried again; what remains is an
-`OSError`, so callers know one kind of fault.
+No partial file has a final name: a local file is written under a temporary name and renamed, an object is written by
+one request. Transient errors are retried for as long as `patience` says; what remains is an `OSError`.
 """
 
 import contextlib
@@ -13,8 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.core.errors import StorageError
 from pipeline.core.layout import SCRATCH_FOLDER
-from pipeline.storage import local_files as localfiles
-from pipeline.storage import object_stores, store_pool, walk
+from pipeline.storage import local_files, object_stores, store_pool, walk
 from pipeline.storage.globs import GLOB_CHARACTERS, glob_regex
 from pipeline.storage.retries import CHECK_PATIENCE_S as CHECK_PATIENCE_S
 from pipeline.storage.retries import patience as patience
@@ -96,25 +94,25 @@ def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
         OSError: it can't be read, or is no plain file (a pipe would wait for ever, a device would never end).
     """
     if not is_remote(uri):
-        return localfiles.read(uri, 0, -1 if max_bytes is None else max_bytes + 1)
+        return local_files.read(uri, 0, -1 if max_bytes is None else max_bytes + 1)
     return object_stores.read(uri, None if max_bytes is None else max_bytes + 1)
 
 
 def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
-    """Writes a whole file at once, replacing what bears its name.
+    """Writes a whole file at once, replacing one of the same name.
 
     Args:
         uri: absolute path or URI; missing folders are made.
         data: the content.
-        scratch: a folder on the same disk for the name it bears until it is whole; by default its own folder.
+        scratch: a folder on the same disk for the temporary file; by default the file's own folder.
 
     Raises:
-        OSError: it can't be written; nothing bears the final name then, or what did before still does.
+        OSError: it can't be written; a file of this name that was there before is unchanged.
     """
     if is_remote(uri):
         object_stores.write(uri, data)
     else:
-        localfiles.write(uri, data, scratch)
+        local_files.write(uri, data, scratch)
 
 
 def write_if_absent(uri: str, data: bytes) -> bool:
@@ -155,7 +153,7 @@ def replace_if_unchanged(uri: str, data: bytes, version: str) -> bool:
 
 
 def _write_if(uri: str, data: bytes, version: str | None) -> bool:
-    write_if = object_stores.write_if if is_remote(uri) else localfiles.write_if
+    write_if = object_stores.write_if if is_remote(uri) else local_files.write_if
     if write_if(uri, data, version):
         return True
     try:
@@ -166,7 +164,7 @@ def _write_if(uri: str, data: bytes, version: str | None) -> bool:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or a local folder of this name is there."""
+    """Whether there is a file, an object or a local folder of this name."""
     if not is_remote(uri):
         return os.path.exists(uri)
     try:
@@ -186,7 +184,7 @@ def is_folder(uri: str) -> bool:
 def list_files(folder: str) -> Iterator[StoredFile]:
     """Lists all files below a folder or prefix, links to files included, links to folders not followed.
 
-    A link that leads nowhere is listed without a size: whoever reads it learns what is wrong.
+    A broken link is listed with a size of -1; reading it raises the error.
 
     Args:
         folder: absolute path or URI.
@@ -233,8 +231,8 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
 
     Args:
         uri: absolute path or URI.
-        offset: where the part begins.
-        length: how many bytes are wanted.
+        offset: the first byte, from 0.
+        length: in bytes.
 
     Returns:
         The part; shorter where the file ends.
@@ -244,7 +242,7 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
     """
     if is_remote(uri):
         return object_stores.read_range(uri, offset, length)
-    return localfiles.read(uri, offset, length)
+    return local_files.read(uri, offset, length)
 
 
 def read_pieces(uri: str) -> Iterator[bytes]:
@@ -267,23 +265,29 @@ def read_pieces(uri: str) -> Iterator[bytes]:
         if len(piece) < length:
             return
         offset += len(piece)
-        # Who only wants a look at the beginning is not made to fetch megabytes.
+        # Small at first, for callers that need only the beginning.
         length = min(2 * length, _PIECE_BYTES)
 
 
 def stat_file(uri: str) -> StoredFile:
     """Looks one file up.
 
+    Args:
+        uri: absolute path or URI.
+
+    Returns:
+        Its size, version and time.
+
     Raises:
-        OSError: there is none.
+        OSError: there is none, or it can't be looked up.
     """
     if not is_remote(uri):
-        return localfiles.look_up(uri)
+        return local_files.look_up(uri)
     return object_stores.stat(uri)
 
 
 def delete(uri: str) -> None:
-    """Deletes one file; none there is no fault."""
+    """Deletes one file; it is no error if there is none."""
     if not is_remote(uri):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(uri)
@@ -293,22 +297,22 @@ def delete(uri: str) -> None:
 
 
 def delete_with_empty_folders(uri: str, root: str) -> None:
-    """Deletes one file and the folders below `root` that it leaves empty; none there is no fault."""
+    """Deletes one file and the folders below `root` that it leaves empty; it is no error if there is none."""
     delete(uri)
     folder = os.path.dirname(uri)
-    with contextlib.suppress(OSError):  # a folder that still holds something
+    with contextlib.suppress(OSError):  # a folder that is not empty
         while not is_remote(root) and folder.startswith(f"{root}/"):
             os.rmdir(folder)
             folder = os.path.dirname(folder)
 
 
 def scratch_of(output: str) -> str | None:
-    """Where an output's files lie until they are whole; None for a bucket, whose objects appear whole."""
+    """The folder of an output's temporary files; None in a bucket, whose objects appear whole."""
     return None if is_remote(output) else join(output, SCRATCH_FOLDER)
 
 
 def delete_folder(folder: str) -> None:
-    """Deletes everything below a folder or prefix; none there is no fault.
+    """Deletes everything below a folder or prefix; it is no error if there is nothing.
 
     Raises:
         OSError: something there can't be deleted.
@@ -322,7 +326,7 @@ def delete_folder(folder: str) -> None:
 
 
 def check_writable(folder: str) -> None:
-    """Makes the output folder and proves that a file can be written there.
+    """Makes the output folder, and writes and deletes a file in it.
 
     Raises:
         StorageError: it can't.

@@ -1,6 +1,6 @@
 """The clients of object stores that `stores.py` compares, each with the same calls; imported in a process of its own.
 
-`clients` is what maskbeam had until version 0.1: boto3 and google-cloud-storage, which Beam's file systems use too.
+`clients` is what maskbeam used before obstore: boto3 and google-cloud-storage, as Beam's file systems do.
 """
 
 import os
