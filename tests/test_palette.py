@@ -19,6 +19,12 @@ def test_what_is_no_colour(color: str) -> None:
         rgb_from_hex(color)
 
 
+def test_default_colours_are_the_same_in_every_version() -> None:
+    # Masks of earlier runs have them; a change would colour an archive in two ways.
+    assert default_colors(1) == ["#1e1e28"]
+    assert default_colors(6) == ["#1e1e28", "#29cc6c", "#873fa6", "#f2f130", "#4ea8cc", "#a62159"]
+
+
 def test_default_colours_are_apart() -> None:
     assert len(set(default_colors(256))) == 256
     assert default_colors(3) == default_colors(8)[:3]
