@@ -12,6 +12,8 @@ from pipeline.core.wording import pictures_text
 _MAX_TIFF_PAGES = 64
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _BANDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 254, 258, 262, 277, 338, 339
 _REDUCED_OR_MASK = 0b101
+_BIG_TIFF = 43
+"""The version number of TIFF with 64-bit offsets; Pillow reads it in little-endian files alone."""
 _GREY_PHOTOMETRICS = (0, 1)
 _NUMBER_TYPES = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex float"}
 
@@ -122,7 +124,7 @@ def _unsupported_tiff(data: bytes) -> str | None:
 
 
 def _first(page: Any, tag: int, default: int) -> int:
-    value = page.get(tag, default)
+    value = page.get(tag)
     value = value[0] if isinstance(value, tuple) and value else value
     return value if isinstance(value, int) else default
 
@@ -133,7 +135,7 @@ def _tiff_pages(data: bytes) -> Iterator[Any]:
         return
     file = io.BytesIO(data)
     try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if data[2] == 43 or data[3] == 43 else 8))
+        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if data[2] == _BIG_TIFF else 8))
         seen: set[int] = set()
         while directory.next and directory.next not in seen and len(seen) < _MAX_TIFF_PAGES:
             seen.add(directory.next)

@@ -47,7 +47,7 @@ def overlay(
     blended = np.asarray(cv2.addWeighted(rgb, 1.0 - _OPACITY, drawn, _OPACITY, 0.0), np.uint8)
     edge = np.zeros(mask.shape, np.bool_)
     across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
-    edge[:, 1:] |= across
+    edge[:, 1:] = across
     edge[:, :-1] |= across
     edge[1:] |= down
     edge[:-1] |= down
