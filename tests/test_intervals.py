@@ -198,6 +198,28 @@ def test_a_bootstrap_of_scipy_agrees_on_ordinary_pictures() -> None:
     assert width * 0.95 < high - low < width * 1.15
 
 
+def test_students_quantile_is_the_expansion_of_the_handbook() -> None:
+    # Abramowitz and Stegun 26.7.5: the polynomials g1 to g4 in the normal quantile, by ascending odd powers.
+    polynomials = {4: (1, 1), 96: (3, 16, 5), 384: (-15, 17, 19, 3), 92_160: (-945, -1920, 1482, 776, 79)}
+    z = stats.norm.ppf(0.975)
+    for freedom in (1.0, 1.5, 4.0):
+        terms = [
+            sum(factor * z ** (2 * power + 1) for power, factor in enumerate(factors)) / divisor / freedom**order
+            for order, (divisor, factors) in enumerate(polynomials.items(), 1)
+        ]
+        assert student_t_975(freedom) == pytest.approx(z + sum(terms), rel=1e-13)
+
+
+def test_the_approximation_of_the_gamma_quantile_is_never_negative() -> None:
+    assert gamma_975(1.0, 100.0) == 0.0
+    assert 0 < gamma_975(1.0, 40.0) < 0.5
+
+
+def test_unequal_pixels_count_as_fewer_pictures() -> None:
+    sizes = np.array([[1, 3, 2**62], [1, 1, 2**62]])
+    np.testing.assert_allclose(intervals._effective_number(sizes), [2, 1.6, 2])
+
+
 def test_quantiles_against_scipy() -> None:
     for freedom in (3, 3.7, 5, 11.5, 40, 250, 1e6):
         assert student_t_975(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1.4e-3)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.decode import RawMask
 from pipeline.core.errors import OptionError, PictureError
-from pipeline.core.labels import IgnoreLabel, LabelMap, class_id_dtype, parse_ignore_label
+from pipeline.core.labels import IgnoreLabel, LabelMap, checked_ignore_label, class_id_dtype, parse_ignore_label
 
 
 def _grey(*values: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8) -> RawMask:
@@ -137,6 +137,24 @@ def test_ignore_labels_are_values_or_colours() -> None:
     for text in ("", "x", "1.5", "65536", "-2147483649", "#ff00f", "ff00ff", "1=2", "1,2"):
         with pytest.raises(OptionError, match="is neither a value from -2147483648 to 65535 nor #rrggbb"):
             parse_ignore_label(text)
+
+
+def test_ignore_labels_have_bounds() -> None:
+    assert [checked_ignore_label(value) for value in (-(2**31), 65_535)] == [-(2**31), 65_535]
+    for value in (-(2**31) - 1, 65_536, True, None, 1.0):
+        with pytest.raises(OptionError, match="neither a value from"):
+            checked_ignore_label(value)
+
+
+def test_a_colour_to_ignore_is_no_value_of_a_signed_mask() -> None:
+    raw = RawMask(np.array([[5, 0]], np.int32), False)
+    assert LabelMap({0: 1, 5: 0}, {}).to_class_ids(raw, 2, "#000005").tolist() == [[0, 1]]
+
+
+def test_a_map_may_have_values_that_the_mask_can_not_have() -> None:
+    label_map = LabelMap({1: 0, 255: 1, 256: 1, 65_535: 1}, {})
+    assert label_map.to_class_ids(_grey(1, 255), 2, None).tolist() == [[0, 1]]
+    assert label_map.to_class_ids(_grey(256, 65_535, dtype=np.uint16), 2, None).tolist() == [[1, 1]]
 
 
 def test_a_colour_or_a_negative_value_contradicts_no_label_map() -> None:

@@ -1,23 +1,49 @@
 """Measures: what they find in strips, and what it takes to add one."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from records_of import classes_of
 from small_archive import CLASS_NAMES, Archive, run_job
 
+from pipeline.core import strips
 from pipeline.core.measures import measures
 from pipeline.core.measures.measure import Column, Detail, Number, SummaryPart
 from pipeline.core.records import PictureRecord, Value
 from pipeline.core.scores import confusion_matrix, matrix_of
-from pipeline.core.strips import Strip
+from pipeline.core.statistics import statistics
+from pipeline.core.strips import Strip, strip_bounds
+from pipeline.core.totals import Totals
 
 Mask = npt.NDArray[np.uint8]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 5_000), st.integers(1, 70_000))
+def test_strips_are_the_whole_picture_without_gaps(height: int, width: int) -> None:
+    with mock.patch.object(strips, "MAX_STRIP_PIXELS", 100_000):
+        bounds = list(strip_bounds(height, width))
+    assert [row for top, end in bounds for row in (top, end)] == [
+        row for top, end in itertools.pairwise([0, *(end for _, end in bounds)]) for row in (top, end)
+    ]
+    assert bounds[-1][1] == height
+    heights = [end - top for top, end in bounds]
+    assert min(heights) > 0
+    # As few as hold the limit; a row is never divided.
+    assert max(heights) * width <= 100_000
+    assert len(bounds) == -(-height // (100_000 // width))
+
+
+def test_a_row_longer_than_a_strip_is_a_strip() -> None:
+    with mock.patch.object(strips, "MAX_STRIP_PIXELS", 10):
+        assert list(strip_bounds(3, 11)) == [(0, 1), (1, 2), (2, 3)]
 
 
 def _strips(mask: Mask, truth: Mask | None, cuts: list[int]) -> list[Strip]:
@@ -139,6 +165,59 @@ def test_the_new_measure_adds_up_over_strips(cuts: list[int]) -> None:
     mask = (np.arange(30) // 13).astype(np.uint8)[:, None].repeat(3, axis=1)
     values = dict(measures.measure_picture(_strips(mask, None, cuts), (RowsOfClasses(4),)))
     assert values["rows"] == (0, 13, 13, 26, 26, 30, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Corner:
+    """The class in the first pixel: a measure that says nothing of classes, but something of the whole job."""
+
+    num_classes: int
+    name = "corner"
+    columns = (Column("corner", "int64", by_class=False),)
+
+    def of(self, strip: Strip) -> Value:
+        return (int(strip.mask[0, 0]),)
+
+    def combined(self, above: Value, below: Value) -> Value:
+        return above
+
+    def row(self, value: Value, picture: PictureRecord) -> tuple[list[Number] | Number, ...]:
+        return value
+
+    def sums(self, detail: Detail) -> "CornerSums":
+        return CornerSums()
+
+
+@dataclass(slots=True)
+class CornerSums:
+    """The largest of the classes in the first pixels."""
+
+    pictures: int = 0
+    largest: int = 0
+
+    def add(self, value: Value, picture: PictureRecord) -> None:
+        self.merge(CornerSums(1, value[0]))
+
+    def merge(self, other: "CornerSums") -> None:
+        self.pictures, self.largest = self.pictures + other.pictures, max(self.largest, other.largest)
+
+    def summary(self) -> SummaryPart:
+        return SummaryPart(metrics={"largest_corner": self.largest}, keys={"corners": self.pictures})
+
+
+def test_the_parts_of_all_measures_are_in_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.array([[2, 1], [1, 0]], np.uint8)
+    monkeypatch.setattr(measures, "MEASURES", (Corner, *measures.MEASURES, RowsOfClasses))
+    values = measures.measure_picture(_strips(mask, mask, [1]), measures.measures_for(3))
+    record = PictureRecord("a", "", "", 2, 2, "", 0, values=values)
+    summary = statistics(Totals.of([record, replace(record, image_id="b")], 3), classes_of(3))
+    assert (summary["metrics"]["largest_corner"], summary["corners"]) == (2, 2)
+    assert summary["metrics"]["pixel_accuracy"] == 1.0
+    assert summary["metrics"]["most_rows"] == 2
+    assert summary["confusion_matrix"]["counts"] == [[2, 0, 0], [0, 4, 0], [0, 0, 2]]
+    assert [(row["name"], row["area"]["px"], row["iou"], row["most_rows"]) for row in summary["classes"]] == [
+        ("a", 2, 1.0, 1), ("b", 4, 1.0, 2), ("c", 2, 1.0, 1),
+    ]  # fmt: skip
 
 
 def test_no_two_measures_use_the_same_key() -> None:

@@ -46,6 +46,20 @@ def test_windows_are_parts_of_the_whole(data: st.DataObject, form: str, channels
     assert ArrayRaster(whole, orientation).info == raster.info
 
 
+def test_a_raster_of_pixels_in_memory_knows_their_type() -> None:
+    pixels = np.zeros((3, 5, 4), np.uint16)
+    plain = ArrayRaster(pixels)
+    assert plain.info == RasterInfo(3, 5, 4, "uint16", orientation=1, unused=())
+    assert plain.decoded_bytes == 3 * 5 * 4 * 2
+    assert ArrayRaster(pixels, 6, ("alpha",)).info == RasterInfo(3, 5, 4, "uint16", orientation=6, unused=("alpha",))
+
+
+def test_what_is_not_used_of_a_file_is_told() -> None:
+    transparent = np.full((4, 4, 4), 128, np.uint8)
+    assert open_raster(encoded("PNG", transparent)).info.unused == ("alpha",)
+    assert open_raster(encoded("PNG")).info.unused == ()
+
+
 def test_the_size_is_known_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("decoded too early")

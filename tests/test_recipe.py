@@ -13,9 +13,9 @@ from pipeline.app.job_options import parse_options
 from pipeline.app.prepared import Prepared, prepare
 from pipeline.core.labels import LabelMap
 from pipeline.core.measures import measures
-from pipeline.core.recipe import Fingerprints, Recipe
+from pipeline.core.recipe import Fingerprints, Recipe, digest_of
 from pipeline.core.records import FileRef, Located
-from pipeline.core.spec import ModelSpec
+from pipeline.core.spec import ClassSpec, ModelSpec
 from pipeline.output.registry import requested_outputs
 
 METADATA = json.loads((TINY_MODEL / "metadata.json").read_text())
@@ -117,6 +117,28 @@ def test_the_fingerprints_see_every_change_of_a_picture(changed: Located, differ
     prints = Fingerprints(recipe_of(METADATA))
     kinds = ("of_image", "of_measures", "of_failure")
     assert {kind for kind in kinds if getattr(prints, kind)(changed) != getattr(prints, kind)(PICTURE)} == differ
+
+
+def test_a_fingerprint_tells_the_file_from_the_recipe() -> None:
+    recipe = recipe_of(METADATA)
+    prints, others = Fingerprints(recipe), Fingerprints(replace(recipe, backend="tensorflow"))
+    changed = replace(PICTURE, image=replace(PICTURE.image, version="later"))
+    assert others.is_of_other_recipe(prints.of_image(PICTURE), PICTURE)
+    assert not prints.is_of_other_recipe(prints.of_image(PICTURE), PICTURE)
+    assert not others.is_of_other_recipe(prints.of_image(changed), PICTURE)
+
+
+def test_digests_are_the_same_everywhere() -> None:
+    # A change of these values makes every output be computed again.
+    assert digest_of("a", 1, None, ("b", 0.5)) == "d5ac0d3848ed17cf"
+    assert digest_of("b\udcff.png") == "f2164132da402a0d"  # a name that is not UTF-8
+    assert len(Fingerprints(recipe_of(METADATA)).of_image(PICTURE)) == 32
+
+
+def test_one_class_more_is_another_inference() -> None:
+    recipe = recipe_of(METADATA)
+    more = (*recipe.spec.classes, ClassSpec(3, "more", "#123456"))
+    assert replace(recipe, spec=replace(recipe.spec, classes=more)).inference_digest() != recipe.inference_digest()
 
 
 def test_the_label_map_changes_nothing_without_ground_truth() -> None:

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -142,6 +143,49 @@ def test_the_mask_is_exact_to_the_last_bit(
     logits = _near_ties(h, w, classes, seed)
     planes = [_rounded_once_each(logits[..., class_id], height, width) for class_id in range(classes)]
     np.testing.assert_array_equal(mask_from_logits(logits, height, width), np.argmax(planes, axis=0))
+    with mock.patch.object(resize, "_OPENCV_MAX_PIXELS", 0):  # by rows
+        np.testing.assert_array_equal(mask_from_logits(logits, height, width), np.argmax(planes, axis=0))
+
+
+@pytest.mark.parametrize("opencv_max_pixels", [0, 1 << 22])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 4), (37, 90), (3, 60)])
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_probabilities_are_the_softmax(
+    monkeypatch: pytest.MonkeyPatch, classes: int, height: int, width: int, opencv_max_pixels: int
+) -> None:
+    monkeypatch.setattr(resize, "_OPENCV_MAX_PIXELS", opencv_max_pixels)
+    monkeypatch.setattr(resize, "_BLOCK_VALUES", 1)  # several blocks
+    # Of any magnitude: exp would overflow without the subtraction of the maximum.
+    logits = (np.random.default_rng(7).normal(size=(10, 8, classes)) * 3 + 200).astype(np.float32)
+    found = probabilities_from_logits(logits, height, width)
+    assert (found.shape, found.dtype) == ((classes, height, width), np.uint8)
+    exponents = _resized(logits, height, width)
+    shares = np.exp(exponents - exponents.max(axis=2, keepdims=True))
+    expected = 255 * shares / shares.sum(axis=2, keepdims=True)
+    assert np.abs(found - expected.transpose(2, 0, 1)).max() < 0.51
+
+
+def test_opencv_resizes_without_ipp_and_the_switch_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not resize._opencv_is_exact():
+        pytest.skip("this build of OpenCV rounds otherwise")
+    with_ipp: list[bool] = []
+    resized = cv2.resize
+
+    def recording(*arguments: object, **options: object) -> object:
+        with_ipp.append(cv2.ipp.useIPP())
+        return resized(*arguments, **options)
+
+    monkeypatch.setattr(cv2, "resize", recording)
+    before = cv2.ipp.useIPP()
+    try:
+        for switch in (True, False):
+            cv2.ipp.setUseIPP(switch)
+            switched = cv2.ipp.useIPP()  # off where this build has no IPP
+            mask_from_logits(np.zeros((4, 6, 2), np.float32), 2, 3)
+            assert cv2.ipp.useIPP() == switched
+    finally:
+        cv2.ipp.setUseIPP(before)
+    assert with_ipp == [False] * 8  # two classes, one side at a time, twice
 
 
 @settings(max_examples=60, deadline=None)
@@ -231,6 +275,7 @@ def test_resize_image_is_pillows(h: int, w: int, height: int, width: int, channe
     resized = resize_image(pixels, height, width)
     assert resized.shape == (height, width, channels)
     np.testing.assert_array_equal(resized, expected.reshape(height, width, channels))
+    assert resize_image(pixels, h, w) is pixels
 
 
 def test_resize_image_is_antialiased() -> None:

@@ -37,7 +37,11 @@ def test_the_file_reads_back_as_it_was_written() -> None:
     for part in PARTS:
         np.testing.assert_array_equal(again.digests[part], split.digests[part])
     document = json.loads(split.to_json())
-    assert document["validation"] == "AAAAAAAAAAU="
+    assert document == {
+        **{"schema_version": 1, "digest": "the first 8 bytes of the SHA-256 of a picture's file"},
+        **{"train": document["train"], "validation": "AAAAAAAAAAU=", "test": document["test"]},
+    }
+    assert len(split.to_json().splitlines()) == 7  # a line a key
     assert SplitDigests.from_json(SplitDigests.of({}).to_json()).part_of(0) is None
 
 
@@ -57,6 +61,7 @@ def test_a_hundred_thousand_pictures_take_little() -> None:
         '{"schema_version": 1, "train": "", "validation": ""}',
         '{"schema_version": 1, "train": "AAAA", "validation": "", "test": ""}',
         '{"schema_version": 1, "train": "no base64!", "validation": "", "test": ""}',
+        '{"schema_version": 1, "train": "AAAA!AAAA?AAU=", "validation": "", "test": ""}',
         '{"schema_version": 1, "train": 5, "validation": "", "test": ""}',
     ],
 )
