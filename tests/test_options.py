@@ -15,6 +15,7 @@ from pipeline.app.job_options import LATER_OPTIONS, JobOptions, parse_options
 from pipeline.app.launcher import main
 from pipeline.app.parser import LATER_MODES
 from pipeline.core.errors import OptionError
+from pipeline.core.wording import public_address
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ["--input", "in", "--model", "m", "--output", "out"]
@@ -175,6 +176,19 @@ def test_the_help_explains_every_option_in_a_group(capsys: pytest.CaptureFixture
     for status in ("0 done;", "1 the job failed,", "2 unusable options;", "3 done with too many", "130 interrupted."):
         assert status in statuses
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_passwords_and_signatures_of_addresses_are_hidden() -> None:
+    for address, shown in (
+        ("https://user:pass@host:8/a%20b.tar?sig=1#x", "https://host:8/a%20b.tar?…"),
+        ("https://token@host/a.tar", "https://host/a.tar"),
+        ("http://host/a.tar?x", "http://host/a.tar?…"),
+        ("https://host/a@b.tar", "https://host/a@b.tar"),
+        ("https://host", "https://host"),
+        ("gs://bucket/a?b@c#d.png", "gs://bucket/a?b@c#d.png"),
+        ("/in/a?b@c.png", "/in/a?b@c.png"),
+    ):
+        assert public_address(address) == shown
 
 
 def test_every_field_of_the_options_is_an_option_and_documented() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import gzip
 import http.server
 import json
 import threading
@@ -171,3 +172,27 @@ def test_nothing_is_written_to_the_web(plain: tuple[str, Path], archive: Archive
     assert job.status == 2
     assert job.err.count("\n") == 1
     assert "for reading only" in job.err
+
+
+def test_secrets_of_addresses_are_written_nowhere(ranged: ScriptedStore, archive: Archive, tmp_path: Path) -> None:
+    names, secret = ("palette.gif", "grey.png"), "SECRET-e1f9"
+    for name in names:
+        ranged.objects[f"/in/{name}"] = (archive.images / name).read_bytes()
+    ranged.objects["/in/masks/palette.png"] = archive.mask_path("palette.gif").read_bytes()
+    ranged.objects["/in/masks/grey.png"] = b"no mask"
+    rows = [f"{ranged.url}/in/{n}?sig={secret},{ranged.url}/in/masks/{Path(n).stem}.png?sig={secret}" for n in names]
+    rows += [f"{ranged.url}/in/none.png?sig={secret},", f"{ranged.url}/in/palette.gif?sig={secret}&again=1,"]
+    (tmp_path / "list.csv").write_text("\n".join(["image,mask", *rows]) + "\n")
+    done = run_job(tmp_path / "out", "--input", tmp_path / "list.csv")
+    assert done.status == 3
+    assert sorted(done.masks) == sorted(names)
+    assert {(line["image_id"], line["error_type"]) for line in done.failures} == {
+        *(("grey.png", "NotAPicture"), ("none.png", "Missing"), ("palette.gif", "DuplicateId"))
+    }
+    assert {row["source_uri"] for row in done.rows} == {f"{ranged.url}/in/{name}?…" for name in names}
+    assert secret not in done.out + done.err
+    for path in (path for path in done.output.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        assert secret.encode() not in content, path
+        assert secret not in str(path)

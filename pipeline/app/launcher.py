@@ -18,7 +18,7 @@ from pipeline.app.prepared import Prepared, prepare
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.layout import FAILURES_FILE, SUMMARY_FILE
 from pipeline.core.process import LOG_FORMAT, LOGGER, library_builds, prepare_process
-from pipeline.core.wording import pictures_text, printable
+from pipeline.core.wording import pictures_text, printable, public_address
 from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.quiet import without_python_stderr
 from pipeline.output.holder import Holder
@@ -227,7 +227,8 @@ def _finished(summary: dict[str, Any], options: JobOptions) -> int:
 
 def _run_info(options: JobOptions, runner_name: str) -> RunInfo:
     own = {name: value for name, value in asdict(options).items() if name != "beam_args"}
-    own |= {"input": list(options.input), "ground_truth": list(options.ground_truth), "runner": runner_name}
+    own |= {name: list(map(public_address, getattr(options, name))) for name in ("input", "ground_truth")}
+    own |= {name: public_address(getattr(options, name)) for name in ("model", "output")} | {"runner": runner_name}
     versions = {"python": platform.python_version(), **library_builds()}
     for name in _VERSIONED:
         with suppress(metadata.PackageNotFoundError):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.core.errors import TRUTH_STAGE
+from pipeline.core.wording import public_address
 
 Value = tuple[int, ...]
 """What a measure found in a picture (`pipeline.core.measures.measure`): integers, which add up exactly in any order."""
@@ -66,8 +67,9 @@ class FileRef:
 
     @property
     def display_uri(self) -> str:
-        """The address for people and tables: `archive!member` for a member, else the URI."""
-        return f"{self.uri}!{self.member}" if self.member else self.uri
+        """The address for people and tables: `archive!member` for a member, else the URI; without secrets."""
+        address = public_address(self.uri)
+        return f"{address}!{self.member}" if self.member else address
 
 
 @dataclass(frozen=True, slots=True)

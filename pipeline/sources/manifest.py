@@ -5,6 +5,7 @@ import io
 import json
 import os.path
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import tee
@@ -104,7 +105,7 @@ def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow |
         columns.update(row)
         for name in (_IMAGE, _MASK):
             if path := row.get(name):
-                above = posixpath.dirname(path)
+                above = posixpath.dirname(_path(path))
                 parents[name] = _common_parent(parents.get(name, above), above)
     if of_masks and _MASK not in columns:
         raise OptionError(f"manifest {uri} has no column 'mask', which names the masks")
@@ -114,6 +115,11 @@ def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow |
     parent = parents.get(named_by, "")
     named = _named_rows(uri, folder, named_by, parent, of_masks=of_masks)
     yield from _looked_up(named)
+
+
+def _path(address: str) -> str:
+    """An address without the query of a web address, which may be a signature: the part that an id is made of."""
+    return re.split("[?#]", address, maxsplit=1)[0] if address.startswith(storage.WEB_SCHEMES) else address
 
 
 _NamedRow = tuple[str, str, str, tuple[tuple[str, str], ...]]
@@ -127,7 +133,7 @@ def _named_rows(
     for line, row in _rows(uri):
         if of_masks and _MASK not in row:
             continue
-        image_id = row.get(_IMAGE_ID) or row.get(named_by, "")[len(parent) :].lstrip("/")
+        image_id = row.get(_IMAGE_ID) or _path(row.get(named_by, ""))[len(parent) :].lstrip("/")
         if needed not in row or not image_id:
             yield BrokenRow(f"line {line} of the manifest names no image")
             continue

@@ -199,7 +199,7 @@ class Source(ABC):
             is_mask_beside: whether only the mask that a record has beside its picture is meant.
         """
         image_id = f"{self.prefix}/{name}" if self.prefix and name else name
-        address = f"{uri}!{name}" if name else uri
+        address = FileRef(uri, member=name).display_uri
         if is_mask_beside and not self.is_truth:
             return Failure(shown(image_id), shown(address), TRUTH_STAGE, error_type.value, message)
         return self._failure(image_id, address, error_type, message)

@@ -17,7 +17,7 @@ from pipeline.storage.globs import GLOB_CHARACTERS, glob_regex
 from pipeline.storage.retries import CHECK_PATIENCE_S as CHECK_PATIENCE_S
 from pipeline.storage.retries import patience as patience
 from pipeline.storage.store_options import StoreOptions
-from pipeline.storage.store_pool import WEB_SCHEMES
+from pipeline.storage.store_pool import WEB_SCHEMES as WEB_SCHEMES
 from pipeline.storage.stored_file import StoredFile as StoredFile
 from pipeline.storage.stored_file import StoreFaultError as StoreFaultError
 
