@@ -1,4 +1,4 @@
-"""The end of a training: exports, scores on pictures that it never saw, figures, and the metadata last."""
+"""The end of a training: exports, scores on held-out pictures, figures, and the metadata last."""
 
 import os
 import shlex
@@ -33,7 +33,7 @@ CURVES_FILE, EXAMPLES_FILE = "curves.png", "examples.png"
 
 _CALIBRATION_PICTURES = 100
 _PROBE_PICTURES = 50
-_ROWS_A_KIND = 2
+_ROWS_PER_KIND = 2
 
 Say = Callable[[str], None]
 
@@ -44,15 +44,15 @@ def finish(
     """Turns a trained network into a model folder.
 
     Args:
-        job: what was trained.
+        job: the training.
         network: softmax at the end, with the weights of the best epoch.
-        progress: how the training went.
+        progress: the training's log and best epoch.
         folder: the model folder.
-        figures: where the figures go.
-        say: takes a line of progress.
+        figures: the folder of the figures.
+        say: called with a line of progress.
 
     Returns:
-        What stands in `metadata.json`.
+        The content of `metadata.json`.
     """
     exported = _export(job, network, folder, say)
     spec = replace(_spec(job, progress, folder), files=exported.files, agreement=exported.agreement)
@@ -77,7 +77,7 @@ def finish(
         say("kept pictures: " + ", ".join(f"{name} {spec.scores[name]}" for name in named))
     elif left_out:
         spec = replace(spec, scores={"pictures": 0, "left_out": len(left_out)})
-        say(f"warning: no scores: not one of {len(left_out)} kept pictures can be read any more")
+        say(f"warning: no scores: none of {len(left_out)} kept pictures can still be read")
     split = job.digests.to_json().encode()
     storage.write_bytes(os.fspath(folder / SPLIT_FILE), split)
     spec = replace(spec, files=spec.files | {SPLIT_FILE: file_entry(split)})
@@ -96,7 +96,7 @@ def _export(job: TrainingJob, network: keras.Model, folder: Path, say: Say) -> E
     calibration = [store[int(index)][0] for index in split.train[:_CALIBRATION_PICTURES]]
     exported = export_network(network, job.config, folder, calibration, probes, saved_model=job.options.saved_model)
     if INT8_MODEL_FILE not in exported.files:
-        say("warning: no int8 file: a layer gives nothing but zeros; a lower --learning_rate may keep it alive")
+        say("warning: no int8 file: the outputs of a layer are all zero; a lower --learning_rate may prevent that")
     return exported
 
 
@@ -111,18 +111,18 @@ def _test_pairs(job: TrainingJob) -> Iterator[EncodedPair]:
 def _examples(job: TrainingJob, pictures: list[PictureScore], engine: Engine, spec: ModelSpec) -> list[Example]:
     """The best, the middle and the worst of the scored pictures."""
     ranked = sorted((one for one in pictures if not np.isnan(one.mean_iou)), key=lambda one: -one.mean_iou)
-    middle = max(0, (len(ranked) - _ROWS_A_KIND) // 2)
+    middle = max(0, (len(ranked) - _ROWS_PER_KIND) // 2)
     title_of: dict[str, str] = {}
     kinds = {"best": ranked, "median": ranked[middle:], "worst": ranked[::-1]}
     for kind, candidates in kinds.items():
-        for one in candidates[:_ROWS_A_KIND]:
+        for one in candidates[:_ROWS_PER_KIND]:
             title_of.setdefault(one.pair_id, f"{kind}, mean IoU {one.mean_iou:.3f}, {one.pair_id}")
     found: dict[str, Example] = {}
     for pair in _test_pairs(job):
         if pair.pair_id not in title_of:
             continue
         loaded = load_or_fault(pair, job.labels, spec.channels)
-        if isinstance(loaded, LoadedPair):  # a picture that was scored may have been removed since
+        if isinstance(loaded, LoadedPair):  # a scored picture may have been removed since
             prediction = Model(spec, engine).segment(loaded.image).mask
             found[pair.pair_id] = Example(title_of[pair.pair_id], loaded.image, loaded.mask, prediction)
     return [found[pair_id] for pair_id in title_of if pair_id in found]
@@ -160,14 +160,14 @@ def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
 
 
 def class_colors(class_names: Sequence[str]) -> list[str]:
-    """The default colours, the dark one for the class named background wherever it stands."""
+    """The default colours, the dark one for the class named background, whatever its id."""
     colors = default_colors(len(class_names))
     background = background_id(class_names)
     return [*colors[1 : background + 1], colors[0], *colors[background + 1 :]]
 
 
 def _command(job: TrainingJob) -> str:
-    """The command that makes the model again; where the data lay and where the model went is left open."""
+    """The command that reproduces the model, with placeholders for the data's and the model's paths."""
     words = ["python", "-m", "model", "train", "--dataset", "SOURCE", "--output", "DIR"]
     for name, field in type(job.options).__dataclass_fields__.items():
         value = getattr(job.options, name)

@@ -1,8 +1,8 @@
-"""The training loop: one epoch after the other, a checkpoint behind each, the best one kept.
+"""The training loop: a checkpoint after each epoch, and the weights of the best epoch.
 
-A checkpoint is one file that holds everything that the next epoch depends on: the weights, the optimizer, the random
-states of the layers, the best weights so far and the log. Batches depend on seed and epoch alone, so a training that
-was killed and resumed ends as if nothing had happened.
+A checkpoint is one file with everything that the next epoch depends on: the weights, the optimizer, the random states
+of the layers, the best weights so far and the log. Batches depend on seed and epoch only, so a training that was
+killed and resumed has the result of an uninterrupted one.
 """
 
 import csv
@@ -35,13 +35,13 @@ Arrays = list[npt.NDArray[Any]]
 
 @dataclass(slots=True)
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
         epoch: epochs done.
         best_epoch: the epoch of the best validation score, from 1; 0 before the first.
         best_score: its `global_mean_iou`.
-        log: a row an epoch.
+        log: a row per epoch.
     """
 
     epoch: int = 0
@@ -65,12 +65,12 @@ class Fitter:
         """Takes a compiled network that ends in logits.
 
         Args:
-            network: its optimizer and loss are set.
+            network: with its optimizer and loss.
             pictures: the training split.
-            validation: (n,) the pictures of the same store that choose the best epoch.
+            validation: (n,) the pictures of the same store by which the best epoch is chosen.
             num_classes: of the masks.
-            folder: where checkpoint and log go.
-            fingerprint: tells this training from another; a checkpoint of another is refused.
+            folder: of the checkpoint and the log.
+            fingerprint: identifies this training; a checkpoint of another is refused.
         """
         self.network, self.pictures, self.num_classes = network, pictures, num_classes
         self._validation, self._folder, self._fingerprint = validation, folder, fingerprint
@@ -78,21 +78,21 @@ class Fitter:
         self.progress = Progress()
         network.optimizer.build(network.trainable_variables)
         if keras.backend.backend() != "tensorflow":
-            # Else `fit` builds the loss on the first batch that it is given, and begins a process' first epoch, which
-            # after a resume is not the training's first, with the second batch.
+            # Otherwise `fit` uses the first batch to build the loss and starts a process' first epoch, which after a
+            # resume is not the training's first, with the second batch.
             network.test_on_batch(*pictures.batch(0, pictures.indices[: pictures.batch_size]))
 
     def run(self, epochs: int, patience: int, report: Callable[[dict[str, float]], None], callbacks: list[Any]) -> None:
-        """Trains from the present state to the end, then puts the best epoch's weights into the network.
+        """Trains from the current state to the end, then loads the best epoch's weights into the network.
 
         Args:
             epochs: the last epoch.
             patience: epochs without a better score before the end; 0 never ends early.
-            report: is told every epoch's row of the log.
+            report: called with every epoch's row of the log.
             callbacks: Keras callbacks for every epoch.
 
         Raises:
-            OptionError: the loss is no longer a number.
+            OptionError: the loss is infinite or NaN.
         """
         while self.progress.epoch < epochs and not self._is_exhausted(patience):
             epoch = self.progress.epoch
@@ -115,25 +115,25 @@ class Fitter:
             variable.assign(value)
 
     def resume(self) -> bool:
-        """Takes up the last checkpoint.
+        """Loads the last checkpoint.
 
         Returns:
             False if there is none.
 
         Raises:
-            OptionError: it belongs to a training with other options or pictures, or is no checkpoint.
+            OptionError: it belongs to a training with other options or pictures, or is not a checkpoint.
         """
         path = self._folder / CHECKPOINT_FILE
         if not path.exists():
             return False
         try:
             with np.load(path, allow_pickle=False) as saved:
-                self._take_up(saved)
+                self._load(saved)
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise OptionError(f"--resume: {path} can't be read: remove it to begin anew") from error
+            raise OptionError(f"--resume: {path} can't be read: remove it to start from scratch") from error
         return True
 
-    def _take_up(self, saved: Mapping[str, npt.NDArray[Any]]) -> None:
+    def _load(self, saved: Mapping[str, npt.NDArray[Any]]) -> None:
         state = json.loads(str(saved["state"]))
         if state["fingerprint"] != self._fingerprint:
             raise OptionError("--resume: the checkpoint is of a training with other options or other pictures")
@@ -146,7 +146,7 @@ class Fitter:
         return [*self.network.variables, *self.network.optimizer.variables]
 
     def _take(self, row: dict[str, float]) -> None:
-        """Enters an epoch into the log and keeps its weights if they are the best."""
+        """Adds an epoch to the log and keeps its weights if they are the best."""
         self.progress.epoch += 1
         self.progress.log.append(row)
         if row["val_global_mean_iou"] > self.progress.best_score or not self._best:
@@ -155,7 +155,7 @@ class Fitter:
             self._best = [np.array(variable) for variable in map(keras.ops.convert_to_numpy, self.network.variables)]
 
     def _save(self) -> None:
-        """Replaces the checkpoint by the present state, at once or not at all."""
+        """Replaces the checkpoint by the current state, atomically."""
         arrays = {f"now_{n}": keras.ops.convert_to_numpy(variable) for n, variable in enumerate(self._variables())}
         arrays |= {f"best_{number}": value for number, value in enumerate(self._best)}
         progress = {name: getattr(self.progress, name) for name in Progress.__dataclass_fields__}

@@ -1,4 +1,4 @@
-"""A training with all its decisions taken."""
+"""A training whose options are resolved and whose data is read."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ from pipeline.core.truth import Labels
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What is trained on what.
+    """A network and its training data.
 
     Attributes:
         options: as given.
         config: the network.
-        labels: how masks are read.
+        labels: how raw mask values become class ids.
         class_names: by id.
         data: the pictures at the model's size.
-        split: which picture is for what.
+        split: which pictures are for training, validation and test.
         kept: the ids of the pictures that are scored at the end.
         digests: of the pictures' files, by part.
     """

@@ -1,4 +1,4 @@
-"""Masks that can't be read as class ids: how many files, which values, and the option that would name them."""
+"""Masks that can't be read as class ids: how many files, which values, and the option that maps them."""
 
 import shlex
 from collections import Counter
@@ -11,7 +11,7 @@ from pipeline.core.decode import RawMask
 from pipeline.core.labels import IgnoreLabel, LabelMap
 
 MAX_CLASSES_GUESSED = 64
-"""Masks without a label map whose largest value is below this hold class ids; others need a map."""
+"""Masks without a label map whose values are all below this have class ids; others need a map."""
 
 _MAX_VALUES_SHOWN = 12
 _MAX_FILES_SHOWN = 3
@@ -24,7 +24,7 @@ class TruthFault:
     Attributes:
         pair_id: the picture's id.
         message: what is wrong.
-        values: all raw values of the mask, ascending, if some of them have no class; empty for another fault.
+        values: all raw values of the mask, ascending, if some of them have no class; empty for another error.
         unknown: those of them that have no class.
     """
 
@@ -52,13 +52,13 @@ class ValueCounts:
         self.files.update(values)
 
     def ascending(self) -> list[str]:
-        """The values, numbers before colours; colours are numbers where all of them are grey."""
+        """The values, numbers before colours; colours are numbers if all of them are grey."""
         values = set(_as_numbers(self.files)) if _are_grey(self.files) else set(self.files)
         return sorted(values, key=_rank)
 
 
 def raw_values(mask: RawMask) -> tuple[str, ...]:
-    """The different raw values of a mask, ascending: numbers, or `#rrggbb` in a colour mask."""
+    """The unique raw values of a mask, ascending: numbers, or `#rrggbb` in a colour mask."""
     if mask.is_color:
         return tuple(f"#{value:06x}" for value in np.unique(mask.values))
     if mask.values.dtype == np.int32:
@@ -69,14 +69,14 @@ def raw_values(mask: RawMask) -> tuple[str, ...]:
 def truth_fault(
     pair_id: str, message: str, mask: RawMask, label_map: LabelMap, ignore_label: IgnoreLabel | None
 ) -> TruthFault:
-    """The fault of a mask some of whose values have no class.
+    """The `TruthFault` of a mask some of whose values have no class.
 
     Args:
         pair_id: the picture's id.
         message: what is wrong.
-        mask: as its file holds it.
-        label_map: names raw values; one without colours reads grey RGB masks as numbers.
-        ignore_label: the raw value that counts for nothing, None where there is none.
+        mask: the raw mask.
+        label_map: of raw values; one without colours reads grey RGB masks as numbers.
+        ignore_label: the raw value of pixels to ignore, None where there is none.
     """
     values = raw_values(mask)
     if not label_map.class_of_color and _are_grey(values):
@@ -86,12 +86,12 @@ def truth_fault(
 
 
 def label_map_for(values: Sequence[str]) -> str:
-    """The option that makes raw values, in their order, the classes 0, 1, 2 …; quoted for a shell."""
+    """The option that maps raw values, in their order, to the classes 0, 1, 2 …; quoted for a shell."""
     return "--label_map " + shlex.quote(",".join(f"{raw}={class_id}" for class_id, raw in enumerate(values)))
 
 
 def no_class_ids(counts: ValueCounts) -> str:
-    """What to say of masks whose values are no class ids, where neither label map nor class names are given."""
+    """The message for masks whose values are not class ids, without label map and class names."""
     values = counts.ascending()
     held = f"the {counts.masks} masks hold {_listed(values)}: no class ids"
     if len(values) > MAX_CLASSES_GUESSED:
@@ -99,24 +99,24 @@ def no_class_ids(counts: ValueCounts) -> str:
     advice = f"{held}; add {label_map_for(values)}"
     rest, last = values[:-1], values[-1]
     if len(rest) > 1 and rest == [str(class_id) for class_id in range(len(rest))]:
-        advice += f", or --ignore_label {last} if its pixels count for nothing"
+        advice += f", or --ignore_label {last} if its pixels are to be ignored"
     return advice
 
 
 def describe_faults(
     faults: Sequence[TruthFault], masks: int, map_text: str | None, num_classes: int, classes_seen: Collection[int]
 ) -> str:
-    """One line on all the masks of a data set that can't be used.
+    """One line about all the masks of a data set that can't be used.
 
     Args:
         faults: at least one.
         masks: how many masks were read, the usable ones included.
-        map_text: the label map as given, None where class names alone are.
+        map_text: the label map as given, None if only class names are given.
         num_classes: how many classes there are.
-        classes_seen: the class ids that the usable masks hold.
+        classes_seen: the class ids in the usable masks.
 
     Returns:
-        How many masks, which values in how many of them, and the options that would name these.
+        How many masks, which values in how many of them, and the options that map these.
     """
     return "; ".join(_described(faults, masks, map_text, num_classes, classes_seen))
 
@@ -140,30 +140,30 @@ def _described(
     more = " …" if len(unknown.files) > _MAX_VALUES_SHOWN else ""
     held = f"{len(labels)} of {masks} masks hold values that have no class ({named}{more}; first {labels[0].pair_id})"
     if map_text is None:
-        # Where masks hold colours, a class id that was read from a grey one stands for the grey of that value.
+        # In colour masks, a class id that was read from a grey pixel is the grey of that value.
         in_color = any(value.startswith("#") for value in unknown.files)
         present.add(f"#{one * 0x010101:06x}" if in_color else str(one) for one in classes_seen)
         yield f"{held}: {_advice_for_names(present.ascending(), num_classes)}"
     else:
         first = unknown.ascending()[0]
         if first.startswith("-"):
-            yield f"{held}: leave their pixels out with --ignore_label {first}"
+            yield f"{held}: ignore their pixels with --ignore_label {first}"
             return
         wider = shlex.quote(f"{map_text},{first}=CLASS_ID")
-        yield f"{held}: name them as in --label_map {wider}, or leave their pixels out with --ignore_label"
+        yield f"{held}: map them as in --label_map {wider}, or ignore their pixels with --ignore_label"
 
 
 def _advice_for_names(values: Sequence[str], num_classes: int) -> str:
-    """What would make the values fit so many class names."""
+    """The options with which the values fit the number of class names."""
     if values[0].startswith("-"):
         return f"add --ignore_label {values[0]}: a negative value can't be a class"
     if len(values) == num_classes:
         return f"add {label_map_for(values)}"
     if len(values) == num_classes + 1 and list(values[:-1]) == [str(class_id) for class_id in range(num_classes)]:
-        return f"add --ignore_label {values[-1]} if its pixels count for nothing, or name one class more"
+        return f"add --ignore_label {values[-1]} if its pixels are to be ignored, or add a class name"
     return (
-        f"{len(values)} values, {_listed(values)}, for {num_classes} class names; say by --label_map RAW=CLASS_ID,…"
-        " which value is which class"
+        f"{len(values)} values, {_listed(values)}, for {num_classes} class names; map each value to"
+        " its class by --label_map RAW=CLASS_ID,…"
     )
 
 

@@ -1,6 +1,6 @@
 """Losses over logits that leave ignored pixels out, built with Keras alone.
 
-A pixel whose truth is `num_classes` is ignored: it adds nothing to any loss.
+A pixel whose truth is `num_classes` is ignored: it does not contribute to any loss.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ _FOCUS = 2.0
 
 
 class SegmentationLoss(keras.losses.Loss):
-    """Cross-entropy a pixel, optionally focused, plus the soft Dice loss if asked for.
+    """Pixelwise cross-entropy, optionally focal, optionally plus the soft Dice loss.
 
     Cross-entropy is the mean over the scored pixels, each weighted by its true class's weight. Focal: Lin et al.,
     "Focal loss for dense object detection", ICCV 2017, equation 4, gamma 2. Dice: Milletari, Navab and Ahmadi, "V-Net",
-    3DV 2016, section 3, with the squares left out, over the whole batch, one term a class, those present averaged.
+    3DV 2016, section 3, without the squares, over the whole batch, averaged over the classes present.
     """
 
     def __init__(self, kind: str, num_classes: int, class_weights: Sequence[float] | None = None) -> None:
@@ -29,8 +29,8 @@ class SegmentationLoss(keras.losses.Loss):
 
         Args:
             kind: one of `LOSSES`.
-            num_classes: the number of logits; also the mark of ignored pixels.
-            class_weights: one weight at least 0 a class; None weighs all alike.
+            num_classes: the number of logits; also the id of ignored pixels.
+            class_weights: a weight of at least 0 for each class; None for equal weights.
 
         Raises:
             OptionError: the weights don't fit the classes.
@@ -58,7 +58,7 @@ class SegmentationLoss(keras.losses.Loss):
         """
         truth = ops.cast(y_true, "int32")
         logits = ops.cast(y_pred, "float32")
-        # Compared, not `ops.one_hot`, which Torch refuses for the mark of ignored pixels.
+        # Not `ops.one_hot`, which fails in Torch for the id of ignored pixels.
         one_hot = ops.cast(ops.expand_dims(truth, -1) == ops.arange(self.num_classes, dtype="int32"), "float32")
         log_probability = ops.log_softmax(logits, axis=-1)
         cross_entropy = -ops.sum(one_hot * log_probability, axis=-1)

@@ -4,8 +4,8 @@ U-Net: Ronneberger, Fischer and Brox, "U-Net: Convolutional networks for biomedi
 Residual blocks: He et al., "Deep residual learning for image recognition", CVPR 2016, figure 5 left. Squeeze and
 excitation: Hu, Shen and Sun, CVPR 2018, figure 3.
 
-An architecture here says which blocks follow one another; what a block is made of is the `Blocks` that it is given:
-`TrainableBlocks` for training, and `model.rewrite.InferenceBlocks` for the export, which computes the same faster.
+An architecture here is a sequence of blocks; the layers of a block are defined by its `Blocks`: `TrainableBlocks` for
+training, and `model.rewrite.InferenceBlocks` for the export, which computes the same faster.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ LOGITS_LAYER = "logits"
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """All that a network's structure depends on.
+    """Everything that determines a network's structure.
 
     Attributes:
         preset: one of `PRESETS`.
         width: filters of the first level.
-        depth: how often the picture is halved.
+        depth: number of times that the picture is halved.
         image_height: input height, px.
         image_width: input width, px.
         channels: 1 or 3.
@@ -46,7 +46,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One architecture and the numbers it is meant for."""
+    """One architecture and its default sizes."""
 
     build: Callable[[NetworkConfig, "Blocks", Tensor], Tensor]
     width: int
@@ -70,7 +70,7 @@ class Blocks(Protocol):
 
 
 class TrainableBlocks:
-    """The blocks as the papers write them."""
+    """The blocks as in the papers."""
 
     def conv(
         self, x: Tensor, filters: int, name: str, *, kernel: int = 3, strides: int = 1, norm: bool, relu: bool = True
@@ -95,7 +95,7 @@ class TrainableBlocks:
 
 
 def _chapter(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
-    """One convolution a level, filters doubling downwards, skips taken before pooling."""
+    """One convolution per level, filters doubling downwards, skips taken before pooling."""
     x = keras.layers.Rescaling(1.0 / 255.0, name="scale")(image)
     skips = []
     for level in range(config.depth):
@@ -124,9 +124,9 @@ def _excite(blocks: Blocks, x: Tensor, filters: int, name: str) -> Tensor:
 
 
 def _residual(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
-    """Deeper and narrower: strided convolutions and residual blocks down, one convolution a level up.
+    """Deeper and narrower: strided convolutions and residual blocks down, one convolution per level up.
 
-    The wide maps are the small ones, so the network sees the whole picture for a fraction of the chapter's work.
+    Only the small maps are wide, so the receptive field is the whole picture for a fraction of the chapter's work.
     """
     filters = [min(config.width << level, 8 * config.width) for level in range(config.depth + 1)]
     x = keras.layers.Rescaling(1.0 / 127.5, offset=-1.0, name="scale")(image)
@@ -175,7 +175,7 @@ def build_logits(config: NetworkConfig, blocks: Blocks) -> keras.Model:
 
     Args:
         config: the structure.
-        blocks: what the blocks are made of.
+        blocks: the layers of the blocks.
 
     Returns:
         (N, image_height, image_width, channels) uint8, 0..255 → (N, image_height, image_width, num_classes) float32.
@@ -192,7 +192,7 @@ def build_logits(config: NetworkConfig, blocks: Blocks) -> keras.Model:
 
 
 def build_network(config: NetworkConfig) -> keras.Model:
-    """Builds the network to be trained, softmax at the end; its layer `logits` is what comes before.
+    """Builds the network to be trained, softmax at the end, after its layer `logits`.
 
     Returns:
         (N, H, W, channels) uint8 → (N, H, W, num_classes) float32 probabilities that sum to 1.

@@ -1,4 +1,4 @@
-"""What a training is asked to do, checked before any work."""
+"""The options of a training, checked before any work."""
 
 import importlib.util
 import math
@@ -17,38 +17,38 @@ PRECISIONS = ("auto", "float32", "mixed_float16")
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """All options of `python -m model train`; None where the data set or the preset decides.
+    """All options of `python -m model train`; None for the default of the data set or preset.
 
     Attributes:
         dataset: the source of pictures.
         output: the model folder to write.
         ground_truth: the folder of masks beside a folder of pictures.
-        test_dataset: a source of its own for the evaluation at the end.
+        test_dataset: a separate source for the evaluation at the end.
         label_map: `1=0,2=1`, raw mask values to class ids.
-        ignore_label: the raw mask value that counts for nothing.
+        ignore_label: the raw mask value of pixels to ignore.
         class_names: the classes by id.
-        name: the model's name; None takes the output folder's.
-        dataset_name: what to call the training data in the metadata.
+        name: the model's name; None for the output folder's.
+        dataset_name: the training data's name, for the metadata.
         licence: the training data's licence, for the metadata.
         preset: the architecture.
         image_size: input height and width, px.
         width: filters of the first level.
-        depth: how often the picture is halved.
+        depth: number of times that the picture is halved.
         channels: 1 or 3.
-        epochs: at most so many passes over the training pictures.
-        batch_size: pictures a step.
+        epochs: maximum number of passes over the training pictures.
+        batch_size: pictures per step.
         loss: one of `LOSSES`.
-        class_weights: `balanced` or one number a class.
+        class_weights: `balanced` or a number for each class.
         learning_rate: the highest of the schedule.
         schedule: one of `SCHEDULES`.
         warmup_epochs: epochs over which the rate rises to the highest.
         augment: one of `model.augment.AUGMENTATIONS`.
         val_fraction: share of the pictures that chooses the best epoch.
-        test_fraction: share kept for the end; without effect beside `test_dataset`.
+        test_fraction: share kept for the end; ignored with `test_dataset`.
         patience: epochs without a better validation score before the end; 0 never ends early.
         precision: one of `PRECISIONS`; auto is mixed on a GPU.
         seed: of everything random.
-        resume: go on from the last checkpoint in the output.
+        resume: continue from the last checkpoint in the output.
         tensorboard: write event files too.
         saved_model: export a SavedModel too.
     """
@@ -87,20 +87,20 @@ class TrainOptions:
 
 
 def check_options(options: TrainOptions) -> None:
-    """Refuses what can be seen to be wrong without the data and without Keras.
+    """Refuses options that are invalid for any data, without importing Keras.
 
     Raises:
         OptionError: naming the option.
     """
-    for name, value, least in (
+    for name, value, minimum in (
         ("--epochs", options.epochs, 1),
         ("--batch_size", options.batch_size, 1),
         ("--patience", options.patience, 0),
         ("--seed", options.seed, 0),
         ("--warmup_epochs", options.warmup_epochs, 0),
     ):
-        if not least <= value < math.inf:
-            raise OptionError(f"{name} must be at least {least}, not {value}")
+        if not minimum <= value < math.inf:
+            raise OptionError(f"{name} must be at least {minimum}, not {value}")
     if not 0.0 < options.learning_rate <= 1.0:
         raise OptionError(f"--learning_rate must be above 0 and at most 1, not {options.learning_rate}")
     if options.channels not in (1, 3):
@@ -125,7 +125,7 @@ def parse_class_weights(text: str | None) -> tuple[float, ...] | None:
     """Reads `--class_weights 1,2,0.5`.
 
     Returns:
-        A weight a class, None where none or `balanced` was asked for.
+        A weight for each class; None without the option or for `balanced`.
 
     Raises:
         OptionError: it is neither.
@@ -139,15 +139,15 @@ def parse_class_weights(text: str | None) -> tuple[float, ...] | None:
 
 
 def check_class_weights(weights: Sequence[float], num_classes: int) -> None:
-    """Holds class weights against the classes.
+    """Checks class weights against the number of classes.
 
     Raises:
-        OptionError: there are too few or too many, one is below 0, or none is above.
+        OptionError: there are too few or too many, one is negative, or all are 0.
     """
     if len(weights) != num_classes:
         raise OptionError(f"--class_weights gives {len(weights)} weights for {num_classes} classes")
     if not (min(weights) >= 0.0 and 0.0 < max(weights) < float("inf")):
-        raise OptionError("--class_weights must be numbers of at least 0, and one of them more")
+        raise OptionError("--class_weights must be numbers of at least 0, and not all 0")
 
 
 def parse_image_size(text: str) -> tuple[int, int]:

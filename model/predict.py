@@ -1,4 +1,4 @@
-"""`python -m model predict`: masks and overlays of one's own pictures, with LiteRT alone."""
+"""`python -m model predict`: masks and overlays of single pictures, with LiteRT only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +16,8 @@ def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -
 
     Args:
         model: a model folder, or a carried model's name.
-        pictures: files, and folders whose pictures are taken.
-        output: gets `masks/NAME.png` and `overlays/NAME.jpg`.
+        pictures: files, and folders of pictures.
+        output: the folder of `masks/NAME.png` and `overlays/NAME.jpg`.
         precision: `float32` or `int8`.
 
     Returns:
@@ -45,7 +45,7 @@ def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -
 
 
 def _names(pictures: Sequence[str]) -> dict[str, Path]:
-    """The pictures by the name that their mask will bear."""
+    """The pictures by the name of their mask."""
     named: dict[str, Path] = {}
     for text in pictures:
         path = Path(text)

@@ -1,4 +1,4 @@
-"""`python -m model export`: writes a model folder's exports anew from its Keras file."""
+"""`python -m model export`: writes a model folder's exports again from its Keras file."""
 
 import os
 from dataclasses import replace
@@ -29,20 +29,20 @@ _SAMPLE_SEED = 11
 
 
 def export_model(folder: Path, dataset: str | None, ground_truth: str | None, *, saved_model: bool) -> ModelSpec:
-    """Exports the Keras file of a model folder again and renews its metadata.
+    """Exports the Keras file of a model folder again and updates its metadata.
 
     Args:
         folder: a model folder with `model.keras`.
-        dataset: pictures like those in training, for the int8 ranges and the comparison with Keras; without them the
-            embedded sample's are compared, and there is no int8 file.
+        dataset: pictures like those in training, for the int8 ranges and the comparison with Keras; without it, the
+            comparison uses the embedded sample, and there is no int8 file.
         ground_truth: the masks' folder of the data set.
         saved_model: whether to write `saved_model/` too.
 
     Returns:
-        What stands in `metadata.json` now.
+        The new content of `metadata.json`.
 
     Raises:
-        ModelError: the folder is no model folder, or its Keras file was not made by maskbeam.
+        ModelError: the folder is not a model folder, or its Keras file was not made by maskbeam.
         OptionError: the data set can't be used.
     """
     spec = read_spec(os.fspath(folder), os.fspath(folder.absolute()))
@@ -65,13 +65,13 @@ def config_of(spec: ModelSpec) -> NetworkConfig:
     """The structure of a network that `train` made.
 
     Raises:
-        ModelError: the metadata doesn't tell.
+        ModelError: the metadata doesn't have it.
     """
     training = spec.training
     try:
         preset, width, depth = str(training["preset"]), int(training["width"]), int(training["depth"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{METADATA_FILE} of {spec.name}: training names no preset, width and depth") from error
+        raise ModelError(f"{METADATA_FILE} of {spec.name}: training has no preset, width and depth") from error
     if preset not in PRESETS:
         raise ModelError(f"{METADATA_FILE} of {spec.name}: the preset {preset!r} is none of {', '.join(PRESETS)}")
     return NetworkConfig(preset, width, depth, spec.height, spec.width, spec.channels, spec.num_classes)
@@ -84,7 +84,7 @@ def _load(path: Path, config: NetworkConfig) -> keras.Model:
         network.set_weights(saved.get_weights())
     except (OSError, ValueError, TypeError) as error:
         first = str(error).strip().splitlines()[0]
-        raise ModelError(f"{path} is no Keras file of a {config.preset} network: {first}") from error
+        raise ModelError(f"{path} is not a Keras file of a {config.preset} network: {first}") from error
     return network
 
 
@@ -100,7 +100,7 @@ def _dataset_probes(dataset: str, ground_truth: str | None, spec: ModelSpec) -> 
             continue
         probes.append((_small(loaded.image, spec), resize_mask_nearest(loaded.mask, spec.height, spec.width)))
     if not probes:
-        raise OptionError(f"--dataset {dataset}: not one picture can be used")
+        raise OptionError(f"--dataset {dataset}: no picture can be used")
     return probes
 
 
@@ -112,5 +112,5 @@ def _sample_probes(spec: ModelSpec) -> list[Probe]:
 
 
 def _small(image: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """A picture at the model's size, (height, width, channels) uint8, for networks that maskbeam made take no other."""
+    """A picture at the model's size, (height, width, channels) uint8, the only input of maskbeam's networks."""
     return np.asarray(model_input(image, spec.input), np.uint8)

@@ -1,4 +1,4 @@
-"""The same network, computed faster: an exact rewriting for inference.
+"""An exact rewriting of a network for faster inference.
 
 Two identities are used. A 3×3 "same" convolution of a map that was doubled by nearest neighbour is four 2×2
 convolutions of the small map, one for each phase of the output, whose kernels are sums of the 3×3 kernel's rows and
@@ -21,7 +21,7 @@ Tensor = Any
 Kernel = npt.NDArray[np.float32]
 
 _PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
-# How a phase's two taps are made of the three: the even output pixel sees its left neighbour in tap 0 alone.
+# How the two taps of a phase are sums of the three: for even output pixels only tap 0 covers the left neighbour.
 _TAPS = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)
 
 
@@ -34,7 +34,7 @@ class DepthToSpace(keras.layers.Layer):  # type: ignore[misc]
 
 
 class InferenceBlocks:
-    """The blocks of `model.network.Blocks` as the export computes them; no layer here learns."""
+    """The blocks of `model.network.Blocks` in the exported form; not trainable."""
 
     def conv(
         self, x: Tensor, filters: int, name: str, *, kernel: int = 3, strides: int = 1, norm: bool, relu: bool = True
@@ -45,11 +45,11 @@ class InferenceBlocks:
         return keras.layers.Conv2D(filters, kernel, strides, "same", activation=activation, name=name)(x)
 
     def up_join(self, x: Tensor, skip: Tensor, filters: int, name: str, *, norm: bool) -> Tensor:
-        """See `Blocks.up_join`; the doubled map is never made."""
+        """See `Blocks.up_join`; the doubled map is never computed."""
         del norm
         phases = []
         for row, column in _PHASES:
-            # Four convolutions, each padded on its own side, ran faster than one wide one that is sliced.
+            # Four convolutions, each padded on its own side, are faster than a wide one that is sliced.
             padded = keras.layers.ZeroPadding2D(
                 ((1 - row, row), (1 - column, column)), name=f"{name}_pad{row}{column}"
             )(x)
@@ -66,7 +66,7 @@ class InferenceBlocks:
 
 
 def phase_kernel(kernel: Kernel, row: int, column: int) -> Kernel:
-    """The 2×2 kernel that does a 3×3 kernel's work on one phase of a doubled map.
+    """The 2×2 kernel that is equivalent to a 3×3 kernel on one phase of a doubled map.
 
     Args:
         kernel: (3, 3, in, out) float32.
@@ -80,7 +80,7 @@ def phase_kernel(kernel: Kernel, row: int, column: int) -> Kernel:
 
 
 def rewrite_for_inference(network: keras.Model, config: NetworkConfig) -> keras.Model:
-    """Builds the fast form of a trained network.
+    """Builds the rewritten form of a trained network.
 
     Args:
         network: what `build_network(config)` made, with any weights.

@@ -1,6 +1,6 @@
-"""The embedded sample: pictures of textured objects with exact masks, made on the spot from a seed.
+"""The embedded sample: pictures of textured objects with exact masks, generated from a seed.
 
-Picture number i of a seed is always the same, however many pictures are asked for.
+Picture number i of a seed is always the same, for any number of pictures.
 """
 
 import colorsys
@@ -34,7 +34,7 @@ class SamplePicture:
         stem: the file's name without its ending.
         image: (H, W, 3) uint8 RGB.
         mask: (H, W) uint8, 0 background, 1 object, 2 border.
-        instances: (H, W) uint16, 0 background, the number of the object that is seen there elsewhere.
+        instances: (H, W) uint16, 0 for the background, else the number of the visible object.
         ending: `.jpg` or `.png`.
     """
 
@@ -46,21 +46,21 @@ class SamplePicture:
 
 
 def border_band(instances: npt.NDArray[np.uint16], band_px: float) -> npt.NDArray[np.bool_]:
-    """The band that straddles every line between two different numbers.
+    """The band along every boundary between two different numbers.
 
     Args:
         instances: (H, W) uint16, the number of the object, 0 for the background.
         band_px: the width of the band, half of it on either side, px.
 
     Returns:
-        (H, W) bool. The picture's edge is no line.
+        (H, W) bool. The picture's edge is not a boundary.
     """
     band = np.zeros(instances.shape, np.bool_)
     for number in np.unique(instances):
         region = (instances == number).astype(np.uint8)
         if region.all():
             continue
-        # A pixel's centre is half a pixel farther from the other side's next centre than from the line.
+        # A pixel's centre is half a pixel farther from the next centre across the boundary than from the boundary.
         distance_px = cv2.distanceTransform(region, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) - 0.5
         band |= (region > 0) & (distance_px < band_px / 2.0)
     return band
@@ -71,7 +71,7 @@ def _rgb(hue: float, saturation: float, value: float) -> npt.NDArray[np.float32]
 
 
 def _background(rng: np.random.Generator, height: int, width: int, unit_px: float) -> npt.NDArray[np.float32]:
-    """A muted, textured ground, (height, width, 3) float32, about 0..1."""
+    """A muted, textured background, (height, width, 3) float32, about 0..1."""
     hue, value = rng.uniform(), rng.uniform(0.3, 0.75)
     first = _rgb(hue, rng.uniform(0.0, 0.22), value)
     second = _rgb(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.0, 0.22), value + rng.uniform(-0.2, 0.2))
@@ -107,7 +107,7 @@ def draw_sample(seed: int, index: int) -> SamplePicture:
     instances = np.zeros((height, width), np.uint16)
     full_px: list[int] = []
     wanted = int(rng.integers(1, _OBJECTS_MAX + 1))
-    # Hues lie apart, so that two objects that touch can be told from one.
+    # Hues are spread, so that two objects that touch can be distinguished.
     hues = (
         rng.permutation(np.arange(_OBJECTS_MAX) / _OBJECTS_MAX) + rng.uniform() + rng.uniform(-0.04, 0.04, _OBJECTS_MAX)
     )
@@ -121,7 +121,7 @@ def draw_sample(seed: int, index: int) -> SamplePicture:
         candidate = np.where(inside, np.uint16(number), instances)
         seen_px = np.bincount(candidate.ravel(), minlength=number + 1)[1:]
         sizes = [*full_px, int(inside.sum())]
-        # An object that would hide most of another is left out, so that every number is seen.
+        # An object that would hide most of another is left out, so that every number is visible.
         if any(seen < _VISIBLE_SHARE_MIN * size for seen, size in zip(seen_px, sizes, strict=True)):
             continue
         canvas += cover[..., None] * (surface - canvas)
@@ -144,7 +144,7 @@ def write_sample(output: Path, count: int, seed: int) -> int:
     """Writes a sample data set: `images/`, `masks/` and `instances/`.
 
     Args:
-        output: the folder, made if it is missing; pictures of the same names are replaced.
+        output: the folder, created if missing; pictures of the same names are replaced.
         count: how many pictures, at least 1.
         seed: at least 0.
 
@@ -183,7 +183,7 @@ def _names(folder: Path) -> set[str]:
 
 def _save(picture: SamplePicture, folders: dict[str, Path]) -> None:
     image_path = folders["images"] / f"{picture.stem}{picture.ending}"
-    # Another seed may have left the same name with the other ending, which would be a second picture of that name.
+    # Another seed may have written the same name with the other ending, which would be a second picture of that name.
     other = ".jpg" if picture.ending == ".png" else ".png"
     image_path.with_suffix(other).unlink(missing_ok=True)
     image = Image.fromarray(picture.image)

@@ -1,6 +1,6 @@
-"""Random outlines and textures that the sample data set is drawn from.
+"""Random outlines and textures of the sample data set.
 
-Everything takes its own numpy Generator, so that a picture is a function of its seed alone.
+All functions take a numpy Generator, so that a picture is a function of its seed only.
 """
 
 from collections.abc import Callable
@@ -66,12 +66,12 @@ _OUTLINES: tuple[Callable[[np.random.Generator], Points], ...] = (_ellipse, _rec
 
 
 def random_outline(rng: np.random.Generator, center: tuple[float, float], radius_px: float) -> Points:
-    """A closed outline of a random kind, turned at random.
+    """A closed outline of a random kind and rotation.
 
     Args:
         rng: the picture's generator.
         center: x and y of the middle, px.
-        radius_px: the size, centre to about the outermost point, px.
+        radius_px: the size, about the distance from the centre to the outermost point, px.
 
     Returns:
         (n, 2) float64, x and y of the corners, px.
@@ -83,7 +83,7 @@ def random_outline(rng: np.random.Generator, center: tuple[float, float], radius
 
 
 def coverage(points: Points, height: int, width: int) -> FloatImage:
-    """How much of every pixel lies inside an outline.
+    """How much of every pixel is inside an outline.
 
     Returns:
         (height, width) float32, 0..1, soft only along the outline.
@@ -110,7 +110,7 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, cell_px: flo
 
 
 def waves(rng: np.random.Generator, height: int, width: int, period_px: float) -> FloatImage:
-    """Parallel stripes of a random direction with soft flanks.
+    """Parallel stripes of a random direction with soft edges.
 
     Returns:
         (height, width) float32, -1..1.

@@ -32,11 +32,11 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
     """Trains a network and writes its model folder.
 
     Args:
-        options: what to do.
-        say: takes a line of progress.
+        options: of the training.
+        say: called with a line of progress.
 
     Returns:
-        What stands in `metadata.json`.
+        The content of `metadata.json`.
 
     Raises:
         OptionError: the options, the data or the output can't be used.
@@ -57,7 +57,7 @@ def _train(job: TrainingJob, folder: Path, say: Say) -> ModelSpec:
     network = build_network(job.config)
     fitter = make_fitter(job, network, folder)
     if options.resume and fitter.resume():
-        say(f"resumed behind epoch {fitter.progress.epoch}")
+        say(f"resumed after epoch {fitter.progress.epoch}")
     say(f"{job.config.preset} network, {network.count_params():,} parameters, {keras.backend.backend()} backend")
     if not can_draw():
         say("warning: no figures: matplotlib is missing: pip install 'maskbeam[train]'")
@@ -82,8 +82,8 @@ def _check_output(folder: Path, resume: bool) -> None:
 
 
 def set_seed_and_precision(options: TrainOptions) -> None:
-    """Sets the process' random seeds and the dtype policy of the networks that are built from now on."""
-    # Keras seeds TensorFlow too where it is installed, whatever the backend; its first import is not silent.
+    """Sets the process' random seeds and the dtype policy of networks that are built afterwards."""
+    # Keras also seeds TensorFlow if it is installed, with any backend; its first import prints messages.
     with quiet():
         keras.utils.set_random_seed(options.seed)
     on_gpu = False
@@ -102,9 +102,9 @@ def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
     """Compiles a network with the loss, optimizer and schedule of a job.
 
     Args:
-        job: what is trained on what.
+        job: the training.
         network: as `build_network` made it.
-        folder: the model folder, below which checkpoint and log are written.
+        folder: the model folder, which gets the checkpoint and the log.
     """
     options = job.options
     pictures = TrainingPictures(job.data.store, job.split.train, options.augment, options.batch_size, options.seed)
@@ -123,7 +123,7 @@ def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
 
 
 def _learning_rate(options: TrainOptions, steps: int) -> Any:
-    """A rise from a hundredth over the warm-up, then half a cosine down to a hundredth, or a constant rate."""
+    """A linear warm-up from a hundredth, then a cosine decay to a hundredth, or a constant rate."""
     peak, warmup = options.learning_rate, round(options.warmup_epochs * steps)
     if options.schedule == "constant":
         return peak
@@ -137,7 +137,7 @@ def _learning_rate(options: TrainOptions, steps: int) -> Any:
 
 
 def _fingerprint(job: TrainingJob) -> str:
-    """Tells trainings apart that could not go on from each other's checkpoints."""
+    """Identifies trainings that can continue from each other's checkpoints."""
     asked = {name: value for name, value in asdict(job.options).items() if name not in _NOT_IN_FINGERPRINT}
     what = [asked, asdict(job.config), job.labels.label_map.to_metadata(), job.data.store.pair_ids]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

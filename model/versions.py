@@ -1,4 +1,4 @@
-"""The installed versions of what a model's files depend on."""
+"""The installed versions of the packages that a model's files depend on."""
 
 import importlib.metadata
 

@@ -64,6 +64,6 @@ def _assert_killed_and_resumed_is_the_same(backend: str, folder: Path) -> None:
     training = _train(backend, folder / "data", folder / "killed", "--resume")
     said = training.communicate()[1]
     assert training.returncode == 0, said
-    assert "resumed behind epoch" in said
+    assert "resumed after epoch" in said
     logs = [(folder / name / "training" / "log.csv").read_text() for name in ("model", "killed")]
     assert logs[0] == logs[1]

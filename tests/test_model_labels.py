@@ -70,12 +70,12 @@ def test_the_advice_for_class_names_works(tmp_path: Path) -> None:
 def test_a_void_value_above_the_class_ids_may_be_ignored(tmp_path: Path) -> None:
     _write(tmp_path, "a", 0, 1, 255)
     _write(tmp_path, "b", 2, 1)
-    with pytest.raises(OptionError, match="or --ignore_label 255 if its pixels count for nothing") as caught:
+    with pytest.raises(OptionError, match="or --ignore_label 255 if its pixels are to be ignored") as caught:
         resolve_classes(_options(tmp_path, ""))
     assert "--label_map 0=0,1=1,2=2,255=3" in str(caught.value)
     assert _read(tmp_path, "--ignore_label 255").truth_faults == []
     said = _said(tmp_path, "--class_names a,b,c")
-    assert said.endswith(": add --ignore_label 255 if its pixels count for nothing, or name one class more")
+    assert said.endswith(": add --ignore_label 255 if its pixels are to be ignored, or add a class name")
     _assert_advice_works(tmp_path, said)
 
 
@@ -107,15 +107,15 @@ def test_values_missing_from_the_label_map_are_counted_over_all_files(tmp_path: 
     _write(tmp_path, "c", 0, 7, 9)
     said = _said(tmp_path, "--label_map 0=0,1=1", "0=0,1=1")
     assert said == (
-        "2 of 3 masks hold values that have no class (7 in 1, 9 in 2; first b.png): name them as in"
-        " --label_map 0=0,1=1,7=CLASS_ID, or leave their pixels out with --ignore_label"
+        "2 of 3 masks hold values that have no class (7 in 1, 9 in 2; first b.png): map them as in"
+        " --label_map 0=0,1=1,7=CLASS_ID, or ignore their pixels with --ignore_label"
     )
 
 
 def test_more_values_than_names_are_listed(tmp_path: Path) -> None:
     _write(tmp_path, "a", 0, 50, 100, 150)
     said = _said(tmp_path, "--class_names a,b")
-    assert "4 values, 0, 50, 100, 150, for 2 class names; say by --label_map" in said
+    assert "4 values, 0, 50, 100, 150, for 2 class names; map each value to its class by --label_map" in said
 
 
 def test_pictures_in_place_of_masks_are_suspected(tmp_path: Path) -> None:

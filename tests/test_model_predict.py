@@ -171,5 +171,5 @@ def test_export_of_what_is_no_model_is_refused(tmp_path: Path) -> None:
     carried = ROOT / "model" / "pretrained" / "shapes"
     shutil.copy(carried / "metadata.json", tmp_path)
     (tmp_path / "model.keras").write_bytes(b"none")
-    with pytest.raises(OptionError, match="no Keras file"):
+    with pytest.raises(OptionError, match="not a Keras file"):
         export_model(tmp_path, None, None, saved_model=False)

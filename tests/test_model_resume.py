@@ -75,7 +75,7 @@ def test_interrupted_in_the_third_epoch_and_resumed(sample: Path, tmp_path: Path
         open_model(options.output)
     said: list[str] = []
     train(replace(options, resume=True), said.append)
-    assert "resumed behind epoch 2" in said
+    assert "resumed after epoch 2" in said
     _assert_same_end(tmp_path / "whole", tmp_path / "halves")
     # Behind its end a training has nothing left but to export again.
     said.clear()
