@@ -1,4 +1,4 @@
-"""From the options of a training to a job with all its decisions taken; what is wrong with them is reported here."""
+"""From the options of a training to a `TrainingJob`; errors in options and data are reported here."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,11 +22,11 @@ Say = Callable[[str], None]
 
 
 def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
-    """Decides on network and classes, reads all pictures and divides them.
+    """Determines network and classes, reads all pictures and divides them.
 
     Args:
-        options: what to do.
-        say: takes a line of progress.
+        options: of the training.
+        say: called with a line of progress.
 
     Returns:
         The job.
@@ -40,7 +40,7 @@ def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
     weights = parse_class_weights(options.class_weights)
     if weights is not None:
         check_class_weights(weights, labels.num_classes)
-    # Scored after the last epoch only: what is wrong with it is reported before the first.
+    # It is used only after the last epoch, so its errors are reported before the first.
     test_pictures = _check_test_dataset(options, labels, say) if options.test_dataset else None
     data = _read(options, config, labels, say)
     test_fraction = 0.0 if options.test_dataset else options.test_fraction
@@ -78,7 +78,7 @@ def _read(options: TrainOptions, config: NetworkConfig, labels: Labels, say: Say
     for line in data.left_out:
         say(f"left out: {line}")
     if data.truth_faults:
-        # A mask that doesn't fit is a wrong option more often than a bad file; training on the rest would hide it.
+        # Such a mask is more often a wrong option than a bad file; training on the other pictures would hide it.
         seen = np.flatnonzero(data.class_px(labels.num_classes)).tolist()
         raise OptionError(describe_faults(data.truth_faults, data.masks, map_text(options), labels.num_classes, seen))
     return data
@@ -108,7 +108,7 @@ def _check_test_dataset(options: TrainOptions, labels: Labels, say: Say) -> dict
         said = describe_faults(faults, usable + len(faults), text, labels.num_classes, ())
         raise OptionError(f"--test_dataset: {said}")
     if not usable:
-        raise OptionError(f"--test_dataset {options.test_dataset}: not one picture can be read")
+        raise OptionError(f"--test_dataset {options.test_dataset}: no picture can be read")
     return found
 
 
@@ -128,7 +128,7 @@ def _report_classes(data: PreparedData, labels: Labels, class_names: tuple[str, 
 
 
 def _report_split(split: Split, kept: int, digests: SplitDigests, say: Say) -> None:
-    """Says how the pictures are divided, and what of it makes the choice of the epoch or the scores untrustworthy."""
+    """Reports the division of the pictures, and warns if it makes the choice of the epoch or the scores unreliable."""
     trained, chosen_by = len(split.train), len(split.validation)
     say(f"{trained} pictures to train on, {chosen_by} to choose the best epoch, {kept} kept for the end")
     if chosen_by < MIN_VALIDATION_PICTURES:

@@ -1,4 +1,4 @@
-"""Which picture trains, which one guides the training, which one is kept for the end."""
+"""Divides pictures into training, validation and test sets."""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ Chosen on 20, the epoch of a training on pets scored 0.005 of IoU less than the 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Numbers of pictures, each in one part only.
+    """Indices of pictures; each picture is in one part.
 
     Attributes:
-        train: what the weights are fitted to.
-        validation: what the best epoch is chosen by.
-        test: what no choice ever looks at.
+        train: pictures that the weights are fitted to.
+        validation: pictures by which the best epoch is chosen.
+        test: pictures that no choice depends on.
     """
 
     train: Indices
@@ -35,16 +35,16 @@ class Split:
 
 
 def split_pictures(pair_ids: Sequence[str], seed: int, val_fraction: float, test_fraction: float) -> Split:
-    """Divides pictures by a hash of their ids, so that a picture keeps its part when others come or go.
+    """Divides pictures by a hash of their ids, so that a picture keeps its part when others are added or removed.
 
     Args:
         pair_ids: unique ids.
-        seed: another seed, another division.
+        seed: of the division.
         val_fraction: the share for validation, above 0.
         test_fraction: the share for the test, at least 0; the two together under 1.
 
     Returns:
-        The parts, each in the order of the ids. Every part that was asked for holds at least one picture.
+        The parts, each in the order of the ids. Every part with a fraction above 0 has at least one picture.
 
     Raises:
         OptionError: the fractions are out of range, or there are too few pictures.
@@ -58,7 +58,7 @@ def split_pictures(pair_ids: Sequence[str], seed: int, val_fraction: float, test
         raise OptionError(f"a training needs at least {wanted} pictures with masks, not {len(pair_ids)}")
     points = np.array([_point(seed, pair_id) for pair_id in pair_ids])
     parts = np.where(points < test_fraction, 2, np.where(points < test_fraction + val_fraction, 1, 0))
-    # In a handful of pictures a part may have come out empty: it takes one of the largest part's.
+    # With few pictures a part may be empty: it gets one of the largest part's.
     for part in (0, 1, 2) if test_fraction > 0.0 else (0, 1):
         if not (parts == part).any():
             largest = np.flatnonzero(parts == np.argmax(np.bincount(parts)))
@@ -68,6 +68,6 @@ def split_pictures(pair_ids: Sequence[str], seed: int, val_fraction: float, test
 
 
 def _point(seed: int, pair_id: str) -> float:
-    """A number in 0..1 that depends on the id and the seed alone."""
+    """A number in 0..1 that depends only on the id and the seed."""
     digest = hashlib.sha256(f"{seed}\0{pair_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2.0**64

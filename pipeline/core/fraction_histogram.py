@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 BINS = 10_000
-"""Bins of equal width between 0 and 1; exactly 0 and exactly 1 have bins of their own beside them."""
+"""Bins of equal width between 0 and 1; exactly 0 and exactly 1 have separate bins."""
 _STRIDE = BINS + 2
 _ONE = BINS + 1
 

@@ -26,5 +26,5 @@ def shard_name(shard: int, shards: int) -> str:
 
 
 def picture_file(folder: str, image_id: str, suffix: str) -> str:
-    """The name of the file that an output writes of a picture."""
+    """The name of an output's file for a picture."""
     return f"{folder}/{image_id}{suffix}"

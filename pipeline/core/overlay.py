@@ -34,7 +34,7 @@ def overlay(
     Args:
         image: (H, W, 1 or 3) uint8.
         mask: (H, W) class ids.
-        classes: give names and colours, by class id.
+        classes: with names and colours, by class id.
         above: (W,) class ids of the row above the first; None where there is none.
         below: (W,) class ids of the row below the last; None where there is none.
 

@@ -81,8 +81,8 @@ class OutputFile:
         digest: of what determines it besides the inference: `Output.digest`.
         size_bytes: its length; -1 where an early version of the journal has none.
         crc32: of its content; -1 likewise.
-        part: the tar file that holds it, by its name below `--output`; "" for a file of its own.
-        offset_bytes: where it begins in the part; 0 for a file of its own.
+        part: the tar file that holds it, by its name below `--output`; "" for a separate file.
+        offset_bytes: where it begins in the part; 0 for a separate file.
     """
 
     output: str

@@ -128,8 +128,8 @@ def public_address(address: str) -> str:
         address: a path or URI.
 
     Returns:
-        The address; `?…` stands for a query or fragment. Other addresses are returned as they are, for `?`, `#` and `@`
-        are parts of names there.
+        The address; `?…` replaces a query or fragment. Other addresses are not changed, because `?`, `#` and `@`
+        may be parts of names.
     """
     web = _WEB_ADDRESS.fullmatch(address)
     if web is None:

@@ -1,4 +1,4 @@
-"""Suppresses output of libraries to the standard streams that no option of theirs turns off."""
+"""Suppresses output of libraries to the standard streams that can't be turned off by an option."""
 
 import contextlib
 import io

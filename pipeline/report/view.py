@@ -17,7 +17,7 @@ _MAX_CLASS_COLUMNS = 5
 _MAX_GROUPS = 100
 _MAX_FAILURES = 100
 _MAX_TINT = 0.6
-"""Dark enough to tell 90 % from 100 %, light enough for the text's contrast."""
+"""Dark enough to distinguish 90 % from 100 %, light enough for the text's contrast."""
 
 _MIN_SHARE_SHOWN = 0.005
 _STAGE_COLORS = ("#3b86a0", "#d08a3c", "#6c9a5b", "#a06a9e", "#c0625a", "#7c86a8", "#b5a04a", "#5aa39a", "#8c7a6b")
