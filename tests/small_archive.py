@@ -6,6 +6,7 @@ The model tests/data/tiny_model classifies a pixel by its brightest channel, so 
 import contextlib
 import io
 import json
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,17 @@ class Finished:
         """The files that must not depend on how a job is run: masks, tables and failures."""
         wanted = [*self.output.glob("masks/**/*"), *self.output.glob("images/*"), self.output / "failures.jsonl"]
         return {str(path.relative_to(self.output)): path.read_bytes() for path in wanted if path.is_file()}
+
+
+def packed_masks(output: Path) -> dict[str, bytes]:
+    """The masks in an output's tar files by `TAR!MEMBER`, as Python's own tarfile reads them; no member twice."""
+    masks: dict[str, bytes] = {}
+    for path in sorted((output / "masks").rglob("*.tar")):
+        with tarfile.open(path) as tar:
+            members = {f"{path.relative_to(output)}!{member.name}": tar.extractfile(member) for member in tar}
+            assert len(members) == len(tar.getnames())
+            masks |= {name: file.read() for name, file in members.items() if file is not None}
+    return masks
 
 
 def upright_pixels(path: Path) -> Pixels:

@@ -1,33 +1,24 @@
 """What is written besides the tables: masks or none, overlays, probabilities, many classes; and who can load it."""
 
-import shutil
-import tarfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from records_of import values_of
 from small_archive import TINY_MODEL, Archive, Finished, run_job
 
-from pipeline.core.errors import StorageError
 from pipeline.core.labels import LabelMap
 from pipeline.core.overlay import overlay
 from pipeline.core.recipe import Recipe
-from pipeline.core.records import FileRef, Located, OutputFile, PictureRecord
+from pipeline.core.records import FileRef, Located, PictureRecord
 from pipeline.core.resize import mask_from_logits, probabilities_from_logits
 from pipeline.core.spec import ClassSpec
 from pipeline.engines.base import Batch, Logits
 from pipeline.engines.model_folder import open_model
-from pipeline.output import mask_shards as maskshards
-from pipeline.output.delivery import file_uri
 from pipeline.output.mask_output import MaskOutput
-from pipeline.output.mask_shards import MaskPacker
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
-from pipeline.storage import storage
 
 
 def test_without_masks_the_tables_stay_the_same(archive: Archive, scored_job: Finished, tmp_path: Path) -> None:
@@ -43,88 +34,6 @@ def test_without_masks_the_tables_stay_the_same(archive: Archive, scored_job: Fi
     assert with_masks.masks.keys() == scored_job.masks.keys()
     without = run_job(tmp_path / "out", *sources, "--mask_format", "none", "--prune")
     assert without.masks == {}
-
-
-def _packed(output: Path) -> dict[str, bytes]:
-    """The masks in an output's tars, as Python's own tarfile reads them."""
-    masks: dict[str, bytes] = {}
-    for path in sorted((output / "masks").rglob("*")):
-        assert path.is_dir() or path.suffix == ".tar", path
-        if path.suffix == ".tar":
-            with tarfile.open(path) as shard:
-                masks |= {member.name: shard.extractfile(member).read() for member in shard}
-    return masks
-
-
-def test_masks_as_tar_shards_hold_what_single_files_hold(
-    archive: Archive, scored_job: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maskshards, "_TAR_BYTES", 8_000)
-    expected = {f"{name}.png": (scored_job.output / f"masks/{name}.png").read_bytes() for name in archive.image_ids}
-    pictures = tmp_path / "images"
-    shutil.copytree(archive.images, pictures)
-    (pictures / archive.image_ids[4]).rename(tmp_path / "later")
-    options = ["--input", pictures, "--ground_truth", archive.masks, "--mask_format", "tar"]
-
-    job = run_job(tmp_path / "out", *options)
-    assert job.status == 0, job.err
-    assert list(_packed(job.output)) == sorted(expected.keys() - {f"{archive.image_ids[4]}.png"})
-    (tmp_path / "later").rename(pictures / archive.image_ids[4])
-    again = run_job(tmp_path / "out", *options)
-    assert again.summary["run"]["resumed"] == len(expected) - 1
-    assert _packed(again.output) == expected
-    assert list(_packed(again.output)) == sorted(expected)
-    assert again.summary["confusion_matrix"] == scored_job.summary["confusion_matrix"]
-    tars = {path: path.stat() for path in (again.output / "masks").iterdir()}
-    assert len(tars) > 2
-    for row in again.rows:
-        tar, _, member = row["mask_uri"].partition("!")
-        assert member == f"{row['image_id']}.png"
-        with tarfile.open(again.output / tar) as shard:
-            assert shard.extractfile(member).read() == expected[member]
-
-    idle = run_job(tmp_path / "out", *options)
-    assert idle.summary["run"]["resumed"] == len(expected)
-    assert {path: path.stat().st_ino for path in (idle.output / "masks").iterdir()} == {
-        path: status.st_ino for path, status in tars.items()
-    }
-    assert not list((idle.output / "_progress").rglob("*.tar"))
-    fresh = run_job(tmp_path / "fresh", *options)
-    assert {path.name: path.read_bytes() for path in (fresh.output / "masks").iterdir()} == {
-        path.name: path.read_bytes() for path in tars
-    }
-    (pictures / archive.image_ids[0]).unlink()
-    less = run_job(tmp_path / "out", *options)
-    assert less.summary["run"]["resumed"] == len(expected) - 1
-    assert _packed(less.output) == {name: expected[name] for name in sorted(expected)[1:]}
-    files = run_job(tmp_path / "out", *options[:-2])
-    assert {f"{name}.png" for name in files.masks} == set(sorted(expected)[1:])
-
-
-def test_a_retried_shard_finds_its_masks_where_the_first_attempt_put_them(tmp_path: Path) -> None:
-    records = []
-    for number in range(6):
-        image_id = f"{'long ' * 30 if number == 3 else ''}{number}.png"
-        data = bytes([number]) * (100 + number)
-        storage.write_bytes(str(tmp_path / f"masks/{image_id}.png"), data)
-        mask = OutputFile("mask", "", len(data), zlib.crc32(data))
-        records.append(PictureRecord(image_id, "", "", 1, 1, 0, "", values_of((1,)), files=(mask,)))
-    records.sort(key=lambda record: record.image_id)
-    first = list(MaskPacker(str(tmp_path), 0, 1).pack(records))
-    tar = (tmp_path / "masks/part-00000-of-00001-00000.tar").read_bytes()
-    assert list(MaskPacker(str(tmp_path), 0, 1).pack(records)) == first
-    assert (tmp_path / "masks/part-00000-of-00001-00000.tar").read_bytes() == tar
-    assert [file_uri(record.image_id, record.files[0]) for record in first] == [
-        f"masks/part-00000-of-00001-00000.tar!{record.image_id}.png" for record in records
-    ]
-    # What an earlier run packed elsewhere is believed only where its checksum is right.
-    packed = "masks/part-00000-of-00001-00000.tar"
-    wrong = [replace(r, files=(replace(r.files[0], part=packed, offset_bytes=512),)) for r in records]
-    assert list(MaskPacker(str(tmp_path), 0, 1).pack(wrong)) == first
-    assert (tmp_path / "masks/part-00000-of-00001-00000.tar").read_bytes() == tar
-    gone = [replace(records[0], image_id="gone.png")]
-    with pytest.raises(StorageError, match="gone"):
-        list(MaskPacker(str(tmp_path), 0, 1).pack(gone))
 
 
 def test_overlays_and_probabilities_are_beside_the_masks(archive: Archive, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pipeline.transforms.locate_pictures import LocatePictures
 from pipeline.transforms.pack_failures import PackFailures, truth_failures
 from pipeline.transforms.remains import ApproveRemoval, Await, BeginRun, DeleteStale, ReadRemains
 from pipeline.transforms.segment_images import EngineSettings, SegmentImages
+from pipeline.transforms.settle_masks import DeleteOtherParts, SettleMasks
 from pipeline.transforms.update_pictures import UpdatePictures, inferred_again
 from pipeline.transforms.write_results import EndRun, WriteFailures, WriteSummary, WriteTables
 
@@ -81,7 +82,9 @@ def build(root: beam.Pipeline, job: Job) -> None:
     todo = (todo, updated.todo) | "AllToDo" >> beam.Flatten()
     segmented = todo | "Segment" >> SegmentImages(job.engine, job.recipe, job.destination, job.progress)
     resumed = (locations.records, updated.records) | "Resumed" >> beam.Flatten()
-    records = (resumed, segmented.records) | "AllRecords" >> beam.Flatten()
+    made = (resumed, segmented.records) | "AllRecords" >> beam.Flatten()
+    settled = made | "SettleMasks" >> SettleMasks(job.destination)
+    records = settled.records
     failed = segmented.failures | "PackFailures" >> PackFailures()
     truth_failed = (
         records
@@ -96,7 +99,9 @@ def build(root: beam.Pipeline, job: Job) -> None:
     if model.precision == INT8:
         compared = todo | "ComparePrecisions" >> ComparePrecisions(model, job.recipe, output)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
-    stale = locations.stale | "DeleteStale" >> DeleteStale(output, after=shards)
+    stale = (locations.stale, settled.stale) | "Stale" >> beam.Flatten()
+    deleted = stale | "DeleteStale" >> DeleteStale(output, after=shards)
+    deleted_parts = records | "DeleteOtherParts" >> DeleteOtherParts(output, after=shards)
     summary = records | "Summarise" >> WriteSummary(
         job.writer,
         failures=written,
@@ -105,7 +110,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
         updated=updated.records,
         removed=approved,
         inferred_again=todo | "InferredAgain" >> beam.FlatMap(inferred_again).with_output_types(int),
-        stale=stale,
+        stale=(deleted, deleted_parts) | "Deleted" >> beam.Flatten(),
         ignored=locations.ignored,
         unpaired_truth=locations.unpaired_truth,
         seconds=(segmented.seconds, updated.seconds) | "Seconds" >> beam.Flatten(),

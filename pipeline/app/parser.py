@@ -132,7 +132,7 @@ def command_parser() -> StrictParser:
         "--mask_format",
         choices=MASK_FORMATS,
         default="png",
-        help="masks as a PNG file each, in tar shards named as WebDataset reads them, or none (default: %(default)s)",
+        help="masks as a PNG file each, in tar files as WebDataset reads them, or none (default: %(default)s)",
     )
     outputs.add_argument(
         "--overlays",

@@ -99,7 +99,9 @@ def make_plan(
         pictures, truths = (
             [replace(source, spool=join(folder, SPOOL_FOLDER)) for source in sources] for sources in (pictures, truths)
         )
-        return _make_plan(model, batch_size, recipe, replace(destination, root=folder), pictures, truths)
+        return _make_plan(
+            model, batch_size, recipe, replace(destination, root=folder, packs_masks=False), pictures, truths
+        )
 
 
 def _make_plan(

@@ -17,7 +17,7 @@ SPOOL_FOLDER = f"{PROGRESS_FOLDER}/spool"
 SCRATCH_FOLDER = f"{PROGRESS_FOLDER}/tmp"
 """Incomplete files; the next run deletes those of a killed run."""
 PACKED_FOLDER = f"{PROGRESS_FOLDER}/packed"
-"""New tar files, kept here until the ones that they replace have been read."""
+"""Where version 1 kept new tar files until the ones that they replaced had been read."""
 
 
 def shard_name(shard: int, shards: int) -> str:

@@ -3,11 +3,14 @@
 import errno
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.core.errors import ErrorType, PictureError, StorageError
 from pipeline.core.records import OutputFile
 from pipeline.output import registry
+from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import EncodedFile
+from pipeline.output.tar_parts import TarParts
 from pipeline.storage import storage
 
 # What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
@@ -19,14 +22,20 @@ class Delivery:
 
     Args:
         root: the job's absolute folder or bucket prefix.
+        packs_masks: whether masks are packed in tar files; they are stored by `flush`.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, packs_masks: bool = False) -> None:
         self._root = root
         self._scratch = storage.scratch_of(root)
+        self._parts = TarParts(root) if packs_masks else None
 
-    def write(self, files: Sequence[EncodedFile]) -> tuple[OutputFile, ...]:
+    def write(self, image_id: str, files: Sequence[EncodedFile]) -> tuple[OutputFile, ...]:
         """Writes the files of a picture one after the other.
+
+        Args:
+            image_id: the picture's.
+            files: in the order of writing.
 
         Returns:
             What was written.
@@ -35,19 +44,36 @@ class Delivery:
             PictureError: stage `write`; the file system takes no file of this name.
             StorageError: the output can't be written.
         """
-        for encoded in files:
-            try:
-                storage.write_bytes(storage.join(self._root, encoded.name), encoded.data, self._scratch)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                if self._is_of_the_name(error):
-                    raise PictureError(
-                        "write", ErrorType.UNWRITABLE_NAME, f"no file can have its name: {reason}"
-                    ) from error
-                raise StorageError(f"the output can't be written: {encoded.name}: {reason}") from error
-        return tuple(
-            OutputFile(encoded.output, encoded.digest, len(encoded.data), zlib.crc32(encoded.data)) for encoded in files
-        )
+        return tuple([self._written(image_id, file) for file in files])
+
+    def _written(self, image_id: str, encoded: EncodedFile) -> OutputFile:
+        file = OutputFile(encoded.output, encoded.digest, len(encoded.data), zlib.crc32(encoded.data))
+        if self._parts is not None and encoded.output == MASK:
+            part, offset = self._parts.add(image_id, encoded.data)
+            return replace(file, part=part, offset_bytes=offset)
+        try:
+            storage.write_bytes(storage.join(self._root, encoded.name), encoded.data, self._scratch)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if self._is_of_the_name(error):
+                message = f"no file can have its name: {reason}"
+                raise PictureError("write", ErrorType.UNWRITABLE_NAME, message) from error
+            raise StorageError(f"the output can't be written: {encoded.name}: {reason}") from error
+        return file
+
+    def flush(self) -> None:
+        """Stores all that was written.
+
+        Raises:
+            StorageError: the output can't be written; the next call tries again.
+        """
+        if self._parts is not None:
+            self._parts.flush()
+
+    def seal(self) -> None:
+        """Lets no file that was written so far change any more."""
+        if self._parts is not None:
+            self._parts.seal()
 
     def remove(self, image_id: str) -> None:
         """Removes all files of a picture that an earlier run or a first attempt left.

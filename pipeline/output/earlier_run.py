@@ -8,6 +8,7 @@ from pipeline.core.errors import OptionError, OutputInUseError, StorageError
 from pipeline.core.layout import (
     JOURNAL_FOLDER,
     MARKER_FILE,
+    PACKED_FOLDER,
     PROGRESS_FOLDER,
     SCRATCH_FOLDER,
     SUMMARY_FILE,
@@ -20,7 +21,7 @@ from pipeline.output.journal_format import FORMAT, entries
 from pipeline.output.keeper import keep
 from pipeline.output.lease import check_free, take
 from pipeline.output.mask_output import MASK
-from pipeline.output.mask_shards import packed_masks
+from pipeline.output.tar_parts import is_part, version_1_members
 from pipeline.sources.source import Source
 from pipeline.storage import storage
 
@@ -110,6 +111,21 @@ class FoundFile:
     offset_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class FoundPart:
+    """A tar file of masks that is in the output; the journal says what it holds.
+
+    Args:
+        name: below `--output`.
+        size_bytes: its length.
+        modified_ns: when it was written, by the store's clock.
+    """
+
+    name: str
+    size_bytes: int
+    modified_ns: int
+
+
 def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
     """Refuses an output that a job would take for its input, or whose files are not maskbeam's to replace.
 
@@ -181,9 +197,8 @@ def begin(output: str, existing: str, holder: Holder | None) -> list[Remains]:
         if not holds_results(output):
             storage.write_bytes(storage.join(output, MARKER_FILE), Marker().to_bytes())
             return []
-        scratch = storage.join(output, SCRATCH_FOLDER)
-        if storage.is_folder(scratch):
-            for left in storage.list_files(scratch):
+        for folder in (SCRATCH_FOLDER, PACKED_FOLDER):
+            for left in _files(storage.join(output, folder)):
                 storage.delete(left.uri)
         parts = list(_files(storage.join(output, JOURNAL_FOLDER)))
         if existing == OVERWRITE:
@@ -216,7 +231,7 @@ def begin_writing(output: str, marker: Marker) -> None:
         raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
 
 
-def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile]:
+def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile | FoundPart]:
     """Reads one part of the journal, or lists a folder.
 
     Raises:
@@ -233,9 +248,11 @@ def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile]:
             if image_id.endswith(output.suffix):
                 image_id = image_id[: -len(output.suffix)]
                 yield FoundFile(output.name, image_id, stored.size_bytes, stored.modified_ns)
-            elif output.name == MASK:
-                for image_id, size_bytes, part, offset_bytes in packed_masks(remains.uri, stored):
-                    yield FoundFile(MASK, image_id, size_bytes, stored.modified_ns, part, offset_bytes)
+            elif output.name == MASK and is_part(f"{output.folder}/{image_id}"):
+                part = f"{output.folder}/{image_id}"
+                yield FoundPart(part, stored.size_bytes, stored.modified_ns)
+                for packed_id, size_bytes, offset_bytes in version_1_members(part, stored):
+                    yield FoundFile(MASK, packed_id, size_bytes, stored.modified_ns, part, offset_bytes)
     except FileNotFoundError:  # a part that a run of long ago deletes only now
         return
     except ValueError as error:

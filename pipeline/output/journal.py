@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pipeline.core.errors import StorageError
 from pipeline.core.layout import JOURNAL_FOLDER
 from pipeline.core.records import Failure, PictureRecord
+from pipeline.output.delivery import Delivery
 from pipeline.output.holder import Holder
 from pipeline.output.journal_format import encode_member, entry_line
 from pipeline.output.keeper import keep
@@ -35,6 +36,7 @@ class Journal:
     Args:
         output: absolute folder or bucket prefix.
         holder: the run that writes there, whose lease is renewed as long as this process works; None for none.
+        delivery: writes the files of which outcomes tell; what it holds is stored before they are.
         interval_s: at most so long after it was added an outcome is on disk.
         max_pending: at most so many outcomes are not on disk yet.
         seal_bytes: a part of this size is not written again.
@@ -44,6 +46,7 @@ class Journal:
         self,
         output: str,
         holder: Holder | None = None,
+        delivery: Delivery | None = None,
         *,
         interval_s: float = INTERVAL_S,
         max_pending: int = MAX_PENDING,
@@ -51,6 +54,7 @@ class Journal:
     ) -> None:
         self._output = output
         self._keeper = keep(output, holder) if holder is not None else None
+        self._delivery = delivery
         self._interval_s = interval_s
         self._max_pending = max_pending
         self._seal_bytes = seal_bytes
@@ -102,6 +106,8 @@ class Journal:
                 return
             part = self._part + encode_member(lines)
             try:
+                if self._delivery is not None:
+                    self._delivery.flush()
                 write_part(self._output, self._part_name, part)
             except StorageError:
                 with self._lock:
@@ -110,6 +116,9 @@ class Journal:
             self._part = part
             if len(part) >= self._seal_bytes:
                 self._part, self._part_name = b"", _new_part_name()
+                if self._delivery is not None:
+                    # Else a tar file could grow on, and be younger than this part, which names its first members.
+                    self._delivery.seal()
 
     def _flush_later(self) -> None:
         try:

@@ -28,7 +28,6 @@ from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 from pipeline.output import journal, tables
 from pipeline.output.journal_format import GzipMember, entry_line
-from pipeline.output.mask_shards import MaskPacker, delete_stale_tars
 from pipeline.output.removal import MaskCounts
 from pipeline.output.summary_csv import summary_csv
 from pipeline.report.page import report_html
@@ -88,7 +87,6 @@ class ResultsWriter:
         model_name: as the user named it.
         model_digest: SHA-256 of the model file.
         run: what the launcher knows.
-        mask_format: how masks are kept.
     """
 
     output: str
@@ -96,13 +94,10 @@ class ResultsWriter:
     model_name: str
     model_digest: str
     run: RunInfo
-    mask_format: str = "png"
 
     def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
         """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
         name = shard_name(shard, shards)
-        packer = MaskPacker(self.output, shard, shards)
-        records = packer.pack(records) if self.mask_format == "tar" else packer.unpack(records)
         member = GzipMember()
         self._write(name, tables.pictures_parquet(member.noted(records), self.spec.class_names, self.model_digest))
         journal.write_part(self.output, _journal_part(name), member.finish())
@@ -174,7 +169,6 @@ class ResultsWriter:
         """
         names = set(shards)
         self._delete_stale_parts(names)
-        delete_stale_tars(self.output, len(names) if self.mask_format == "tar" else None)
         earlier = {
             "resumed": resumed,
             "updated": updated,

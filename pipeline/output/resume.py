@@ -5,23 +5,28 @@ its files has the digest of what the output shows besides. So a change of option
 what needs logits is inferred, what follows from the picture and its mask is made from these.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from pipeline.core.errors import TRUTH_STAGE, ErrorType
 from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, Located, OutputFile, PictureRecord, Update
 from pipeline.output import registry
-from pipeline.output.earlier_run import FoundFile, Recorded
+from pipeline.output.earlier_run import FoundFile, FoundPart, Recorded
 from pipeline.output.journal_format import parse_entry
 from pipeline.output.journal_v1 import MEASURES_V1, VERSION_1, FingerprintsV1
 from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
 from pipeline.output.removal import MaskCounts
+from pipeline.output.tar_parts import is_of_version_1
 
 RETRIED_ERRORS = frozenset((ErrorType.MISSING, ErrorType.UNREADABLE, ErrorType.STORE_FAULT, ErrorType.OUT_OF_MEMORY))
 """Failures that say more of the store or the machine than of the picture: taken up again on every resume."""
+
+_Dated = tuple[PictureRecord | Failure, int]
+"""An outcome, and when the part of the journal that names it was written."""
 
 
 @dataclass(slots=True)
@@ -71,13 +76,20 @@ class ResumePlanner:
         self._digests = {output.name: output(recipe).digest() for output in registry.OUTPUTS}
         self._measures_are_v1 = recipe.measure_names == MEASURES_V1
 
-    def plan(self, located: Sequence[Located], recorded: Iterable[Recorded], files: Iterable[FoundFile]) -> ResumePlan:
+    def plan(
+        self,
+        located: Sequence[Located],
+        recorded: Iterable[Recorded],
+        files: Iterable[FoundFile],
+        parts: Mapping[str, FoundPart] = MappingProxyType({}),
+    ) -> ResumePlan:
         """Plans what to do.
 
         Args:
             located: pictures with distinct ids.
             recorded: what was recorded of these or of pictures that are gone.
             files: what was written of the same.
+            parts: the tar files of masks, by name.
 
         Returns:
             Every picture once, and the files that no picture claims.
@@ -85,14 +97,18 @@ class ResumePlanner:
         found: dict[str, list[FoundFile]] = {}
         for file in files:
             found.setdefault(file.image_id, []).append(file)
-        entries: dict[str, list[Recorded]] = {}
-        for entry in recorded:
-            entries.setdefault(entry.image_id, []).append(entry)
+        outcomes: dict[str, list[_Dated]] = {}
+        for entry in sorted(recorded, key=lambda entry: -entry.written_ns):
+            outcomes.setdefault(entry.image_id, []).append((parse_entry(entry.line), entry.written_ns))
+        for image_id, dated in outcomes.items():
+            packed = [mask for outcome, _ in dated if (mask := _packed_mask(outcome, parts)) is not None]
+            if packed:
+                found.setdefault(image_id, []).extend(dict.fromkeys(packed))
         plan = ResumePlan()
-        counts = []
-        for picture in located:
-            outcomes = [(parse_entry(entry.line), entry.written_ns) for entry in entries.get(picture.image_id, ())]
-            counts.append(self._plan_picture(picture, outcomes, found.get(picture.image_id, []), plan))
+        counts = [
+            self._plan_picture(one, outcomes.get(one.image_id, ()), found.get(one.image_id, []), plan)
+            for one in located
+        ]
         ids = {picture.image_id for picture in located}
         counts += [
             MaskCounts(1, unlisted=1)
@@ -100,21 +116,21 @@ class ResumePlanner:
             if image_id not in ids and any(file.output == MASK for file in there)
         ]
         plan.masks = MaskCounts.total(counts)
-        unclaimed = [file for there in found.values() for file in there]
+        unclaimed = [file for there in found.values() for file in there if not file.part]
         plan.stale = sorted({registry.file_name(file.output, file.image_id) for file in unclaimed})
         return plan
 
     def _plan_picture(
         self,
         picture: Located,
-        outcomes: Sequence[tuple[PictureRecord | Failure, int]],
+        outcomes: Sequence[_Dated],
         there: list[FoundFile],
         plan: ResumePlan,
     ) -> MaskCounts:
         """Adds one picture to a plan, removes from `there` what the picture claims, and counts its mask."""
         records: list[tuple[PictureRecord, int]] = []
         failure: Failure | None = None
-        for outcome, written_ns in sorted(outcomes, key=lambda pair: -pair[1]):
+        for outcome, written_ns in outcomes:
             holding = self._holding(picture, outcome)
             if isinstance(holding, PictureRecord):
                 records.append((holding, written_ns))
@@ -125,7 +141,11 @@ class ResumePlanner:
         if update is None and failure is not None:
             plan.failures.append(failure)
             return MaskCounts(has_mask, unlisted=has_mask)
-        claimed = {output.name for output in self._destination.wanted(picture)}
+        wanted = {output.name for output in self._destination.wanted(picture)}
+        claimed = set(wanted)
+        mask = update.record.file(MASK) if update else None
+        if self._destination.packs_masks and (mask is None or mask.part):
+            claimed.discard(MASK)  # what is done again goes into a tar file
         there[:] = [file for file in there if file.output not in claimed]
         is_replaced = False
         if update is None or self._needs_inference(update):
@@ -137,7 +157,7 @@ class ResumePlanner:
             plan.updates.append(update)
         else:
             plan.records.append(update.record)
-        if MASK not in claimed:
+        if MASK not in wanted:
             return MaskCounts(has_mask, unwanted=has_mask)
         return MaskCounts(has_mask, replaced=has_mask if is_replaced else 0)
 
@@ -227,6 +247,17 @@ class ResumePlanner:
         return update.mask is None and bool(update.make or update.measure)
 
 
+def _packed_mask(outcome: PictureRecord | Failure, parts: Mapping[str, FoundPart]) -> FoundFile | None:
+    """The mask that a record says to be in a tar file, where this is there and long enough; None for others."""
+    mask = outcome.file(MASK) if isinstance(outcome, PictureRecord) else None
+    if mask is None or not mask.offset_bytes or mask.part not in parts:
+        return None
+    part = parts[mask.part]
+    if mask.offset_bytes + mask.size_bytes > part.size_bytes:
+        return None
+    return FoundFile(MASK, outcome.image_id, mask.size_bytes, part.modified_ns, mask.part, mask.offset_bytes)
+
+
 def _usable(output: str, records: Iterable[tuple[PictureRecord, int]], there: Iterable[FoundFile]) -> _Usable | None:
     """The file of an output that one of the records names and that is there with its size.
 
@@ -237,7 +268,7 @@ def _usable(output: str, records: Iterable[tuple[PictureRecord, int]], there: It
     for record, written_ns in records:
         file = record.file(output)
         for found in files if file is not None else ():
-            if file is None or file.size_bytes not in (found.size_bytes, -1):
+            if file is None or not _is_of(found, file):
                 continue
             is_doubtful = found.modified_ns > written_ns
             if is_doubtful and file.crc32 < 0:
@@ -247,3 +278,11 @@ def _usable(output: str, records: Iterable[tuple[PictureRecord, int]], there: It
                 return _Usable(placed, is_doubtful=False)
             doubtful = doubtful or _Usable(placed, is_doubtful=True)
     return doubtful
+
+
+def _is_of(found: FoundFile, file: OutputFile) -> bool:
+    """Whether what was found may be what was recorded, by place and size; version 1 did not record places."""
+    if file.size_bytes not in (found.size_bytes, -1):
+        return False
+    is_same_place = (found.part, found.offset_bytes) == (file.part, file.offset_bytes)
+    return is_same_place or is_of_version_1(found.part)

@@ -73,7 +73,7 @@ class Segmenter:
         self._fetcher = Fetcher(
             read or FileReader(destination.root, max_file_bytes(recipe.max_pixels)), recipe.max_pixels
         )
-        self._delivery = Delivery(destination.root)
+        self.delivery = Delivery(destination.root, packs_masks=destination.packs_masks)
         self._budget = budget or ByteBudget()
         decoding = decoding or ByteBudget(usable_memory_bytes() // 2)
         self._computing = Computing(recipe, destination, engine, decoding, engine_batch, split)
@@ -147,14 +147,14 @@ class Segmenter:
             if isinstance(computed, PictureError):
                 raise computed
             with timed("write", seconds):
-                written = self._delivery.write(computed.files)
+                written = self.delivery.write(picture.image_id, computed.files)
         except PictureError as error:
             return self._failure(picture, error)
         return replace(computed.record, files=(*picture.kept_files, *written))
 
     def _failure(self, picture: Located, error: PictureError) -> Failure:
         """A failure has no files: those that an earlier run or a first attempt left go before it is recorded."""
-        self._delivery.remove(picture.image_id)
+        self.delivery.remove(picture.image_id)
         return Failure(
             picture.image_id,
             picture.image.display_uri,

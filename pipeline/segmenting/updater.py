@@ -53,7 +53,7 @@ class Updater:
         self._recipe = recipe
         self._destination = destination
         self._fetcher = Fetcher(read or FileReader(destination.root), recipe.max_pixels)
-        self._delivery = Delivery(destination.root)
+        self.delivery = Delivery(destination.root, packs_masks=destination.packs_masks)
         self._decoding = decoding or ByteBudget(usable_memory_bytes() // 4)
         self._measures = measures_for(recipe.spec.num_classes)
         self._fingerprints = Fingerprints(recipe)
@@ -143,7 +143,7 @@ class Updater:
                 writer.add(strip)
             files = writer.finish()
         with timed("write", seconds):
-            written = self._delivery.write(files)
+            written = self.delivery.write(record.image_id, files)
         return replace(record, files=(*record.files, *written))
 
     def _measured(

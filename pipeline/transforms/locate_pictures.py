@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
+from apache_beam.pvalue import AsDict, AsSingleton, PBegin, PCollection, TaggedOutput
 
 from pipeline.core.errors import TRUTH_STAGE, StorageError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Update
-from pipeline.output.earlier_run import FoundFile, Recorded
+from pipeline.output.earlier_run import FoundFile, FoundPart, Recorded
 from pipeline.output.resume import ResumePlanner
 from pipeline.progress.counts import Count, ProgressReporter
 from pipeline.sources.ignored import Ignored
@@ -18,7 +18,7 @@ from pipeline.sources.source import Listed, Source
 from pipeline.transforms import coders
 from pipeline.transforms.pack_failures import PackFailures
 from pipeline.transforms.picture_counts import PictureCounts
-from pipeline.transforms.remains import FOUND_FILE, RECORDED, Keyed, unpack_remains
+from pipeline.transforms.remains import FOUND_FILE, RECORDED, EarlierRun, unpack_remains
 
 # A candidate of the join as primitives: picture or mask, its id, its file, a manifest's mask and columns.
 _Candidate = tuple[Any, ...]
@@ -87,7 +87,12 @@ class _PairDoFn(beam.DoFn):
         self._planner = planner
         self._grouping = grouping
 
-    def process(self, element: tuple[str, Iterable[_Candidate]], last_overlay: int = -1) -> Iterator[Any]:
+    def process(
+        self,
+        element: tuple[str, Iterable[_Candidate]],
+        found_parts: dict[str, tuple[Any, ...]],
+        last_overlay: int = -1,
+    ) -> Iterator[Any]:
         pictures: list[Listed] = []
         truths: list[FileRef] = []
         recorded: list[Recorded] = []
@@ -105,7 +110,8 @@ class _PairDoFn(beam.DoFn):
                 truths.append(listed.file)
         paired = pair(pictures, truths, self._grouping)
         located = [replace(one, overlay=overlay_rank(one.image_id) <= last_overlay) for one in paired.located]
-        work = self._planner.plan(located, recorded, files)
+        parts = {name: FoundPart(*fields) for name, fields in found_parts.items()} if recorded else {}
+        work = self._planner.plan(located, recorded, files, parts)
         self._counts.add(Count.RESUMED, len(work.records))
         self._counts.add(Count.FAILED, len(paired.failures) + len(work.failures))
         yield from work.todo
@@ -146,7 +152,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
         pictures: Sequence[Source],
         truths: Sequence[Source],
         progress: ProgressReporter,
-        remains: PCollection[Keyed],
+        remains: EarlierRun,
         planner: ResumePlanner,
         grouping: Grouping | None = None,
         overlays: int = 0,
@@ -174,11 +180,13 @@ class LocatePictures(beam.PTransform[Any, Any]):
         if self._overlays:
             last_overlay = [AsSingleton(listed.candidates | "ChooseOverlays" >> _LastOverlay(self._overlays))]
         paired = (
-            (listed.candidates, self._remains)
+            (listed.candidates, self._remains.keyed)
             | "WithRemains" >> beam.Flatten()
             | "JoinByKey" >> beam.GroupByKey()
             | "Pair"
-            >> beam.ParDo(_PairDoFn(self._progress, self._planner, self._grouping), *last_overlay)
+            >> beam.ParDo(
+                _PairDoFn(self._progress, self._planner, self._grouping), AsDict(self._remains.parts), *last_overlay
+            )
             .with_output_types(
                 Located,
                 records=PictureRecord,

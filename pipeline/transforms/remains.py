@@ -3,14 +3,15 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import AsIter, AsSingleton, PBegin, PCollection
+from apache_beam.pvalue import AsIter, AsSingleton, PBegin, PCollection, TaggedOutput
 
 from pipeline.core.process import LOGGER
 from pipeline.output.earlier_run import (
     FoundFile,
+    FoundPart,
     Marker,
     Recorded,
     Remains,
@@ -30,9 +31,11 @@ _LOGGER = logging.getLogger(LOGGER)
 Keyed = tuple[str, tuple[Any, ...]]
 
 
-def _keyed(remains: Remains) -> Iterator[Keyed]:
+def _keyed(remains: Remains) -> Iterator[Any]:
     for found in read_remains(remains):
-        if isinstance(found, Recorded):
+        if isinstance(found, FoundPart):
+            yield TaggedOutput("parts", (found.name, astuple(found)))
+        elif isinstance(found, Recorded):
             yield pairing_key(found.image_id), (RECORDED, found.image_id, found.line, found.written_ns)
         else:
             yield pairing_key(found.image_id), (FOUND_FILE, *astuple(found))
@@ -120,16 +123,31 @@ def _sum_counts(counts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(MaskCounts.total(map(MaskCounts._make, counts)))
 
 
-class ReadRemains(beam.PTransform[Any, Any]):
-    """Reads what an earlier run recorded and lists what it wrote; emits both by their pictures' pairing keys."""
+class EarlierRun(NamedTuple):
+    """What an earlier run left.
 
-    def expand(self, remains: PCollection[Remains]) -> PCollection[Keyed]:
-        keyed: PCollection[Keyed] = (
+    Args:
+        keyed: its outcomes and files under their pictures' pairing keys.
+        parts: (name, fields of `FoundPart`) of its tar files of masks.
+    """
+
+    keyed: PCollection[Keyed]
+    parts: PCollection[tuple[str, tuple[Any, ...]]]
+
+
+class ReadRemains(beam.PTransform[Any, Any]):
+    """Reads what an earlier run recorded and lists what it wrote."""
+
+    def expand(self, remains: PCollection[Remains]) -> EarlierRun:
+        read = (
             remains
             | "SpreadRemains" >> beam.Reshuffle()
-            | "ReadRemains" >> beam.FlatMap(_keyed).with_output_types(tuple[str, tuple[Any, ...]])
+            | "ReadRemains"
+            >> beam.FlatMap(_keyed)
+            .with_output_types(tuple[str, tuple[Any, ...]], parts=tuple[str, tuple[Any, ...]])
+            .with_outputs("parts", main="keyed")
         )
-        return keyed
+        return EarlierRun(read.keyed, read.parts)
 
 
 class DeleteStale(beam.PTransform[Any, Any]):

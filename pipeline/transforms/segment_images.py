@@ -73,7 +73,7 @@ class _SegmentState:
             engine_batch=engine.batch_size,
             split=engine.model.split(),
         )
-        self.journal = Journal(destination.root, destination.holder)
+        self.journal = Journal(destination.root, destination.holder, self._segmenter.delivery)
         self.crew = WhileUsed(lambda: Crew(self._segmenter, threads, self._deliver), Crew.shutdown)
 
     def _deliver(self, batch: PictureBatch) -> Done:

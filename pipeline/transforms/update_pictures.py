@@ -55,7 +55,7 @@ class _UpdateState:
             lambda: ThreadPoolExecutor(_THREADS_PER_CORE * cores, "maskbeam-updater"), ThreadPoolExecutor.shutdown
         )
         self.max_in_flight = 2 * _THREADS_PER_CORE * cores
-        self.journal = Journal(destination.root, destination.holder)
+        self.journal = Journal(destination.root, destination.holder, self._updater.delivery)
 
     def update(self, update: Update) -> tuple[PictureRecord | Located, Seconds]:
         """Brings one picture up to date and records it."""

@@ -1,0 +1,153 @@
+"""Masks in tar files: `masks/part-ID-NUMBER.tar`, a member a mask, named as WebDataset reads it.
+
+A picture `north/a.jpg` has the member `north/a.jpg.png`: key `north/a`, extension `jpg.png`, so that tar files of
+pictures and of masks join by key. Each process writes tar files of its own: their names are unique, so nobody else
+writes to them. The open one is written anew as a whole, whole or not at all, whenever the journal is, before it; from
+16 MiB on the next one begins. Its members keep their places, so whatever the journal says of it stays true.
+
+Which tar file holds a mask depends on how the work was divided; the tables say it, as `TAR!MEMBER`.
+"""
+
+import re
+import tarfile
+import threading
+import uuid
+from collections.abc import Iterator
+
+from pipeline.core.errors import StorageError
+from pipeline.output.mask_output import MaskOutput
+from pipeline.sources.archives.members import Member
+from pipeline.sources.archives.parallel import walk_stored_tar
+from pipeline.storage import storage
+
+PART_BYTES = 16 << 20
+BLOCK_BYTES = 512
+END_MARK = bytes(2 * BLOCK_BYTES)
+_FOLDER, _SUFFIX = MaskOutput.folder, MaskOutput.suffix
+PARTS_GLOB = f"{_FOLDER}/part-*.tar"
+_PART_NAME = re.compile(rf"{_FOLDER}/part-(?:[0-9a-f]{{16}}|\d{{5,}}-of-\d{{5,}})-\d{{5}}\.tar")
+"""With `K-of-N` in the place of the id, those of version 1."""
+_VERSION_1_NAME = re.compile(rf"{_FOLDER}/part-\d{{5,}}-of-\d{{5,}}-\d{{5}}\.tar")
+
+
+class TarParts:
+    """The tar files of one process; its threads share it.
+
+    Args:
+        root: absolute folder or bucket prefix.
+        name: 16 hexadecimal digits that no other process or task has; by default random ones.
+        part_bytes: from this size on a file gets no more members; by default `PART_BYTES`.
+    """
+
+    def __init__(self, root: str, name: str | None = None, part_bytes: int | None = None) -> None:
+        self._root = root
+        self._stem = f"{_FOLDER}/part-{name or uuid.uuid4().hex[:16]}-"
+        self._part_bytes = part_bytes or PART_BYTES
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._number = 0
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._unwritten: dict[str, list[bytes]] = {}
+
+    def add(self, image_id: str, data: bytes) -> tuple[str, int]:
+        """Adds a mask; it is stored by the next `flush`.
+
+        Args:
+            image_id: the picture's.
+            data: the mask's file.
+
+        Returns:
+            The tar file that will hold it, by its name below `--output`, and where it begins there.
+        """
+        header = member_header(image_id, len(data))
+        with self._lock:
+            if self._size >= self._part_bytes:
+                self._begin_part()
+            offset = self._size + len(header)
+            self._pieces += [header, data, bytes(-len(data) % BLOCK_BYTES)]
+            self._size = offset + padded(len(data))
+            part = self._part
+            # The list itself: a flush takes what it holds by then.
+            self._unwritten[part] = self._pieces
+            return part, offset
+
+    def flush(self) -> None:
+        """Writes all tar files that got members since they were written last.
+
+        Raises:
+            StorageError: one can't be written; it will be tried again.
+        """
+        with self._writing:
+            with self._lock:
+                unwritten, self._unwritten = self._unwritten, {}
+                contents = {part: [*pieces, END_MARK] for part, pieces in unwritten.items()}
+            for part, pieces in contents.items():
+                try:
+                    uri = storage.join(self._root, part)
+                    storage.write_bytes(uri, b"".join(pieces), storage.scratch_of(self._root))
+                except OSError as error:
+                    with self._lock:
+                        self._unwritten = unwritten | self._unwritten
+                    raise StorageError(f"the output can't be written: {part}: {error.strerror or error}") from error
+
+    def seal(self) -> None:
+        """Lets the next mask begin a new tar file."""
+        with self._lock:
+            if self._pieces:
+                self._begin_part()
+
+    @property
+    def _part(self) -> str:
+        return f"{self._stem}{self._number:05d}.tar"
+
+    def _begin_part(self) -> None:
+        self._number += 1
+        self._pieces, self._size = [], 0
+
+
+def member_header(image_id: str, size_bytes: int) -> bytes:
+    """What stands before a mask in a tar file."""
+    member = tarfile.TarInfo(f"{image_id}{_SUFFIX}")
+    member.size = size_bytes
+    return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def padded(size_bytes: int) -> int:
+    """A size rounded up to whole blocks."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def member_bytes(image_id: str, size_bytes: int) -> int:
+    """What a mask takes of a tar file."""
+    return len(member_header(image_id, size_bytes)) + padded(size_bytes)
+
+
+def is_part(name: str) -> bool:
+    """Whether a name below `--output` is that of a tar file of masks."""
+    return _PART_NAME.fullmatch(name) is not None
+
+
+def is_of_version_1(part: str) -> bool:
+    """Whether a tar file's name is one that version 1 gave."""
+    return _VERSION_1_NAME.fullmatch(part) is not None
+
+
+def version_1_members(part: str, stored: storage.StoredFile) -> Iterator[tuple[str, int, int]]:
+    """The masks in a tar file of version 1, whose journal did not say their places.
+
+    Args:
+        part: its name below `--output`.
+        stored: the file.
+
+    Yields:
+        Image id, size and place; nothing for other tar files.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if not is_of_version_1(part):
+        return
+    for found in walk_stored_tar(stored.uri, stored.size_bytes):
+        if isinstance(found, Member) and found.name.endswith(_SUFFIX):
+            yield found.name[: -len(_SUFFIX)], found.size_bytes, found.offset_bytes
