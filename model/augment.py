@@ -48,18 +48,29 @@ def augment(image: UInt8Array, mask: ClassIds, kind: str, rng: np.random.Generat
     mirrored = rng.random() < 0.5
     if kind == "flip":
         return (image[:, ::-1], mask[:, ::-1]) if mirrored else (image, mask)
-    transform = _random_transform(image.shape[0], image.shape[1], mirrored, kind, rng)
+    transform = random_transform(image.shape[0], image.shape[1], mirrored, kind, rng)
     image, mask = warp(image, mask, transform)
-    image = _vary_color(image, _COLOR_STRENGTH[kind], rng)
+    image = vary_color(image, _COLOR_STRENGTH[kind], rng)
     if rng.random() < _BLUR_SHARE[kind]:
         image = _with_channels(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2)), image.shape)
     return image, mask
 
 
-def _random_transform(
+def random_transform(
     height: int, width: int, mirrored: bool, kind: str, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """A mirrored, rotated, zoomed and shifted view as the (2, 3) matrix from output to input pixels."""
+    """A random view: mirrored or not, rotated, zoomed, stretched and shifted.
+
+    Args:
+        height: of picture and view, px.
+        width: of picture and view, px.
+        mirrored: whether left and right are exchanged.
+        kind: `light` or `full`.
+        rng: decides everything.
+
+    Returns:
+        (2, 3), from output to input pixels.
+    """
     turn = np.deg2rad(rng.uniform(-_MAX_TURN_DEGREES[kind], _MAX_TURN_DEGREES[kind]))
     zoom = np.exp(rng.uniform(-0.35, 1.0) * np.log(_MAX_ZOOM[kind]))
     stretch = np.exp(rng.uniform(-0.1, 0.1))
@@ -92,8 +103,14 @@ def warp(image: UInt8Array, mask: ClassIds, transform: npt.NDArray[np.float64]) 
     return _with_channels(moved, image.shape), moved_mask.reshape(mask.shape)  # type: ignore[return-value]
 
 
-def _vary_color(image: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8Array:
-    """Brightness, contrast, saturation and white balance, each by up to `strength` of its value."""
+def vary_color(image: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8Array:
+    """Varies saturation, contrast and brightness by up to `strength` of their value, and each channel by a third of it.
+
+    Args:
+        image: (H, W, C) uint8.
+        strength: at least 0; 0 changes nothing.
+        rng: decides everything.
+    """
     values = image.astype(np.float32)
     grey = values.mean(axis=2, keepdims=True)
     saturation, contrast, brightness = (1.0 + rng.uniform(-strength, strength) for _ in range(3))

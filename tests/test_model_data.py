@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.augment import AUGMENTATIONS, augment, warp
+from model.augment import AUGMENTATIONS, augment, random_transform, vary_color, warp
 from model.dataset import PairStore, load_pair, prepare
 from model.encoded_pairs import EncodedPair, open_source, tfds_name
 from model.label_faults import describe_faults
@@ -235,6 +235,62 @@ def test_picture_and_mask_move_together(kind: str) -> None:
         threshold = (grey[moved == 1].mean() + grey[moved == 0].mean()) / 2
         assert ((grey > threshold) == (moved == 1)).mean() > (0.9999 if kind == "flip" else 0.96)
     assert flips > 5
+
+
+@pytest.mark.parametrize(("kind", "max_degrees", "max_zoom"), [("light", 10.0, 1.25), ("full", 20.0, 1.6)])
+def test_views_are_rotated_zoomed_and_shifted_as_stated(kind: str, max_degrees: float, max_zoom: float) -> None:
+    height, width = 40, 61
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    views = [random_transform(height, width, n % 2 == 1, kind, np.random.default_rng(n)) for n in range(600)]
+    degrees, zooms, stretches, shifts, rooms = [], [], [], [], []
+    for number, view in enumerate(views):
+        linear = view[:, :2]
+        assert (np.linalg.det(linear) < 0) == (number % 2 == 1)
+        # The columns are the axes of the rotated view; their lengths are stretch / zoom and 1 / (stretch · zoom).
+        along, across = np.linalg.norm(linear, axis=0)
+        assert linear[:, 0] @ linear[:, 1] == pytest.approx(0.0, abs=1e-9)
+        degrees.append(np.rad2deg(np.arctan2(-linear[0, 1], linear[1, 1])))
+        zooms.append(1 / np.sqrt(along * across))
+        stretches.append(np.sqrt(along / across))
+        shifts.append((linear @ middle + view[:, 2] - middle) / (width, height))
+        rooms.append(max(0.05, 0.5 - 0.5 / zooms[-1]))
+    for values, least, most in (
+        (degrees, -max_degrees, max_degrees),
+        (np.log(zooms), -0.35 * np.log(max_zoom), np.log(max_zoom)),
+        (np.log(stretches), -0.1, 0.1),
+        (np.array(shifts)[:, 0] / rooms, -1.0, 1.0),
+        (np.array(shifts)[:, 1] / rooms, -1.0, 1.0),
+    ):
+        reach = 0.05 * (most - least)
+        assert least - 1e-9 <= min(values) < least + reach
+        assert most - reach < max(values) <= most + 1e-9
+
+
+def test_colours_vary_by_the_strength_and_not_at_all_without() -> None:
+    image = _picture(30, 40)
+    assert np.array_equal(vary_color(image, 0.0, np.random.default_rng(0)), image)
+    flat = np.full((4, 4, 3), 120, np.uint8)
+    # A flat picture shows brightness and balance alone: 120 · (1 ± s ± s / 3).
+    means = np.array([vary_color(flat, 0.3, np.random.default_rng(n))[0, 0] for n in range(600)]) / 120
+    assert 0.59 < means.min() < 0.66
+    assert 1.34 < means.max() < 1.41
+    spread = np.ptp(means, axis=1)
+    assert 0.15 < spread.max() <= 0.21
+    assert means.mean() == pytest.approx(1.0, abs=0.03)
+    # Two grey tones show contrast: their distance of 60 varies by brightness and contrast, from 0.7² to 1.3².
+    tones = np.repeat(np.array([[90], [150]], np.uint8)[..., None], 3, axis=2)
+    distance = [np.diff(vary_color(tones, 0.3, np.random.default_rng(n)).mean(axis=2), axis=0) for n in range(600)]
+    assert 0.45 < np.min(distance) / 60 < 0.6
+    assert 1.5 < np.max(distance) / 60 < 1.85
+
+
+def test_saturation_varies_the_distance_from_grey() -> None:
+    image = np.full((2, 2, 3), (60, 120, 180), np.uint8)
+    varied = np.array([vary_color(image, 0.3, np.random.default_rng(n))[0, 0].astype(float) for n in range(600)])
+    ratio = (varied[:, 2] - varied[:, 0]) / varied.mean(axis=1)
+    # Contrast and balance alone stay within 0.5 to 1.5.
+    assert 0.25 < ratio.min() < 0.48
+    assert 1.55 < ratio.max() < 1.95
 
 
 def test_a_warp_by_whole_pixels_is_exact() -> None:
