@@ -1,5 +1,6 @@
 """Shared fixtures: a model small enough to be computed by hand, and an archive for it."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -50,3 +51,15 @@ def scored_job(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Fi
     """One complete run on the archive with ground truth and default options; to be read only."""
     output = tmp_path_factory.mktemp("scored") / "out"
     return run_job(output, "--input", archive.images, "--ground_truth", archive.masks)
+
+
+@pytest.fixture
+def some(archive: Archive, tmp_path: Path) -> Archive:
+    """Four pictures and their masks, to be changed at will."""
+    names = ("a_png_in_truth.jpg", "palette.gif", "north/picture_01.jpg", "sideways.jpg")
+    for name in names:
+        for folder, source in (("images", archive.images / name), ("masks", archive.mask_path(name))):
+            target = tmp_path / folder / Path(name).parent
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    return Archive(tmp_path / "images", tmp_path / "masks", tuple(sorted(names)))

@@ -1,4 +1,4 @@
-"""Folders, which are walked, and globs: files of their own, in a folder of this machine or below a bucket's prefix."""
+"""Folders, which are walked, and globs: single files on this machine or below a bucket's prefix."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -179,7 +179,7 @@ def _address(folder: str, path: str) -> str:
 
 
 def _reference(uri: str, stored: storage.StoredFile | None) -> FileRef:
-    """Where a file is; without size and version where it can't be looked up, for the reading of it tells why."""
+    """Where a file is; without size and version where it can't be looked up; reading it reports why."""
     return FileRef(uri) if stored is None else FileRef(uri, stored.size_bytes, stored.version)
 
 

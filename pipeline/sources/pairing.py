@@ -87,7 +87,7 @@ def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], grouping: Groupi
 
 
 def overlay_rank(image_id: str) -> int:
-    """Where a picture stands among those that get an overlay: by a hash of its id, so from all over the archive."""
+    """The rank of a picture for overlays: a hash of its id, so that overlays are spread over the archive."""
     return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big") >> 1
 
 

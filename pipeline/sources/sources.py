@@ -57,7 +57,7 @@ def parse_truths(texts: Sequence[str], pictures: Sequence[Sequence[Source]]) -> 
         pictures: what `parse_sources` made of `--input`.
 
     Returns:
-        The sources of masks of each text. Several archives behind one `--input` take as many behind its
+        The sources of masks of each text. Several archives of one `--input` need as many in its
         `--ground_truth`, in the order of their names.
 
     Raises:
