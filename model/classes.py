@@ -87,6 +87,9 @@ def _count_classes(pairs: Iterator[EncodedPair], ignore_label: IgnoreLabel | Non
             counts.add(values)
     if not counts.masks:
         raise OptionError("no mask can be read")
+    # Without a label map colours are read as numbers where all that are not ignored are grey.
+    counts.files.pop(str(ignore_label), None)
+    counts = counts.without_grey_colors()
     counts.files.pop(str(ignore_label), None)
     found = counts.ascending()
     if not found:

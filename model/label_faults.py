@@ -52,9 +52,17 @@ class ValueCounts:
         self.files.update(values)
 
     def ascending(self) -> list[str]:
-        """The values, numbers before colours; colours are numbers if all of them are grey."""
-        values = set(_as_numbers(self.files)) if _are_grey(self.files) else set(self.files)
-        return sorted(values, key=_rank)
+        """The values, numbers before colours."""
+        return sorted(self.files, key=_rank)
+
+    def without_grey_colors(self) -> "ValueCounts":
+        """The same counts; colours are numbers if all of them are grey."""
+        if not _are_grey(self.files):
+            return self
+        files: Counter[str] = Counter()
+        for value, count in zip(_as_numbers(self.files), self.files.values(), strict=True):
+            files[value] += count
+        return ValueCounts(self.masks, files)
 
 
 def raw_values(mask: RawMask) -> tuple[str, ...]:

@@ -99,6 +99,9 @@ def test_grey_masks_saved_as_rgb_hold_numbers(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="add --label_map 0=0,255=1") as caught:
         resolve_classes(_options(tmp_path, ""))
     _assert_advice_works(tmp_path, str(caught.value))
+    _write(tmp_path, "b", (1, 1, 1), (2, 2, 2))
+    _, names = resolve_classes(_options(tmp_path, "--ignore_label 255"))
+    assert len(names) == 3
 
 
 def test_values_missing_from_the_label_map_are_counted_over_all_files(tmp_path: Path) -> None:
@@ -155,3 +158,62 @@ def test_all_masks_of_another_size_are_counted(tmp_path: Path) -> None:
     said = _said(tmp_path, "--class_names a,b")
     assert said.startswith("5 of 5 masks can't be used: p0.png: the mask is 3x3 px")
     assert said.endswith("; and 2 more")
+
+
+@pytest.mark.parametrize(("highest", "is_class"), [(63, True), (64, False)])
+def test_class_ids_go_to_63_where_nothing_names_them(tmp_path: Path, highest: int, is_class: bool) -> None:
+    _write(tmp_path, "a", 0, highest)
+    if is_class:
+        _, names = resolve_classes(_options(tmp_path, ""))
+        assert len(names) == 64
+    else:
+        with pytest.raises(OptionError, match="add --label_map 0=0,64=1"):
+            resolve_classes(_options(tmp_path, ""))
+
+
+@pytest.mark.parametrize(("count", "words"), [(64, "add --label_map 1=0,2=1"), (65, "65 values are too many")])
+def test_a_label_map_is_offered_for_64_values_at_most(tmp_path: Path, count: int, words: str) -> None:
+    _write(tmp_path, "a", *range(1, count + 1))
+    with pytest.raises(OptionError, match=words) as caught:
+        resolve_classes(_options(tmp_path, ""))
+    # Twelve values are shown.
+    assert "hold 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 …: no class ids" in str(caught.value)
+
+
+def test_grey_of_usable_masks_is_a_colour_beside_colours(tmp_path: Path) -> None:
+    _write(tmp_path, "a", (0, 0, 0), (1, 1, 1))
+    _write(tmp_path, "b", (0, 0, 0), (255, 0, 0))
+    said = _said(tmp_path, "--class_names a,b,c")
+    assert said.endswith("add --label_map '#000000=0,#010101=1,#ff0000=2'")
+    _assert_advice_works(tmp_path, said)
+
+
+def test_a_label_map_of_colours_reads_grey_as_a_colour(tmp_path: Path) -> None:
+    _write(tmp_path, "a", (0, 0, 0), (7, 7, 7))
+    map_text = "#000000=0,#ff0000=1"
+    said = _said(tmp_path, f"--label_map '{map_text}'", map_text)
+    assert "(#070707 in 1; first a.png)" in said
+    assert f"map them as in --label_map '{map_text},#070707=CLASS_ID'" in said
+
+
+@pytest.mark.parametrize("values", [(0, 5, 255), (0, 1, 2, 255)])
+def test_no_option_is_offered_where_none_can_be_known(tmp_path: Path, values: tuple[int, ...]) -> None:
+    _write(tmp_path, "a", *values)
+    said = _said(tmp_path, "--class_names a,b")
+    listed = ", ".join(map(str, values))
+    assert (
+        f"{len(values)} values, {listed}, for 2 class names; map each value to its class by --label_map RAW=CLASS_ID,…"
+        in said
+    )
+    assert "add --" not in said
+
+
+def test_label_faults_and_others_are_both_said(tmp_path: Path) -> None:
+    for number in range(9):
+        _write(tmp_path, f"p{number}", 0, 1)
+        if number < 7:
+            Image.new("L", (3, 3)).save(tmp_path / "masks" / f"p{number}.png")
+    _write(tmp_path, "p8", 0, 1, *range(20, 40))
+    said = _said(tmp_path, "--class_names a,b")
+    assert "; and 4 more; 1 of 9 masks hold values that have no class (20 in 1, 21 in 1, " in said
+    assert ", 31 in 1 …; first p8.png)" in said

@@ -58,6 +58,7 @@ def test_a_hundred_thousand_pictures_take_little() -> None:
         "[]",
         "{}",
         '{"schema_version": 2, "train": "", "validation": "", "test": ""}',
+        '{"schema_version": 0, "train": "", "validation": "", "test": ""}',
         '{"schema_version": 1, "train": "", "validation": ""}',
         '{"schema_version": 1, "train": "AAAA", "validation": "", "test": ""}',
         '{"schema_version": 1, "train": "no base64!", "validation": "", "test": ""}',
