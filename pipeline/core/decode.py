@@ -360,7 +360,7 @@ def _raw_values(picture: Image.Image, grey_step: int) -> RawMask:
         low, high = int(values.min()), int(values.max())
         if high > 65535:
             raise PictureError(
-                "truth", ErrorType.UNKNOWN_LABELS, f"mask values from {low} to {high} are no 16-bit labels"
+                "truth", ErrorType.UNKNOWN_LABELS, f"mask values from {low} to {high} are not 16-bit labels"
             )
         if low < 0:
             return RawMask(values.astype(np.int32), False)
