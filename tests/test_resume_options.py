@@ -116,6 +116,7 @@ def test_another_ground_truth_only_counts_again(kept: Kept, tmp_path: Path) -> N
     without = run_job(kept.output, *sources)
     assert (counts(without), has_inferred(without)) == ((PICTURES, PICTURES, 0), False)
     assert everything_in(without) == everything_in(run_job(tmp_path / "fresh", *sources))
+    assert "(20 by an earlier run, 20 of them updated without inference)" in " ".join(without.out.split())
     with_truth = kept.run(kept.output)
     assert (counts(with_truth), has_inferred(with_truth)) == ((PICTURES, PICTURES, 0), False)
     assert everything_in(with_truth) == everything_in(kept.run(tmp_path / "plain"))
@@ -125,6 +126,7 @@ def test_probabilities_are_inferred_and_the_masks_stay(kept: Kept, tmp_path: Pat
     times = {path: path.stat().st_mtime_ns for path in (kept.output / "masks").rglob("*.png")}
     again = kept.run(kept.output, "--probabilities")
     assert counts(again) == (0, 0, PICTURES)
+    assert "(20 inferred again, with their other files kept)" in " ".join(again.out.split())
     assert {path: path.stat().st_mtime_ns for path in (kept.output / "masks").rglob("*.png")} == times
     assert everything_in(again) == everything_in(kept.run(tmp_path / "fresh", "--probabilities"))
     idle = kept.run(kept.output, "--probabilities")

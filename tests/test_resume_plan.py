@@ -293,5 +293,5 @@ def test_a_run_of_version_1_is_resumed(case: dict[str, Any]) -> None:
     # What changed since is done again.
     changed = [replace(one, image=replace(one.image, version="later")) for one in located_then(case)]
     assert len(planner.plan(changed, outcomes, found_then(case)).todo) == len(changed)
-    other = ResumePlanner(replace(recipe, ignore_label=1), planner._destination)
+    other = ResumePlanner(replace(recipe, ignore_label=1), planner.destination)
     assert len(other.plan(located_then(case), outcomes, found_then(case)).todo) == len(changed)

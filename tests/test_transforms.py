@@ -288,7 +288,7 @@ def test_adding_to_one_accumulator_leaves_the_others_alone() -> None:
 def writer(tmp_path: Path) -> ResultsWriter:
     spec = ModelSpec("m", 8, 8, 3, tuple(classes_of(3)))
     run = RunInfo(0.0, {"input": ["in"]}, {"python": "3"}, max_failure_ratio=0.0)
-    return ResultsWriter(str(tmp_path / "out"), spec, "m", "digest", run)
+    return ResultsWriter(Destination(str(tmp_path / "out"), ()), spec, "m", "digest", run)
 
 
 def write_all(

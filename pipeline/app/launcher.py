@@ -142,7 +142,7 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
     destination = replace(prepared.destination, holder=holder)
     threads = options.threads or runner.threads
     run = _run_info(options, runner.name)
-    writer = ResultsWriter(output, model.spec, options.model, model.digest, run)
+    writer = ResultsWriter(destination, model.spec, options.model, model.digest, run)
     grouping = (
         Grouping(options.group_by, options.group_by_regex) if options.group_by or options.group_by_regex else None
     )

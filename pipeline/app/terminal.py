@@ -132,12 +132,25 @@ def _precision_line(cost: Mapping[str, Any]) -> Text:
     )
 
 
+def _earlier_text(run: dict[str, Any]) -> str:
+    """What a run took over from earlier ones, in parentheses; "" for nothing."""
+    remarks = [
+        f"{count:,} {text}"
+        for count, text in (
+            (run.get("resumed") or 0, "by an earlier run"),
+            (run.get("updated") or 0, "of them updated without inference"),
+            (run.get("inferred_again") or 0, "inferred again, with their other files kept"),
+        )
+        if count
+    ]
+    return f" ({', '.join(remarks)})" if remarks else ""
+
+
 def _counts_line(summary: dict[str, Any]) -> Text:
     images, run = summary["images"], summary["run"]
     line = Text(f"{pictures_text(images['found'])} found, {images['segmented']:,} segmented")
     resumed = run.get("resumed") or 0
-    if resumed:
-        line.append(f" ({resumed:,} by an earlier run)")
+    line.append(_earlier_text(run))
     line.append(", ")
     line.append(f"{images['failed']:,} failed", style="red" if images["failed"] else "")
     unpaired = images["unpaired_truth"]

@@ -5,6 +5,7 @@ import threading
 from pipeline.core.errors import OutputInUseError
 from pipeline.output.holder import Holder
 from pipeline.output.lease import release, renew
+from pipeline.output.outputs import Destination
 
 CHECK_S = 20.0
 """So often a process looks whether the lease must be renewed: when less than half of its time is left."""
@@ -66,6 +67,19 @@ def keep(output: str, holder: Holder) -> Keeper:
         if keeper is None:
             keeper = _KEEPERS[output, holder.run_id] = Keeper(output, holder)
         return keeper
+
+
+def keep_output(destination: Destination) -> None:
+    """Keeps a job's output for its run, and makes sure that the run still has it.
+
+    Args:
+        destination: the job's.
+
+    Raises:
+        OutputInUseError: another run has taken the output over.
+    """
+    if destination.holder is not None:
+        keep(destination.root, destination.holder).check()
 
 
 def end(output: str, holder: Holder) -> None:

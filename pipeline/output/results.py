@@ -28,6 +28,8 @@ from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 from pipeline.output import journal, tables
 from pipeline.output.journal_format import GzipMember, entry_line
+from pipeline.output.keeper import keep_output
+from pipeline.output.outputs import Destination
 from pipeline.output.removal import MaskCounts
 from pipeline.output.summary_csv import summary_csv
 from pipeline.report.page import report_html
@@ -82,21 +84,27 @@ class ResultsWriter:
     """Writes below one output; small, so that it travels to the workers.
 
     Args:
-        output: absolute folder or bucket prefix.
+        destination: where to.
         spec: the model's.
         model_name: as the user named it.
         model_digest: SHA-256 of the model file.
         run: what the launcher knows.
     """
 
-    output: str
+    destination: Destination
     spec: ModelSpec
     model_name: str
     model_digest: str
     run: RunInfo
 
+    @property
+    def output(self) -> str:
+        """The job's absolute folder or bucket prefix."""
+        return self.destination.root
+
     def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
         """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
+        keep_output(self.destination)
         name = shard_name(shard, shards)
         member = GzipMember()
         self._write(name, tables.pictures_parquet(member.noted(records), self.spec.class_names, self.model_digest))
@@ -167,6 +175,7 @@ class ResultsWriter:
         Raises:
             StorageError: the output can't be written.
         """
+        keep_output(self.destination)
         names = set(shards)
         self._delete_stale_parts(names)
         earlier = {

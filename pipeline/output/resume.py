@@ -14,7 +14,7 @@ from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, Located, OutputFile, PictureRecord, Update
 from pipeline.output import registry
-from pipeline.output.earlier_run import FoundFile, FoundPart, Recorded
+from pipeline.output.earlier_run import FoundFile, Recorded
 from pipeline.output.journal_format import parse_entry
 from pipeline.output.journal_v1 import MEASURES_V1, VERSION_1, FingerprintsV1
 from pipeline.output.mask_output import MASK
@@ -69,7 +69,7 @@ class ResumePlanner:
 
     def __init__(self, recipe: Recipe, destination: Destination, *, retry_failed: bool = False) -> None:
         self._recipe = recipe
-        self._destination = destination
+        self.destination = destination
         self._retry_failed = retry_failed
         self._fingerprints = Fingerprints(recipe)
         self._version_1 = FingerprintsV1(recipe)
@@ -81,7 +81,7 @@ class ResumePlanner:
         located: Sequence[Located],
         recorded: Iterable[Recorded],
         files: Iterable[FoundFile],
-        parts: Mapping[str, FoundPart] = MappingProxyType({}),
+        parts: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     ) -> ResumePlan:
         """Plans what to do.
 
@@ -89,7 +89,7 @@ class ResumePlanner:
             located: pictures with distinct ids.
             recorded: what was recorded of these or of pictures that are gone.
             files: what was written of the same.
-            parts: the tar files of masks, by name.
+            parts: size and time of writing, as in `FoundPart`, of the tar files of masks, by name.
 
         Returns:
             Every picture once, and the files that no picture claims.
@@ -141,10 +141,10 @@ class ResumePlanner:
         if update is None and failure is not None:
             plan.failures.append(failure)
             return MaskCounts(has_mask, unlisted=has_mask)
-        wanted = {output.name for output in self._destination.wanted(picture)}
+        wanted = {output.name for output in self.destination.wanted(picture)}
         claimed = set(wanted)
         mask = update.record.file(MASK) if update else None
-        if self._destination.packs_masks and (mask is None or mask.part):
+        if self.destination.packs_masks and (mask is None or mask.part):
             claimed.discard(MASK)  # what is done again goes into a tar file
         there[:] = [file for file in there if file.output not in claimed]
         is_replaced = False
@@ -220,7 +220,7 @@ class ResumePlanner:
         kept: list[OutputFile] = []
         make: list[str] = []
         verify: list[str] = []
-        for output in self._destination.wanted(picture):
+        for output in self.destination.wanted(picture):
             one = usable[output.name]
             if one is None or one.file.digest != output.digest():
                 make.append(output.name)
@@ -241,21 +241,21 @@ class ResumePlanner:
         )
 
     def _needs_inference(self, update: Update) -> bool:
-        outputs = {output.name: output for output in self._destination.outputs}
+        outputs = {output.name: output for output in self.destination.outputs}
         if any(outputs[name].needs_inference for name in update.make):
             return True
         return update.mask is None and bool(update.make or update.measure)
 
 
-def _packed_mask(outcome: PictureRecord | Failure, parts: Mapping[str, FoundPart]) -> FoundFile | None:
+def _packed_mask(outcome: PictureRecord | Failure, parts: Mapping[str, tuple[int, int]]) -> FoundFile | None:
     """The mask that a record says to be in a tar file, where this is there and long enough; None for others."""
     mask = outcome.file(MASK) if isinstance(outcome, PictureRecord) else None
     if mask is None or not mask.offset_bytes or mask.part not in parts:
         return None
-    part = parts[mask.part]
-    if mask.offset_bytes + mask.size_bytes > part.size_bytes:
+    size_bytes, modified_ns = parts[mask.part]
+    if mask.offset_bytes + mask.size_bytes > size_bytes:
         return None
-    return FoundFile(MASK, outcome.image_id, mask.size_bytes, part.modified_ns, mask.part, mask.offset_bytes)
+    return FoundFile(MASK, outcome.image_id, mask.size_bytes, modified_ns, mask.part, mask.offset_bytes)
 
 
 def _usable(output: str, records: Iterable[tuple[PictureRecord, int]], there: Iterable[FoundFile]) -> _Usable | None:

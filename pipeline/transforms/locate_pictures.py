@@ -9,7 +9,9 @@ from apache_beam.pvalue import AsDict, AsSingleton, PBegin, PCollection, TaggedO
 
 from pipeline.core.errors import TRUTH_STAGE, StorageError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Update
-from pipeline.output.earlier_run import FoundFile, FoundPart, Recorded
+from pipeline.output.earlier_run import FoundFile, Recorded
+from pipeline.output.keeper import keep_output
+from pipeline.output.outputs import Destination
 from pipeline.output.resume import ResumePlanner
 from pipeline.progress.counts import Count, ProgressReporter
 from pipeline.sources.ignored import Ignored
@@ -52,13 +54,14 @@ class Locations(NamedTuple):
     unpaired_truth: PCollection[int]
 
 
-def _candidates(element: tuple[int, Source], progress: ProgressReporter) -> Iterator[Any]:
+def _candidates(element: tuple[int, Source], progress: ProgressReporter, destination: Destination) -> Iterator[Any]:
     """Lists one source: its files as candidates by their pairing key, everything else with a tag.
 
     The pictures are counted here, before the join, so that the count is complete when the first one is segmented.
     """
     role, source = element
     counts = PictureCounts(progress)
+    keep_output(destination)
     try:
         for item in source.items():
             if isinstance(item, Listed):
@@ -87,10 +90,13 @@ class _PairDoFn(beam.DoFn):
         self._planner = planner
         self._grouping = grouping
 
+    def setup(self) -> None:
+        keep_output(self._planner.destination)
+
     def process(
         self,
         element: tuple[str, Iterable[_Candidate]],
-        found_parts: dict[str, tuple[Any, ...]],
+        found_parts: dict[str, tuple[int, int]],
         last_overlay: int = -1,
     ) -> Iterator[Any]:
         pictures: list[Listed] = []
@@ -110,8 +116,7 @@ class _PairDoFn(beam.DoFn):
                 truths.append(listed.file)
         paired = pair(pictures, truths, self._grouping)
         located = [replace(one, overlay=overlay_rank(one.image_id) <= last_overlay) for one in paired.located]
-        parts = {name: FoundPart(*fields) for name, fields in found_parts.items()} if recorded else {}
-        work = self._planner.plan(located, recorded, files, parts)
+        work = self._planner.plan(located, recorded, files, found_parts)
         self._counts.add(Count.RESUMED, len(work.records))
         self._counts.add(Count.FAILED, len(paired.failures) + len(work.failures))
         yield from work.todo
@@ -172,7 +177,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
             | "SpreadSources" >> beam.Reshuffle()
             | "List"
             # with_output_types first: after with_outputs Beam loses the types, and pickles what crosses a shuffle.
-            >> beam.FlatMap(_candidates, self._progress)
+            >> beam.FlatMap(_candidates, self._progress, self._planner.destination)
             .with_output_types(tuple[str, tuple[Any, ...]], failures=Failure, ignored=tuple[str, int])
             .with_outputs("failures", "ignored", main="candidates")
         )

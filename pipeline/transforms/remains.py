@@ -34,7 +34,7 @@ Keyed = tuple[str, tuple[Any, ...]]
 def _keyed(remains: Remains) -> Iterator[Any]:
     for found in read_remains(remains):
         if isinstance(found, FoundPart):
-            yield TaggedOutput("parts", (found.name, astuple(found)))
+            yield TaggedOutput("parts", (found.name, (found.size_bytes, found.modified_ns)))
         elif isinstance(found, Recorded):
             yield pairing_key(found.image_id), (RECORDED, found.image_id, found.line, found.written_ns)
         else:
@@ -128,11 +128,11 @@ class EarlierRun(NamedTuple):
 
     Args:
         keyed: its outcomes and files under their pictures' pairing keys.
-        parts: (name, fields of `FoundPart`) of its tar files of masks.
+        parts: name, size and time of writing of each of its tar files of masks.
     """
 
     keyed: PCollection[Keyed]
-    parts: PCollection[tuple[str, tuple[Any, ...]]]
+    parts: PCollection[tuple[str, tuple[int, int]]]
 
 
 class ReadRemains(beam.PTransform[Any, Any]):
@@ -144,7 +144,7 @@ class ReadRemains(beam.PTransform[Any, Any]):
             | "SpreadRemains" >> beam.Reshuffle()
             | "ReadRemains"
             >> beam.FlatMap(_keyed)
-            .with_output_types(tuple[str, tuple[Any, ...]], parts=tuple[str, tuple[Any, ...]])
+            .with_output_types(tuple[str, tuple[Any, ...]], parts=tuple[str, tuple[int, int]])
             .with_outputs("parts", main="keyed")
         )
         return EarlierRun(read.keyed, read.parts)
