@@ -102,6 +102,12 @@ def test_bins_double_only_where_they_must() -> None:
     assert histogram.quantile(0, 99, 0.0, 1.0) == (8192 + 10_000) / 2 / BINS
 
 
+def test_the_smallest_fractions_are_not_zero_and_the_largest_not_one() -> None:
+    histogram = _histogram([[(0, 50_000), (1, 50_000), (49_999, 50_000), (50_000, 50_000)]])
+    found = [histogram.quantile(0, percent, 0.0, 1.0) for percent in (25, 50, 75, 100)]
+    assert found == [0.0, 0.5 / BINS, (BINS - 0.5) / BINS, 1.0]
+
+
 def test_equality_and_no_pictures() -> None:
     empty = FractionHistogram(2)
     assert empty.quantile(1, 50, 0.0, 1.0) is None

@@ -110,6 +110,13 @@ def test_a_picture_is_in_the_same_block_everywhere() -> None:
     assert block_of("a", 32) == block_of("a", 256) % 32
 
 
+def test_sums_of_blocks_are_exact() -> None:
+    sums = BlockSums(2, 1)
+    for _ in range(2):
+        sums.add("a", np.array([2**53 + 1]))
+    assert sums.sums.sum() == 2**54 + 2
+
+
 def test_blocks_add_up() -> None:
     parts = [BlockSums(4, 2), BlockSums(4, 2)]
     for index in range(9):

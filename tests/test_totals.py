@@ -2,7 +2,7 @@
 
 import pickle
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -116,6 +116,16 @@ def test_pictures_without_truth_add_area_alone() -> None:
     assert areas_of(totals).present == [1, 1]
     assert not scores_of(totals).matrix.any()
     assert not blocks_of(totals).sums.any()
+
+
+def test_what_is_not_used_of_files_is_counted_by_kind() -> None:
+    records = [
+        replace(record_of(f"{n}", [[1, 0], [0, 1]]), unused=unused)
+        for n, unused in enumerate([("alpha", "depth"), (), ("alpha",), ("pages", "alpha")])
+    ]
+    whole = Totals.of(records, 2)
+    assert whole.unused == {"alpha": 3, "depth": 1, "pages": 1}
+    assert Totals.of(records[:2], 2).merge(Totals.of(records[2:], 2)) == whole
 
 
 def test_a_picture_all_ignored_counts_no_mean() -> None:
