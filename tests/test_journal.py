@@ -3,7 +3,7 @@
 import gzip
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.output.journal import Journal
 from pipeline.output.journal_format import FORMAT, encode_member, entries, entry_line, parse_entry
 
 VERSION_1 = Path(__file__).resolve().parent / "data" / "journal_v1"
+VERSION_2 = Path(__file__).resolve().parent / "data" / "journal_v2"
 
 RECORD = PictureRecord(
     image_id="a/ü\u2028\n.png",
@@ -156,3 +157,16 @@ def test_a_journal_of_version_1_is_read(case: dict[str, Any]) -> None:
             confusion = then["confusion"]
             assert outcome.values == values_of(then["area_px"], confusion and tuple(confusion))
             assert [file.size_bytes for file in outcome.files] == ([then["mask_bytes"]] if then["mask_uri"] else [])
+
+
+@pytest.mark.parametrize("case", json.loads((VERSION_2 / "expected.json").read_text()), ids=lambda case: case["name"])
+def test_a_journal_of_format_2_is_read(case: dict[str, Any]) -> None:
+    found = {
+        outcome.image_id: outcome for outcome in outcomes_of((VERSION_2 / f"{case['name']}.jsonl.gz").read_bytes())
+    }
+    assert found.keys() == case["recorded"].keys()
+    for image_id, then in case["recorded"].items():
+        outcome = found[image_id]
+        assert type(outcome).__name__ == then.pop("type")
+        now = json.loads(json.dumps(asdict(outcome)))
+        assert {name: now[name] for name in then} == then

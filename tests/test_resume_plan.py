@@ -295,3 +295,49 @@ def test_a_run_of_version_1_is_resumed(case: dict[str, Any]) -> None:
     assert len(planner.plan(changed, outcomes, found_then(case)).todo) == len(changed)
     other = ResumePlanner(replace(recipe, ignore_label=1), planner.destination)
     assert len(other.plan(located_then(case), outcomes, found_then(case)).todo) == len(changed)
+
+
+# What runs of format 2 left.
+
+VERSION_2 = Path(__file__).resolve().parent / "data" / "journal_v2"
+CASES_2 = json.loads((VERSION_2 / "expected.json").read_text())
+
+
+def found_in(case: dict[str, Any]) -> list[FoundFile]:
+    return [
+        FoundFile(file["output"], image_id, file["size_bytes"], 1)
+        for image_id, outcome in case["recorded"].items()
+        for file in outcome.get("files", ())
+        if not file["part"]
+    ]
+
+
+@pytest.mark.parametrize("case", CASES_2, ids=lambda case: case["name"])
+def test_a_run_of_format_2_is_resumed(case: dict[str, Any]) -> None:
+    """Where this fails, every user's pictures would be inferred again: a new field is left out at its default.
+
+    A new measure, or a new version of the preprocessing, is made for exactly that.
+    """
+    recipe = replace(RECIPE, max_pixels=178_956_970)
+    content = (VERSION_2 / f"{case['name']}.jsonl.gz").read_bytes()
+    outcomes = [Recorded(image_id, line, 2) for image_id, line in entries(content)]
+    options = OPTIONS[case["name"]]
+    destination = Destination("/out", requested_outputs(options, recipe), packs_masks=options["mask_format"] == "tar")
+    pictures = [
+        Located(
+            one["image_id"], FileRef(*one["image"]), one["truth"] and FileRef(*one["truth"]), overlay=one["overlay"]
+        )
+        for one in case["pictures"]
+    ]
+    parts = {name: (size_bytes, 1) for name, size_bytes in case["parts"].items()}
+    plan = ResumePlanner(recipe, destination).plan(pictures, outcomes, found_in(case), parts)
+    assert (plan.todo, plan.stale) == ([], [])
+    assert [failure.image_id for failure in plan.failures] == ["broken.png"]
+    assert all(update.measure and not update.make and not update.verify for update in plan.updates)
+    held = [*plan.records, *(update.record for update in plan.updates)]
+    assert len(held) == len(pictures) - 1
+    for record in held:
+        then = case["recorded"][record.image_id]
+        assert record.value("area_px") == tuple(then["values"][0][1])
+        written = sorted(file["output"] for file in then["files"])
+        assert sorted(file.output for file in record.files) == written

@@ -45,7 +45,10 @@ class Recipe:
     preprocessing: int = PREPROCESSING_VERSION
 
     def inference_digest(self) -> str:
-        """A digest of everything that changes a picture's logits or the class ids that follow from them."""
+        """A digest of everything that changes a picture's logits or the class ids that follow from them.
+
+        What is added here later has to be left out at its default, else the pictures of all outputs are inferred again.
+        """
         return digest_of(
             sorted(self.spec.input_document().items()),
             self.spec.num_classes,
