@@ -82,8 +82,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
     todo = (todo, updated.todo) | "AllToDo" >> beam.Flatten()
     segmented = todo | "Segment" >> SegmentImages(job.engine, job.recipe, job.destination, job.progress)
     resumed = (locations.records, updated.records) | "Resumed" >> beam.Flatten()
-    made = (resumed, segmented.records) | "AllRecords" >> beam.Flatten()
-    settled = made | "SettleMasks" >> SettleMasks(job.destination)
+    settled = resumed | "SettleMasks" >> SettleMasks(job.destination, made=segmented.records)
     records = settled.records
     failed = segmented.failures | "PackFailures" >> PackFailures()
     truth_failed = (
@@ -101,7 +100,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
     stale = (locations.stale, settled.stale) | "Stale" >> beam.Flatten()
     deleted = stale | "DeleteStale" >> DeleteStale(output, after=shards)
-    deleted_parts = records | "DeleteOtherParts" >> DeleteOtherParts(output, after=shards)
+    deleted_parts = records | "DeleteOtherParts" >> DeleteOtherParts(job.destination, after=shards)
     summary = records | "Summarise" >> WriteSummary(
         job.writer,
         failures=written,

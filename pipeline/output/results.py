@@ -31,6 +31,7 @@ from pipeline.output.journal_format import GzipMember, entry_line
 from pipeline.output.keeper import keep_output
 from pipeline.output.outputs import Destination
 from pipeline.output.removal import MaskCounts
+from pipeline.output.run_counts import CountKey, RunCounts
 from pipeline.output.summary_csv import summary_csv
 from pipeline.report.page import report_html
 from pipeline.storage import storage
@@ -139,14 +140,8 @@ class ResultsWriter:
         failures: WrittenFailures,
         shards: Iterable[str],
         *,
-        resumed: int,
-        updated: int,
-        inferred_again: int,
         removed: MaskCounts,
-        stale: int,
-        ignored: Mapping[str, int],
-        unpaired_truth: int,
-        seconds: Mapping[str, float],
+        counts: Mapping[CountKey, float],
         groups: Mapping[str, Totals],
         group_count: int = 0,
         precision_cost: Iterable[Mapping[str, Any]] = (),
@@ -157,14 +152,8 @@ class ResultsWriter:
             totals: the sums over all pictures.
             failures: what was written of them.
             shards: the Parquet files that were written; others in their folder are an earlier run's and go.
-            resumed: pictures whose inference is an earlier run's.
-            updated: those of them of which something was made or verified.
-            inferred_again: pictures that were inferred again for an output that needs it; their other files were kept.
-            removed: masks of earlier runs that went.
-            stale: files of earlier runs that were deleted before, so that the summary comes last.
-            ignored: how many files of the sources are no pictures, by their endings.
-            unpaired_truth: masks that no picture claims.
-            seconds: seconds a stage, summed over workers.
+            removed: masks of earlier runs that were removed.
+            counts: all others.
             groups: the sums a group; empty where groups were not asked for, or are too many.
             group_count: how many groups there are.
             precision_cost: what int8 costs, where that was measured; one or none.
@@ -178,13 +167,7 @@ class ResultsWriter:
         keep_output(self.destination)
         names = set(shards)
         self._delete_stale_parts(names)
-        earlier = {
-            "resumed": resumed,
-            "updated": updated,
-            "inferred_again": inferred_again,
-            "removed_masks": removed.removed,
-        }
-        summary = self._summary(totals, failures, earlier, ignored, unpaired_truth, seconds, groups)
+        summary = self._summary(totals, failures, removed, RunCounts.of(counts), groups)
         note = groups_note(group_count, self.spec.num_classes)
         if note:
             summary["groups_note"] = note
@@ -199,10 +182,8 @@ class ResultsWriter:
         self,
         totals: Totals,
         failures: WrittenFailures,
-        earlier: Mapping[str, int],
-        ignored: Mapping[str, int],
-        unpaired_truth: int,
-        seconds: Mapping[str, float],
+        removed: MaskCounts,
+        counts: RunCounts,
         groups: Mapping[str, Totals],
     ) -> dict[str, Any]:
         found = totals.pictures + failures.count
@@ -220,11 +201,14 @@ class ResultsWriter:
                 "started": _iso(self.run.started_s),
                 "finished": _iso(finished_s),
                 "seconds": round(finished_s - self.run.started_s, 3),
-                **earlier,
+                "resumed": counts.resumed,
+                "updated": counts.updated,
+                "inferred_again": counts.inferred_again,
+                "removed_masks": removed.removed,
                 "model": {"name": self.model_name, "digest": self.model_digest},
                 "options": self.run.options,
                 "versions": self.run.versions,
-                "stages": {stage: round(value, 3) for stage, value in sorted(seconds.items())},
+                "stages": {stage: round(value, 3) for stage, value in counts.seconds.items()},
                 "failures_by_type": failures.by_type,
             },
             "images": {
@@ -232,10 +216,10 @@ class ResultsWriter:
                 "segmented": totals.pictures,
                 "failed": failures.count,
                 "truth_failed": failures.truth_count,
-                "ignored": sum(ignored.values()),
-                "ignored_by_ending": dict(sorted(ignored.items())),
+                "ignored": sum(counts.ignored.values()),
+                "ignored_by_ending": counts.ignored,
                 "with_ground_truth": totals.pictures_with(CONFUSION),
-                "unpaired_truth": unpaired_truth,
+                "unpaired_truth": counts.unpaired_truth,
                 "unused": dict(sorted(totals.unused.items())),
                 "trained_on": totals.pictures_in(TRAIN),
                 "validated_on": totals.pictures_in(VALIDATION),

@@ -33,21 +33,25 @@ class Settled(NamedTuple):
 
 
 class SettleMasks(beam.PTransform[Any, Any]):
-    """Brings masks that are not yet in the form that the job asks for into it; the others pass.
+    """Takes records of earlier runs and brings their masks into the form that the job asks for.
 
     Args:
         destination: the job's.
+        made: the records of this run, whose tar files may hold masks that were made twice.
     """
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Destination, made: PCollection[PictureRecord]) -> None:
         super().__init__()
+        self._made = made
         self._root = destination.root
         self._packs = destination.packs_masks
 
-    def expand(self, records: PCollection[PictureRecord]) -> Settled:
+    def expand(self, earlier: PCollection[PictureRecord]) -> Settled:
         root, packs = self._root, self._packs
         dirty: list[Any] = []
+        records = earlier
         if packs:
+            records = (earlier, self._made) | "AllRecords" >> beam.Flatten()
             sizes = records | "Parts" >> beam.FlatMap(part_and_size).with_output_types(tuple[str, int])
             dirty = [
                 AsDict(
@@ -67,7 +71,9 @@ class SettleMasks(beam.PTransform[Any, Any]):
             .with_output_types(PictureRecord, stale=str)
             .with_outputs("stale", main="records")
         )
-        everything = (sorted_out.settled, settled.records) | "SettledRecords" >> beam.Flatten()
+        # A record of this run names a file of its own unless masks are packed.
+        others = () if packs else (self._made,)
+        everything = (sorted_out.settled, settled.records, *others) | "SettledRecords" >> beam.Flatten()
         return Settled(everything, settled.stale)
 
 
@@ -75,30 +81,30 @@ class DeleteOtherParts(beam.PTransform[Any, Any]):
     """Takes settled records and deletes the tar files of masks that none of them names; emits how many.
 
     Args:
-        root: the job's absolute folder or bucket prefix.
+        destination: the job's.
         after: what has to be written before.
     """
 
-    def __init__(self, root: str, after: PCollection[Any]) -> None:
+    def __init__(self, destination: Destination, after: PCollection[Any]) -> None:
         super().__init__()
-        self._root = root
+        self._root = destination.root
+        self._packs = destination.packs_masks
         self._after = after
 
     def expand(self, records: PCollection[PictureRecord]) -> PCollection[int]:
         root = self._root
 
-        def delete(_: None, named: Iterable[str], __: Any) -> int:
+        def delete(_: None, __: Any, named: Iterable[str] = ()) -> int:
             return delete_other_parts(root, named)
 
-        named = (
-            records
-            | "NamedParts" >> beam.FlatMap(lambda record: (part for part, _ in part_and_size(record)))
-            | "Distinct" >> beam.Distinct()
-        )
+        named: list[Any] = []
+        if self._packs:
+            parts = records | "NamedParts" >> beam.FlatMap(lambda record: (part for part, _ in part_and_size(record)))
+            named = [AsIter(parts | "Distinct" >> beam.Distinct())]
         deleted: PCollection[int] = (
             records.pipeline
             | "Once" >> beam.Create([None])
-            | "DeleteParts" >> beam.Map(delete, AsIter(named), AsIter(self._after)).with_output_types(int)
+            | "DeleteParts" >> beam.Map(delete, AsIter(self._after), *named).with_output_types(int)
         )
         return deleted
 

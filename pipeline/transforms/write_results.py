@@ -5,7 +5,6 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton, PCollection
-from apache_beam.transforms.combiners import Count
 
 from pipeline.core.records import PictureRecord
 from pipeline.core.totals import Totals
@@ -15,6 +14,16 @@ from pipeline.output.keeper import end
 from pipeline.output.outputs import Destination
 from pipeline.output.removal import MaskCounts
 from pipeline.output.results import ResultsWriter, WrittenFailures
+from pipeline.output.run_counts import (
+    DELETED,
+    IGNORED,
+    INFERRED_AGAIN,
+    RESUMED,
+    SECONDS,
+    UNPAIRED_TRUTH,
+    UPDATED,
+    CountKey,
+)
 from pipeline.sources.archives.spool import remove_spool
 from pipeline.transforms import coders
 from pipeline.transforms.sum_totals import SumGroups, SumTotalsFn
@@ -135,10 +144,9 @@ class WriteSummary(beam.PTransform[Any, Any]):
         self._failures = failures
         self._shards = shards
         self._removed = removed
-        self._records = {"resumed": resumed, "updated": updated}
-        self._counts = {"inferred_again": inferred_again, "stale": stale, "unpaired_truth": unpaired_truth}
-        self._ignored = ignored
-        self._seconds = seconds
+        self._records = {RESUMED: resumed, UPDATED: updated}
+        self._numbers = {INFERRED_AGAIN: inferred_again, DELETED: stale, UNPAIRED_TRUTH: unpaired_truth}
+        self._detailed = {IGNORED: ignored, SECONDS: seconds}
         self._grouped = grouped
         self._compared = {} if precision_cost is None else {"precision_cost": AsIter(precision_cost)}
 
@@ -149,26 +157,41 @@ class WriteSummary(beam.PTransform[Any, Any]):
         if self._grouped:
             summed = records | "SumGroups" >> SumGroups(num_classes)
             groups = {"groups": AsDict(summed.totals), "group_count": AsSingleton(summed.group_count)}
-        counts = {
-            name: AsSingleton(values | f"Sum/{name}" >> beam.CombineGlobally(sum))
-            for name, values in self._counts.items()
-        }
-        counts |= {
-            name: AsSingleton(some | f"Count/{name}" >> Count.Globally()) for name, some in self._records.items()
-        }
-        seconds = self._seconds | "SumSeconds" >> beam.CombinePerKey(sum)
         summary: PCollection[dict[str, Any]] = totals | "WriteSummary" >> beam.Map(
             writer.write_summary,
             AsSingleton(self._failures),
             AsIter(self._shards),
             removed=AsSingleton(self._removed),
-            **counts,
-            ignored=AsDict(self._ignored | "SumIgnored" >> beam.CombinePerKey(sum)),
-            seconds=AsDict(seconds),
+            counts=AsDict(self._summed_counts()),
             **groups,
             **self._compared,
         )
         return summary
+
+    def _summed_counts(self) -> PCollection[tuple[CountKey, float]]:
+        """All counts under their names in one sum, for each sum of its own takes a runner some ten steps."""
+        keyed = [
+            *(some | f"Count/{name}" >> beam.Map(_counted, name) for name, some in self._records.items()),
+            *(some | f"Number/{name}" >> beam.Map(_named, name) for name, some in self._numbers.items()),
+            *(some | f"Detail/{name}" >> beam.Map(_detailed, name) for name, some in self._detailed.items()),
+        ]
+        summed: PCollection[tuple[CountKey, float]] = (
+            keyed | "AllCounts" >> beam.Flatten() | "SumCounts" >> beam.CombinePerKey(sum)
+        )
+        return summed
+
+
+def _counted(_: PictureRecord, name: str) -> tuple[CountKey, float]:
+    return (name, ""), 1
+
+
+def _named(number: int, name: str) -> tuple[CountKey, float]:
+    return (name, ""), number
+
+
+def _detailed(counted: tuple[str, float], name: str) -> tuple[CountKey, float]:
+    detail, number = counted
+    return (name, detail), number
 
 
 class EndRun(beam.PTransform[Any, Any]):
