@@ -128,6 +128,17 @@ def test_what_is_not_used_of_files_is_counted_by_kind() -> None:
     assert Totals.of(records[:2], 2).merge(Totals.of(records[2:], 2)) == whole
 
 
+def test_pictures_of_the_models_split_are_counted_where_it_is_known_of_all() -> None:
+    records = [
+        replace(record_of(f"{n}", [[1, 0], [0, 1]]), split=part)
+        for n, part in enumerate(["train", "", "train", "test"])
+    ]
+    whole = Totals.of(records, 2)
+    assert [whole.pictures_in(part) for part in ("train", "test", "validation")] == [2, 1, 0]
+    assert Totals.of(records[:2], 2).merge(Totals.of(records[2:], 2)) == whole
+    assert whole.merge(Totals.of([replace(records[0], split=None)], 2)).pictures_in("train") is None
+
+
 def test_a_picture_all_ignored_counts_no_mean() -> None:
     totals = Totals.of([record_of("a", [[0, 0], [0, 0]], ignored=[4, 0])], 2)
     sums = scores_of(totals)
