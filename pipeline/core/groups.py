@@ -9,7 +9,7 @@ MAX_MATRIX_CELLS = 10_000_000
 MAX_GROUP_CLASSES_WITH_INTERVALS = 1_000
 """Maximum of groups × classes with intervals, whose blocks take 6 kB per class."""
 FEW_GROUPS = Detail(histogram_bins=1_000)
-MANY_GROUPS = Detail(blocks=0, histogram_bins=48)
+MANY_GROUPS = Detail(blocks=0, histogram_bins=42)
 """A group of three classes takes less than 5 kB."""
 
 

@@ -1,6 +1,7 @@
 """Areas: the predicted pixels of each class, in pixels, shares of the picture, and square metres."""
 
 import math
+from array import array
 from dataclasses import dataclass, field
 from operator import add
 from typing import Any
@@ -63,14 +64,15 @@ class AreaSums:
     present: list[int] = field(init=False)
     fraction_sum: list[int] = field(init=False)
     fraction_square_sum: list[int] = field(init=False)
-    fraction_min: list[float] = field(init=False)
-    fraction_max: list[float] = field(init=False)
+    fraction_min: "array[float]" = field(init=False)
+    fraction_max: "array[float]" = field(init=False)
 
     def __post_init__(self) -> None:
         for name in _CLASS_SUMS:
             setattr(self, name, [0] * self.num_classes)
-        self.fraction_min = [math.inf] * self.num_classes
-        self.fraction_max = [-math.inf] * self.num_classes
+        # Arrays, for they are smaller than lists; the sums above may exceed 64 bits.
+        self.fraction_min = array("d", [math.inf] * self.num_classes)
+        self.fraction_max = array("d", [-math.inf] * self.num_classes)
 
     def add(self, value: Value, picture: PictureRecord) -> None:
         self.pictures += 1
@@ -93,8 +95,8 @@ class AreaSums:
         self.has_m2 |= other.has_m2
         for name in _CLASS_SUMS:
             setattr(self, name, list(map(add, getattr(self, name), getattr(other, name))))
-        self.fraction_min = list(map(min, self.fraction_min, other.fraction_min))
-        self.fraction_max = list(map(max, self.fraction_max, other.fraction_max))
+        self.fraction_min = array("d", map(min, self.fraction_min, other.fraction_min))
+        self.fraction_max = array("d", map(max, self.fraction_max, other.fraction_max))
         self.histogram.merge(other.histogram)
 
     def summary(self) -> SummaryPart:
