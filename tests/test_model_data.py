@@ -1,5 +1,6 @@
 """What training sees: pairs, class ids, splits, variations and batches."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,16 @@ def test_pairs_are_found_by_their_path_without_the_ending(tmp_path: Path) -> Non
     apart = open_source(str(tmp_path / "images"), str(tmp_path / "masks"), say=said.append)
     assert [pair.pair_id for pair in apart] == ["a/1.jpg", "b/1.png"]
     assert said == ["--dataset: 1 of 3 pictures have no mask and are left out, 1 masks have no picture"]
+
+
+def test_a_folder_needs_both_images_and_masks(tmp_path: Path) -> None:
+    _save(tmp_path / "masks/1.png", np.zeros((12, 16), np.uint8))
+    _save(tmp_path / "1.png", _picture())
+    with pytest.raises(OptionError, match="no masks: needs images/ and masks/"):
+        open_source(str(tmp_path), None)
+    (tmp_path / "masks").rename(tmp_path / "images")
+    with pytest.raises(OptionError, match="no masks: needs images/ and masks/"):
+        open_source(str(tmp_path), None)
 
 
 def test_two_masks_for_a_picture_are_refused(tmp_path: Path) -> None:
@@ -169,6 +180,8 @@ def test_the_store_gives_back_from_disk_what_it_took() -> None:
     ]
     for number, (image, mask) in enumerate(pairs):
         store.append(str(number), image, mask)
+    # Two pairs of 4 x 6 px fit into memory: 3 bytes a pixel of the image, 2 of the mask.
+    assert os.fstat(store._file.fileno()).st_size == 3 * 4 * 6 * 5
     for number, (image, mask) in enumerate(pairs):
         assert np.array_equal(store[number][0], image)
         assert np.array_equal(store[number][1], mask)
