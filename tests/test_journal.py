@@ -12,6 +12,8 @@ from records_of import values_of
 
 from pipeline.core.errors import StorageError
 from pipeline.core.records import Failure, OutputFile, PictureRecord
+from pipeline.output import journal
+from pipeline.output.delivery import Delivery
 from pipeline.output.earlier_run import Remains, read_remains
 from pipeline.output.journal import Journal
 from pipeline.output.journal_format import FORMAT, encode_member, entries, entry_line, parse_entry
@@ -112,6 +114,10 @@ def test_absent_fields_have_their_defaults_and_unknown_ones_are_ignored() -> Non
     [
         "[]", "{}", "null", '["record",1]', "[NaN]", "{", '{"kind":"spell","image_id":"a"}',
         '{"kind":"record","image_id":7}', '{"kind":"record","image_id":"a"}', '{"kind":"failure","image_id":"a"}',
+    ]
+    + [
+        json.dumps(json.loads(entry_line(RECORD)) | changes)
+        for changes in ({"image_id": 7}, {"image_id": None}, {"pixel_area_m2": float("nan")}, {"kind": "spell"})
     ],
 )  # fmt: skip
 def test_what_is_no_entry_is_left_out(line: str) -> None:
@@ -139,6 +145,44 @@ def test_a_journal_that_cannot_be_written_stops_the_job(tmp_path: Path) -> None:
     time.sleep(0.2)
     with pytest.raises(StorageError):
         book.add([RECORD])
+
+
+def test_outcomes_stay_pending_until_they_and_their_masks_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = Delivery(str(tmp_path), packs_masks=True)
+    done: list[str] = []
+    fails = {"masks": True, "part": False}
+
+    def flush() -> None:
+        done.append("masks")
+        if fails["masks"]:
+            raise StorageError("full")
+
+    def write(output: str, name: str, content: bytes) -> None:
+        done.append("part")
+        if fails["part"]:
+            raise StorageError("full")
+        written_part(output, name, content)
+
+    written_part = journal.write_part
+    monkeypatch.setattr(delivery, "flush", flush)
+    monkeypatch.setattr(journal, "write_part", write)
+    book = Journal(str(tmp_path), None, delivery, interval_s=60)
+    book.add([RECORD])
+    with pytest.raises(StorageError):
+        book.flush()
+    # What says where the masks are is not written before them.
+    assert done == ["masks"]
+    fails |= {"masks": False, "part": True}
+    book.add([FAILURE])
+    with pytest.raises(StorageError):
+        book.flush()
+    fails["part"] = False
+    book.flush()
+    (part,) = parts_of(tmp_path)
+    assert outcomes_of(part.read_bytes()) == [RECORD, FAILURE]
+    assert done == ["masks", *["masks", "part"] * 2]
 
 
 @pytest.mark.parametrize("case", json.loads((VERSION_1 / "expected.json").read_text()), ids=lambda case: case["name"])

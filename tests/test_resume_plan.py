@@ -11,6 +11,7 @@ from records_of import values_of
 from small_archive import TINY_MODEL
 
 from pipeline.core.labels import LabelMap
+from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, FileRef, Located, OutputFile, PictureRecord
 from pipeline.engines.model_folder import open_model
@@ -18,6 +19,7 @@ from pipeline.output.earlier_run import FoundFile, Recorded
 from pipeline.output.journal_format import entries, entry_line
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import OUTPUTS, requested_outputs
+from pipeline.output.removal import MaskCounts
 from pipeline.output.resume import ResumePlan, ResumePlanner
 
 MODEL = open_model(str(TINY_MODEL))
@@ -66,10 +68,11 @@ def plan_of(
     recipe: Recipe = RECIPE,
     options: dict[str, object] = MASKS_ALONE,
     retry_failed: bool = False,
+    parts: dict[str, tuple[int, int]] | None = None,
 ) -> ResumePlan:
-    destination = Destination("/out", requested_outputs(options, recipe))
+    destination = Destination("/out", requested_outputs(options, recipe), options["mask_format"] == "tar")
     planner = ResumePlanner(recipe, destination, retry_failed=retry_failed)
-    return planner.plan([picture] if picture else [], outcomes, files)
+    return planner.plan([picture] if picture else [], outcomes, files, parts or {})
 
 
 def kind_of(plan: ResumePlan) -> str:
@@ -238,6 +241,103 @@ def test_what_is_no_longer_wanted_is_stale(overlay: bool, probabilities: bool, o
     assert plan.stale == [name for name, is_stale in unwanted.items() if is_stale]
     gone = plan_of(outcomes, files, picture=None, options=options)
     assert gone.stale == list(unwanted)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_newest_of_several_outcomes_holds(order: int) -> None:
+    records = [recorded(record_of(values=values_of((n, 12 - n, 0))), 1000 * n) for n in (2, 3, 1)]
+    (record,) = plan_of(records[::order], [MASK]).records
+    assert record.value("area_px") == (3, 9, 0)
+    failures = [recorded(replace(failure_of(), message=f"{n}"), 1000 * n) for n in (2, 3, 1)]
+    assert [failure.message for failure in plan_of(failures[::order], []).failures] == ["3"]
+
+
+def test_masks_that_go_are_counted_by_their_reason() -> None:
+    done, failed = [recorded(record_of())], [recorded(failure_of())]
+    other = replace(RECIPE, model_digest="other")
+    assert plan_of(done, [MASK]).masks == MaskCounts(1)
+    assert plan_of(done, []).masks == MaskCounts()
+    assert plan_of(done, [MASK], picture=None).masks == MaskCounts(1, unlisted=1)
+    assert plan_of(failed, [MASK]).masks == MaskCounts(1, unlisted=1)
+    assert plan_of(done, [MASK], options={"mask_format": "none"}).masks == MaskCounts(1, unwanted=1)
+    assert plan_of(done, [MASK], recipe=other).masks == MaskCounts(1, replaced=1)
+    # A picture that changed has no mask any more; nothing of it is lost.
+    changed = replace(PICTURE, image=FileRef("/in/a.png", 10, "v2"))
+    assert plan_of(done, [MASK], picture=changed).masks == MaskCounts(1)
+    # An output that no picture claims is no mask.
+    assert plan_of([], [replace(MASK, output="overlay")], picture=None).masks == MaskCounts()
+
+
+def test_a_mask_that_is_kept_is_not_replaced_though_an_older_record_is_another_models() -> None:
+    then = record_of(recipe=replace(RECIPE, model_digest="other"))
+    options: dict[str, object] = {"mask_format": "png", "probabilities": True}
+    plan = plan_of([recorded(then, 900), recorded(record_of())], [MASK], options=options)
+    assert [todo.kept_files for todo in plan.todo] == [(MASK_FILE,)]
+    assert plan.masks == MaskCounts(1)
+
+
+def test_a_picture_is_refused_where_it_is_larger_than_the_limit_and_not_where_it_equals_it() -> None:
+    limit = max_file_bytes(RECIPE.max_pixels)
+    assert kind_of(plan_of([recorded(record_of())], [MASK], recipe=replace(RECIPE, max_pixels=12))) == "done"
+    assert kind_of(plan_of([recorded(record_of(source_bytes=limit))], [MASK])) == "done"
+    assert kind_of(plan_of([recorded(record_of(source_bytes=limit + 1))], [MASK])) == "infer"
+    for file in ("image", "truth"):
+        for size, kind in ((limit, "done"), (limit + 1, "infer")):
+            picture = replace(PICTURE, **{file: FileRef("/in/a.png", size, "v1")})
+            assert kind_of(plan_of([recorded(record_of(picture))], [MASK], picture=picture)) == kind, (file, size)
+
+
+def test_a_mask_in_doubt_is_verified_before_anything_is_made_of_it() -> None:
+    in_doubt = [recorded(record_of(), 999)]
+    none: dict[str, object] = {"mask_format": "none"}
+    spec = replace(RECIPE.spec, classes=tuple(replace(one, color="#010203") for one in RECIPE.spec.classes))
+    (recoloured,) = plan_of(in_doubt, [MASK], recipe=replace(RECIPE, spec=spec)).updates
+    assert (recoloured.make, recoloured.measure, recoloured.verify) == (("mask",), False, ("mask",))
+    (counted,) = plan_of(in_doubt, [MASK], recipe=replace(RECIPE, ignore_label=1), options=none).updates
+    assert (counted.make, counted.measure, counted.verify) == ((), True, ("mask",))
+    # Where nothing is made of it, it is not read.
+    assert kind_of(plan_of(in_doubt, [MASK], options=none)) == "done"
+
+
+def test_a_mask_in_doubt_without_a_checksum_is_made_again() -> None:
+    outcomes = [recorded(record_of(files=(replace(MASK_FILE, crc32=-1),)), 999)]
+    assert kind_of(plan_of(outcomes, [MASK])) == "infer"
+
+
+TAR = f"masks/part-{'0' * 16}-00000.tar"
+PACKED = replace(MASK_FILE, part=TAR, offset_bytes=512)
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        ({TAR: (512 + 81, 1000)}, "done"),
+        ({TAR: (9_999, 1001)}, "update"),
+        ({TAR: (512 + 80, 1000)}, "infer"),
+        ({TAR.replace("00000.tar", "00001.tar"): (9_999, 1000)}, "infer"),
+        ({}, "infer"),
+    ],
+)
+def test_a_packed_mask_needs_its_tar_file_as_long_as_its_end(parts: dict[str, tuple[int, int]], kind: str) -> None:
+    plan = plan_of([recorded(record_of(files=(PACKED,)))], [], options={"mask_format": "tar"}, parts=parts)
+    assert kind_of(plan) == kind
+    assert plan.stale == []
+
+
+def test_a_file_of_its_own_is_not_what_was_recorded_in_a_tar_file() -> None:
+    assert kind_of(plan_of([recorded(record_of(files=(PACKED,)))], [MASK])) == "infer"
+
+
+def test_only_files_of_their_own_are_stale() -> None:
+    outcomes, parts = [recorded(record_of(files=(PACKED,)))], {TAR: (9_999, 1000)}
+    gone = plan_of(outcomes, [], picture=None, options={"mask_format": "tar"}, parts=parts)
+    assert (gone.stale, gone.masks) == ([], MaskCounts(1, unlisted=1))
+    # The mask that counts is in the tar file, so the other is left over.
+    kept = plan_of(outcomes, [MASK], options={"mask_format": "tar"}, parts=parts)
+    assert (kind_of(kept), kept.stale) == ("done", ["masks/a.png.png"])
+    # Until a mask of its own is packed, it is the only one.
+    single = plan_of([recorded(record_of())], [MASK], options={"mask_format": "tar"})
+    assert (kind_of(single), single.stale) == ("done", [])
 
 
 # What a run of version 1 left.
