@@ -83,6 +83,25 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "_progress").iterdir()) == ["lease.json"]
 
 
+def test_a_lease_that_another_run_takes_in_between_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(str(tmp_path), ELSEWHERE)
+    age(tmp_path, VALID_S + 1)
+    replace_if_unchanged = lease.storage.replace_if_unchanged
+    third = Holder("third", "machine-c", started_s=1_700_000_200.0)
+
+    def after_another(uri: str, content: bytes, version: str) -> bool:
+        monkeypatch.setattr(lease.storage, "replace_if_unchanged", replace_if_unchanged)
+        take(str(tmp_path), third)
+        return replace_if_unchanged(uri, content, version)
+
+    monkeypatch.setattr(lease.storage, "replace_if_unchanged", after_another)
+    with pytest.raises(OutputInUseError, match="machine-c"):
+        take(str(tmp_path), SECOND)
+    assert renew(str(tmp_path), third)
+
+
 def test_a_lease_that_was_not_renewed_can_be_taken(tmp_path: Path) -> None:
     take(str(tmp_path), ELSEWHERE)
     age(tmp_path, VALID_S - 1)

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import time
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipeline.output.settling import delete_other_parts, has_other_members, part
 from pipeline.output.tar_parts import TarParts, is_part, member_bytes
 from pipeline.storage import storage
 
+Settle = Callable[[str, str, list[PictureRecord]], list[PictureRecord]]
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [f"{'long ' * 30 if number == 3 else 'deep/'}{number} ü.jpg" for number in range(6)]
 
@@ -57,6 +59,8 @@ def test_masks_are_where_they_are_said_to_be_after_every_flush(tmp_path: Path) -
         known_bytes = sum(member_bytes(known, len(data_of(known))) for known in places)
         assert not has_other_members(str(tmp_path), f"masks/{path.name}", known_bytes)
         assert has_other_members(str(tmp_path), f"masks/{path.name}", known_bytes - 512)
+        # One that was cut off is not taken for whole.
+        assert has_other_members(str(tmp_path), f"masks/{path.name}", known_bytes + 512)
 
 
 def test_nothing_is_written_twice_without_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +82,13 @@ def test_a_full_or_sealed_file_is_followed_by_the_next(tmp_path: Path) -> None:
     parts.flush()
     found = {path.name[-5]: sorted(members_of(path)) for path in (tmp_path / "masks").iterdir()}
     assert found == {"0": ["a.png", "b.png"], "1": ["c.png", "d.png"], "2": ["e.png", "f.png"], "3": ["g.png"]}
+
+
+@pytest.mark.parametrize(("part_bytes", "numbers"), [(3_072, [0, 0, 1, 1]), (3_073, [0, 0, 0, 1]), (1, [0, 1, 2, 3])])
+def test_a_file_that_has_its_size_gets_no_more_members(part_bytes: int, numbers: list[int], tmp_path: Path) -> None:
+    parts = TarParts(str(tmp_path), "0" * 16, part_bytes=part_bytes)
+    assert member_bytes("a", 600) == 1_536
+    assert [int(parts.add(name, bytes(600))[0][-9:-4]) for name in "abcd"] == numbers
 
 
 def test_a_flush_that_failed_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +188,20 @@ def test_a_mask_that_is_not_what_was_recorded_stops_the_job(
     for settle in (rewritten, unpacked):
         with pytest.raises(StorageError):
             settle(str(tmp_path), packed[0].files[0].part, packed)
+
+
+@pytest.mark.parametrize("settle", [rewritten, unpacked])
+def test_a_cut_mask_without_a_checksum_stops_the_job(
+    settle: Settle, tmp_path: Path, packed: list[PictureRecord]
+) -> None:
+    # As an early version recorded it.
+    records = [replace(one, files=(replace(one.files[0], crc32=-1),)) for one in packed]
+    part = packed[0].files[0].part
+    assert len(settle(str(tmp_path), part, records)) == len(records)
+    path = tmp_path / part
+    path.write_bytes(path.read_bytes()[: packed[-1].files[0].offset_bytes + 3])
+    with pytest.raises(StorageError, match=f"mask of {NAMES[5]} was altered"):
+        settle(str(tmp_path), part, records)
 
 
 # Whole jobs.
