@@ -73,6 +73,50 @@ def test_outcomes_reach_the_disk_by_time_and_by_number(tmp_path: Path) -> None:
     assert outcomes_of(parts_of(tmp_path / "t")[0].read_bytes()) == [RECORD]
 
 
+class NotingDelivery(Delivery):
+    """Notes what is asked of it, and may fail."""
+
+    def __init__(self, noted: list[str]) -> None:
+        super().__init__("/nowhere")
+        self._noted = noted
+        self.fails = False
+
+    def flush(self) -> None:
+        if self.fails:
+            raise StorageError("the output can't be written: no room for masks")
+        self._noted.append("files")
+
+    def seal(self) -> None:
+        self._noted.append("seal")
+
+
+def test_files_are_stored_before_the_entries_that_name_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[str] = []
+    write_part = journal.write_part
+
+    def noting(*arguments: Any) -> None:
+        noted.append("entries")
+        write_part(*arguments)
+
+    monkeypatch.setattr(journal, "write_part", noting)
+    delivery = NotingDelivery(noted)
+    book = Journal(str(tmp_path), None, delivery, interval_s=60, seal_bytes=400)
+    book.add([RECORD])
+    book.flush()
+    assert noted == ["files", "entries"]
+    # Where the files can't be stored no entry names them, until they are.
+    delivery.fails = True
+    book.add([FAILURE])
+    with pytest.raises(StorageError, match="no room for masks"):
+        book.flush()
+    assert noted == ["files", "entries"]
+    delivery.fails = False
+    book.flush()
+    assert noted == ["files", "entries"] * 2 + ["seal"]  # no tar file may become younger than a part that is sealed
+    (part,) = parts_of(tmp_path)
+    assert outcomes_of(part.read_bytes()) == [RECORD, FAILURE]
+
+
 def test_full_parts_are_sealed(tmp_path: Path) -> None:
     book = Journal(str(tmp_path), max_pending=1, seal_bytes=2000)
     for number in range(40):

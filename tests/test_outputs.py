@@ -19,6 +19,7 @@ from pipeline.engines.model_folder import open_model
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
+from pipeline.storage import storage
 
 
 def test_without_masks_the_tables_stay_the_same(archive: Archive, scored_job: Finished, tmp_path: Path) -> None:
@@ -63,6 +64,24 @@ def test_overlays_and_probabilities_are_beside_the_masks(archive: Archive, tmp_p
     fewer = run_job(tmp_path / "out", "--input", archive_less, "--overlays", 99, "--probabilities", "--prune")
     for kind in ("masks", "overlays", "probabilities"):
         assert len(list((fewer.output / kind).rglob("*.png"))) == 3, kind
+
+
+def test_the_mask_of_a_picture_is_written_last(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write_bytes = storage.write_bytes
+
+    def noting(uri: str, data: bytes, *more: object) -> None:
+        write_bytes(uri, data, *more)  # type: ignore[arg-type]
+        written.append(uri.removeprefix(f"{tmp_path}/out/"))
+
+    monkeypatch.setattr(storage, "write_bytes", noting)
+    run_job(tmp_path / "out", "--input", archive.images, "--overlays", 20, "--probabilities")
+    for image_id in archive.image_ids:
+        order = [name.partition("/")[0] for name in written if name.partition("/")[2] == f"{image_id}.png"]
+        assert sorted(order) == ["masks", "overlays", "probabilities"]
+        assert order[-1] == "masks"
 
 
 def test_overlays_and_probabilities_that_are_no_longer_requested_are_deleted(archive: Archive, tmp_path: Path) -> None:
