@@ -76,7 +76,8 @@ def test_a_picture_is_put_together_of_as_many_parts_of_the_spool_as_hold_it(
     monkeypatch.setattr(spool, "PART_BYTES", 700)
     (tmp_path / "x.tar.gz").write_bytes(ARCHIVES["x.tar.gz"])
     file, read = _listed(tmp_path / "x.tar.gz"), FileReader(str(tmp_path))
-    parts = sorted((tmp_path / SPOOL_FOLDER).rglob("0*"))
+    # The name of a folder, a digest of the archive's address, may begin with a zero as well.
+    parts = sorted(path for path in (tmp_path / SPOOL_FOLDER).rglob("0*") if path.is_file())
     assert [part.stat().st_size for part in parts] == [700, 700, 700, 700, 200]
     assert read(file) == DATA
     parts[2].write_bytes(parts[2].read_bytes()[:-1])
