@@ -219,6 +219,17 @@ def test_a_keeper_tolerates_a_store_that_fails_for_a_while(tmp_path: Path, monke
     kept.stop()
 
 
+def test_a_stopped_keeper_ends_before_its_next_look(tmp_path: Path) -> None:
+    take(str(tmp_path), ELSEWHERE)
+    before = set(threading.enumerate())
+    kept = Keeper(str(tmp_path), ELSEWHERE, check_s=600)
+    (thread,) = set(threading.enumerate()) - before
+    kept.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    kept.check()
+
+
 def test_a_process_has_one_keeper_a_run(tmp_path: Path) -> None:
     take(str(tmp_path), ELSEWHERE)
     first = keep(str(tmp_path), ELSEWHERE)
