@@ -172,7 +172,7 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
         )
         root = beam.Pipeline(runner=runner.runner, options=beam_options)
         build(root, job)
-        with _released(output, holder) if runner.is_local else nullcontext():
+        with _released(output, holder, ends_with_launcher=runner.is_local):
             result: Any = root.run()
             if not runner.is_waited_for:
                 job_id = result.job_id() if result.has_job else beam_options.get_all_options()["template_location"]
@@ -191,13 +191,21 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
 
 
 @contextmanager
-def _released(output: str, holder: Holder) -> Iterator[None]:
-    """Releases an output if the job ends before it does so itself."""
+def _released(output: str, holder: Holder, *, ends_with_launcher: bool) -> Iterator[None]:
+    """Releases an output if the job fails before it does so itself.
+
+    Args:
+        output: absolute folder or bucket prefix.
+        holder: the run.
+        ends_with_launcher: whether an interrupt of the launcher ends the job, too.
+    """
     try:
         yield
-    finally:
-        with suppress(StorageError):  # the error that ended the job is reported; the lease expires
-            end(output, holder)
+    except BaseException as error:
+        if ends_with_launcher or isinstance(error, Exception):
+            with suppress(StorageError):  # the error that ended the job is reported; the lease expires
+                end(output, holder)
+        raise
 
 
 def _finished(summary: dict[str, Any], options: JobOptions) -> int:

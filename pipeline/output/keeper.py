@@ -17,13 +17,13 @@ class Keeper:
     Args:
         output: absolute folder or bucket prefix.
         holder: who holds it.
-        check_s: seconds between two looks.
+        check_s: seconds between two looks; by default `CHECK_S`.
     """
 
-    def __init__(self, output: str, holder: Holder, check_s: float = CHECK_S) -> None:
+    def __init__(self, output: str, holder: Holder, check_s: float | None = None) -> None:
         self._output = output
         self._holder = holder
-        self._check_s = check_s
+        self._check_s = check_s or CHECK_S
         self._is_lost = False
         self._stopped = threading.Event()
         threading.Thread(target=self._keep, name="maskbeam-lease", daemon=True).start()
