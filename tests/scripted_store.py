@@ -38,7 +38,7 @@ class ScriptedStore:
         objects: content by path, decoded, without the query.
         script: how the next requests are answered: a status; `cut` (half of the body), `closed` (no answer), `short`
             (half of the range, honestly said), `shortened` (half of what its headers say), `whole` (ranges ignored);
-            `ok`, and where the script has ended, as asked.
+            `stalled` (half of the body, and no more); `ok`, and where the script has ended, as asked.
         answer: what is asked first: an answer (status, headers, body), or None to go on.
         headers: more headers of every good answer.
         ranges: whether ranges are read.
@@ -59,7 +59,7 @@ class ScriptedStore:
 @contextlib.contextmanager
 def scripted_store() -> Iterator[ScriptedStore]:
     """Runs one."""
-    store = ScriptedStore()
+    store, ended = ScriptedStore(), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -100,17 +100,19 @@ def scripted_store() -> Iterator[ScriptedStore]:
             store.sent += len(data)
             if how == "shortened":
                 data = data[: len(data) // 2]
-            self.send(status, headers, b"" if self.command == "PUT" else data, cut=how == "cut")
+            self.send(status, headers, b"" if self.command == "PUT" else data, how)
 
-        def send(self, status: int, headers: dict[str, str], body: bytes, *, cut: bool = False) -> None:
+        def send(self, status: int, headers: dict[str, str], body: bytes, how: str = "") -> None:
             self.send_response_only(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command == "HEAD":
                 return
-            self.wfile.write(body[: len(body) // 2] if cut else body)
-            if cut:
+            self.wfile.write(body[: len(body) // 2] if how in ("cut", "stalled") else body)
+            if how == "stalled":
+                ended.wait()
+            if how == "cut":
                 self.wfile.flush()
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
@@ -127,5 +129,6 @@ def scripted_store() -> Iterator[ScriptedStore]:
     try:
         yield store
     finally:
+        ended.set()
         server.shutdown()
         server.server_close()

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
-from scripted_store import Request, ScriptedStore, scripted_store
+from scripted_store import MODIFIED, Request, ScriptedStore, scripted_store
 from small_archive import run_job
 
 from pipeline.storage import object_stores, retries, storage, store_pool
-from pipeline.storage.store_options import StoreOptions
+from pipeline.storage.store_options import StoreOptions, azure_access, gcs_access, s3_access
 
 DATA = bytes(range(256)) * 400
 SCHEMES = ("s3", "gs", "az", "http")
@@ -148,6 +148,21 @@ def test_ranges_end_where_the_object_does(store: ScriptedStore, scheme: str) -> 
     assert b"".join(storage.read_pieces(uri)) == DATA
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_of_a_large_object_no_more_is_read_than_asked_for(store: ScriptedStore, scheme: str) -> None:
+    uri = uri_of(store, scheme)
+    store.script = ["stalled"]  # the second half never comes
+    assert storage.read_bytes(uri, 1_000) == DATA[:1_001]
+    assert len(store.requests) == 1
+
+
+def test_deletions_need_no_request_that_only_amazon_knows(store: ScriptedStore) -> None:
+    for scheme in ("s3", "gs"):
+        storage.delete(uri_of(store, scheme))
+        assert store.requests[-1].method == "DELETE"
+        assert store.requests[-1].path.startswith("/bucket/a")
+
+
 def test_patience_is_minutes_in_a_job_and_seconds_in_a_check(store: ScriptedStore) -> None:
     uri = uri_of(store, "s3")
 
@@ -160,6 +175,13 @@ def test_patience_is_minutes_in_a_job_and_seconds_in_a_check(store: ScriptedStor
         with storage.patience(1):
             assert waits_s() == 1
     assert waits_s() == 180
+
+
+def test_little_patience_is_no_reason_to_panic(store: ScriptedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_pool, "FIRST_DELAY_S", 0.25)
+    store.script = [503] * 100
+    with storage.patience(0.05), pytest.raises(storage.StoreFaultError):
+        storage.stat_file(uri_of(store, "s3"))
 
 
 def test_without_patience_one_request_is_made(store: ScriptedStore) -> None:
@@ -322,6 +344,68 @@ def test_azure_takes_a_connection_string_a_shared_signature_or_an_account(
     assert store.requests[-1].headers["authorization"].startswith("SharedKey acc:")
 
 
+def test_a_change_of_the_environment_counts_from_the_next_configuration_on(
+    store: ScriptedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = uri_of(store, "gs")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    storage.configure([])
+    with storage.patience(0), pytest.raises(storage.StoreFaultError):
+        storage.read_bytes(uri)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
+    storage.configure([])
+    with storage.patience(0):
+        assert storage.read_bytes(uri) == DATA
+
+
+def test_s3_without_ssl_is_reached_by_plain_http(store: ScriptedStore) -> None:
+    address = store.url.replace("http://", "https://")
+    storage.configure(["--s3_endpoint_url", address, "--s3_disable_ssl", "--s3_access_key_id", "i"])
+    assert storage.read_bytes(uri_of(store, "s3")) == DATA
+    assert (
+        s3_access(StoreOptions(s3_disable_ssl=True, s3_region_name="eu-west-3", s3_access_key_id="i")).config[
+            "endpoint"
+        ]
+        == "http://s3.eu-west-3.amazonaws.com"
+    )
+
+
+def test_s3_certificates_are_verified_unless_it_is_told_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("a certificate")
+    for verify, expected in (
+        (None, {}),
+        ("true", {}),
+        ("False", {"allow_invalid_certificates": True}),
+        (str(tmp_path / "ca.pem"), {"root_certificate": "a certificate"}),
+    ):
+        assert s3_access(StoreOptions(s3_verify=verify, s3_access_key_id="i")).client == expected
+    with pytest.raises(FileNotFoundError):
+        s3_access(StoreOptions(s3_verify=str(tmp_path / "none.pem"), s3_access_key_id="i"))
+
+
+def test_azure_takes_beams_options() -> None:
+    options = StoreOptions.parse(
+        ["--blob_service_endpoint=https://acc.blob.core.windows.net/", "--azure_managed_identity_client_id=me"]
+    )
+    assert azure_access(options).config == {
+        "account_name": "acc", "endpoint": "https://acc.blob.core.windows.net", "client_id": "me",
+    }  # fmt: skip
+    standard = StoreOptions(azure_connection_string="AccountName=acc;AccountKey=a2V5;EndpointSuffix=core.windows.net")
+    assert azure_access(standard).config["endpoint"] == "https://acc.blob.core.windows.net"
+    emulator = StoreOptions(azure_connection_string="UseDevelopmentStorage=true")
+    assert azure_access(emulator).config == {"use_emulator": True}
+
+
+def test_google_accounts_are_impersonated_as_beam_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = pytest.importorskip("google.auth", reason="the extra `gcp` is not installed")
+    anonymous = pytest.importorskip("google.auth.credentials").AnonymousCredentials()
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr(auth, "default", lambda **_: (anonymous, None))
+    assert gcs_access(StoreOptions()).credential_provider.credentials is anonymous
+    used = gcs_access(StoreOptions(impersonate_service_account="one@x,two@x")).credential_provider.credentials
+    assert (used._target_principal, used._delegates) == ("two@x", ["one@x"])
+
+
 def test_a_bucket_of_another_region_is_found(store: ScriptedStore) -> None:
     uri = uri_of(store, "s3")
 
@@ -418,6 +502,23 @@ def test_objects_that_mark_folders_are_not_listed(store: ScriptedStore) -> None:
     assert [stored.uri for stored in storage.list_files("s3://bucket/in")] == [
         f"s3://bucket/in/{name}" for name in ("a/1.png", "b", "b/2.png", "c")
     ]
+
+
+def test_a_prefix_that_only_marks_a_folder_is_empty(store: ScriptedStore) -> None:
+    store.answer = lambda _: listing(["in/"], sizes={"in/": 0})
+    assert list(storage.list_files("s3://bucket/in")) == []
+    assert not storage.is_folder("s3://bucket/in")
+
+
+def test_versions_are_equal_in_a_listing_and_alone(store: ScriptedStore) -> None:
+    uri = uri_of(store, "az")
+    blob = (
+        f"<Blob><Name>a.bin</Name><Properties><Last-Modified>{MODIFIED}</Last-Modified><Etag>v1</Etag>"
+        f"<Content-Length>{len(DATA)}</Content-Length><Content-Type>a/b</Content-Type></Properties></Blob>"
+    )
+    body = f"<EnumerationResults><Blobs>{blob}</Blobs><NextMarker/></EnumerationResults>".encode()
+    store.answer = lambda request: (200, {}, body) if "comp=list" in request.path else None
+    assert list(storage.list_files("az://bucket")) == [storage.stat_file(uri)]
 
 
 def test_a_key_that_cannot_be_read_is_named(store: ScriptedStore) -> None:

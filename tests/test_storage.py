@@ -157,8 +157,9 @@ def test_a_conditional_write_leaves_what_is_there(tmp_path: Path) -> None:
     assert not storage.replace_if_unchanged(str(path), b"new", "1")
     assert not path.exists()
     assert storage.write_if_absent(str(path), b"old")
-    assert not storage.write_if_absent(str(path), b"new")
-    assert not storage.replace_if_unchanged(str(path), b"new", "1")
+    for data in (b"new", b"ol", b"old one"):
+        assert not storage.write_if_absent(str(path), data)
+        assert not storage.replace_if_unchanged(str(path), data, "1")
     assert path.read_bytes() == b"old"
     assert files_in(path.parent) == ["lease"]
 

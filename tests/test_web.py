@@ -79,6 +79,11 @@ def test_a_server_that_answers_get_alone_is_read(ranged: ScriptedStore, status: 
         assert storage.stat_file(f"{ranged.url}/a.png").size_bytes == 10
 
 
+def test_a_missing_file_is_asked_for_once(ranged: ScriptedStore) -> None:
+    assert not storage.exists(f"{ranged.url}/none.png")
+    assert [request.method for request in ranged.requests] == ["HEAD"]
+
+
 def test_redirects_are_followed(ranged: ScriptedStore) -> None:
     ranged.objects["/there.png"] = b"0123456789"
     ranged.answer = lambda request: (302, {"Location": "/there.png"}, b"") if request.path == "/here.png" else None
