@@ -18,7 +18,7 @@ from pipeline.sources.pairing import pair
 from pipeline.sources.reading import FileReader
 from pipeline.sources.source import Listed, Source
 from pipeline.sources.sources import parse_sources, parse_truths
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 _TFDS = re.compile(r"tfds:(?P<name>[A-Za-z_]\w*(?:/[\w.-]+?)?(?::[\d.*]+)?)/(?P<split>[^/]+)")
 _TFDS_MASKS = ("segmentation_mask", "segmentation_label", "mask", "label")
@@ -59,9 +59,9 @@ def open_source(
         if ground_truth is not None:
             raise OptionError("--ground_truth: a tfds: data set has its own masks")
         return _tfds_pairs(source)
-    root = storage.absolute(source)
-    images, masks = storage.join(root, "images"), storage.join(root, "masks")
-    if ground_truth is None and storage.is_folder(images) and storage.is_folder(masks):
+    root = filesystem.absolute(source)
+    images, masks = filesystem.join(root, "images"), filesystem.join(root, "masks")
+    if ground_truth is None and filesystem.is_folder(images) and filesystem.is_folder(masks):
         return _paired(option, source, images, masks, say)
     return _paired(option, source, source, ground_truth, say)
 
@@ -105,7 +105,7 @@ def _paired(
 
 def _list(source: Source) -> Iterator[Listed]:
     try:
-        for item in replace(source, spool=storage.join(_spool_output(), SPOOL_FOLDER)).items():
+        for item in replace(source, spool=filesystem.join(_spool_output(), SPOOL_FOLDER)).items():
             if isinstance(item, Failure):
                 raise OptionError(f"{item.source_uri}: {item.message}")
             if isinstance(item, Listed):

@@ -22,7 +22,7 @@ from pipeline.core.errors import OptionError
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE
 from pipeline.engines.base import Engine
 from pipeline.engines.quiet import quiet
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 SAVED_MODEL_FOLDER = "saved_model"
 
@@ -81,7 +81,7 @@ def export_network(
     if calibration and _can_be_run(int8 := _convert(fast, calibration)):
         contents[INT8_MODEL_FILE] = int8
     for name, content in contents.items():
-        storage.write_bytes(os.fspath(folder / name), content)
+        filesystem.write_bytes(os.fspath(folder / name), content)
     files = {name: file_entry(content) for name, content in contents.items()}
     shape = (config.image_height, config.image_width, config.channels)
     engines: dict[str, Engine] = {

@@ -27,7 +27,7 @@ from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FI
 from pipeline.core.split_digests import SPLIT_FILE
 from pipeline.engines.base import Engine
 from pipeline.segmenting.segmentation import Model
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 CURVES_FILE, EXAMPLES_FILE = "curves.png", "examples.png"
 
@@ -62,7 +62,7 @@ def finish(
         engine = load_engine(content, spec.height, spec.width, spec.channels)
     if can_draw():
         curves = curves_figure(progress.log, progress.best_epoch, spec.classes)
-        storage.write_bytes(os.fspath(figures / CURVES_FILE), png_of(curves))
+        filesystem.write_bytes(os.fspath(figures / CURVES_FILE), png_of(curves))
     left_out: dict[str, str] = {}
     pictures = list(score_pictures(_test_pairs(job), job.labels, engine, spec, left_out))
     gone = job.kept - left_out.keys() - {one.pair_id for one in pictures}
@@ -72,23 +72,23 @@ def finish(
     if pictures:
         spec = replace(spec, scores=summarise(pictures, spec, len(left_out)))
         if can_draw() and (examples := _examples(job, pictures, engine, spec)):
-            storage.write_bytes(os.fspath(figures / EXAMPLES_FILE), png_of(examples_figure(examples, spec)))
+            filesystem.write_bytes(os.fspath(figures / EXAMPLES_FILE), png_of(examples_figure(examples, spec)))
         named = ("pictures", "left_out", "global_mean_iou", "global_mean_dice", "pixel_accuracy")
         say("kept pictures: " + ", ".join(f"{name} {spec.scores[name]}" for name in named))
     elif left_out:
         spec = replace(spec, scores={"pictures": 0, "left_out": len(left_out)})
         say(f"warning: no scores: none of {len(left_out)} kept pictures can still be read")
     split = job.digests.to_json().encode()
-    storage.write_bytes(os.fspath(folder / SPLIT_FILE), split)
+    filesystem.write_bytes(os.fspath(folder / SPLIT_FILE), split)
     spec = replace(spec, files=spec.files | {SPLIT_FILE: file_entry(split)})
-    storage.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
+    filesystem.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
     return spec
 
 
 def _export(job: TrainingJob, network: keras.Model, folder: Path, say: Say) -> Exported:
     if keras.backend.backend() != "tensorflow":
         content = keras_file(network, job.config)
-        storage.write_bytes(os.fspath(folder / KERAS_MODEL_FILE), content)
+        filesystem.write_bytes(os.fspath(folder / KERAS_MODEL_FILE), content)
         say("no LiteRT file yet: run `python -m model export` with KERAS_BACKEND=tensorflow")
         return Exported({KERAS_MODEL_FILE: file_entry(content)}, {})
     store, split = job.data.store, job.split
@@ -133,7 +133,7 @@ def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
     known = known_dataset(options.dataset)
     colors = class_colors(job.class_names)
     training: dict[str, Any] = {
-        "dataset": options.dataset_name or (known.title if known else storage.base_name(options.dataset)),
+        "dataset": options.dataset_name or (known.title if known else filesystem.base_name(options.dataset)),
         "licence": options.licence or (known.licence if known else "not given"),
         "pictures": len(job.split.train),
         "validation_pictures": len(job.split.validation),

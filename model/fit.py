@@ -25,7 +25,7 @@ from model.batches import TrainingPictures, epoch_batches
 from model.dataset import PairStore
 from pipeline.core.errors import OptionError
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 CHECKPOINT_FILE = "checkpoint.npz"
 LOG_FILE = "log.csv"
@@ -162,12 +162,12 @@ class Fitter:
         state = json.dumps({"fingerprint": self._fingerprint, "progress": progress})
         content = io.BytesIO()
         np.savez(content, state=np.array(state), **arrays)
-        storage.write_bytes(os.fspath(self._folder / CHECKPOINT_FILE), content.getvalue())
+        filesystem.write_bytes(os.fspath(self._folder / CHECKPOINT_FILE), content.getvalue())
         table = io.StringIO()
         writer = csv.DictWriter(table, list(self.progress.log[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.progress.log)
-        storage.write_bytes(os.fspath(self._folder / LOG_FILE), table.getvalue().encode())
+        filesystem.write_bytes(os.fspath(self._folder / LOG_FILE), table.getvalue().encode())
 
     def _is_exhausted(self, patience: int) -> bool:
         return patience > 0 and self.progress.epoch - self.progress.best_epoch >= patience and self.progress.epoch > 0

@@ -8,7 +8,7 @@ from PIL import Image
 from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.segmenting.segmentation import load_model
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 
 def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -> tuple[int, list[str]]:
@@ -36,7 +36,7 @@ def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -
             failures.append(f"{path}: {error.message}")
             continue
         try:
-            storage.write_bytes(str(output / "masks" / f"{name}.png"), found.mask_png())
+            filesystem.write_bytes(str(output / "masks" / f"{name}.png"), found.mask_png())
             (output / "overlays").mkdir(exist_ok=True)
             Image.fromarray(found.overlay()).save(output / "overlays" / f"{name}.jpg", quality=90)
         except OSError as error:

@@ -22,7 +22,7 @@ from pipeline.core.resize import resize_mask_nearest
 from pipeline.core.spec import KERAS_MODEL_FILE, METADATA_FILE, ModelSpec
 from pipeline.core.truth import Labels
 from pipeline.engines.model_folder import read_spec
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 _PICTURES = 100
 _SAMPLE_SEED = 11
@@ -57,7 +57,7 @@ def export_model(folder: Path, dataset: str | None, ground_truth: str | None, *,
         agreement=spec.agreement | exported.agreement,
         versions=library_versions(),
     )
-    storage.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
+    filesystem.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
     return spec
 
 

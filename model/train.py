@@ -23,7 +23,7 @@ from model.preparation import prepare_job
 from pipeline.core.errors import OptionError
 from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
 from pipeline.engines.quiet import quiet
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 Say = Callable[[str], None]
 
@@ -75,7 +75,7 @@ def _check_output(folder: Path, resume: bool) -> None:
         raise OptionError(f"--output {folder} holds a training ({held[0]}): add --resume or choose another folder")
     probe = folder / TRAINING_FOLDER / f".{os.getpid()}.tmp"
     try:
-        storage.write_bytes(os.fspath(probe), b"")
+        filesystem.write_bytes(os.fspath(probe), b"")
         probe.unlink()
     except OSError as error:
         raise OptionError(f"--output {folder} can't be written: {error.strerror or error}") from error

@@ -10,7 +10,7 @@ from pipeline.core.records import FileRef
 from pipeline.engines.base import Batch, Logits
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.byte_budget import ByteBudget
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 
 class PassingEngine:
@@ -40,7 +40,7 @@ class CountedBudget(ByteBudget):
 
 def file_ref(path: Path) -> FileRef:
     """A file as a source lists it."""
-    stored = storage.stat_file(str(path))
+    stored = filesystem.stat_file(str(path))
     return FileRef(stored.uri, stored.size_bytes, stored.version)
 
 

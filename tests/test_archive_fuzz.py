@@ -17,7 +17,7 @@ from pipeline.sources.ignored import Ignored
 from pipeline.sources.reading import FileReader
 from pipeline.sources.source import Listed
 from pipeline.sources.sources import parse_sources
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 from pipeline.storage.stored_file import StoredFile
 
 OUTPUT = "/fuzz/out"
@@ -54,8 +54,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> _Store:
     """Takes the place of the storage, whose calls for files the sources use."""
     memory = _Store()
     for name in ("read_range", "write_bytes", "stat_file"):
-        monkeypatch.setattr(storage, name, getattr(memory, name))
-    monkeypatch.setattr(storage, "exists", lambda uri: uri in memory.files)
+        monkeypatch.setattr(filesystem, name, getattr(memory, name))
+    monkeypatch.setattr(filesystem, "exists", lambda uri: uri in memory.files)
     return memory
 
 

@@ -20,7 +20,7 @@ from pipeline.engines.model_folder import open_model
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
-from pipeline.storage import local_files, retries, storage
+from pipeline.storage import filesystem, local_files, retries
 
 POISON = 255
 
@@ -183,8 +183,8 @@ def test_a_store_that_fails_twice_costs_nothing(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(local_files, "_read", failing_read)
     monkeypatch.setattr(local_files, "_write_new", failing_write)
-    storage.write_bytes(str(tmp_path / "a/b"), b"content", str(tmp_path / "tmp"))
-    assert storage.read_bytes(str(tmp_path / "a/b")) == b"content"
+    filesystem.write_bytes(str(tmp_path / "a/b"), b"content", str(tmp_path / "tmp"))
+    assert filesystem.read_bytes(str(tmp_path / "a/b")) == b"content"
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
@@ -194,14 +194,14 @@ def test_what_a_store_never_gives_is_a_failure_that_is_retried(tmp_path: Path) -
     faults: dict[str, Exception] = {
         "00.png": FileNotFoundError("gone"),
         "01.png": PermissionError(errno.EACCES, "Permission denied"),
-        "02.png": storage.StoreFaultError(errno.EIO, "503 Slow Down"),
+        "02.png": filesystem.StoreFaultError(errno.EIO, "503 Slow Down"),
         "03.png": ValueError("the archive's member can't be unpacked"),
     }
 
     def read(file: FileRef) -> bytes:
         if os.path.basename(file.uri) in faults:
             raise faults[os.path.basename(file.uri)]
-        return storage.read_bytes(file.uri)
+        return filesystem.read_bytes(file.uri)
 
     outcomes, _ = segmenter(FakeEngine(), tmp_path / "out", read).segment(pictures(tmp_path, 5))
     types = [getattr(outcome, "error_type", "") for outcome in outcomes]

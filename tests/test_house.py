@@ -172,7 +172,7 @@ MODULES = {module_name(path): path for path in FILES if path.name != "__init__.p
 
 
 def test_there_is_something_to_read() -> None:
-    assert {"pipeline.core.scores", "pipeline.storage.storage", "model.network"} <= set(MODULES)
+    assert {"pipeline.core.scores", "pipeline.storage.filesystem", "model.network"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -227,8 +227,8 @@ def test_top_level_holds_what_the_contract_names() -> None:
         ("pipeline.core.a", "def f():\n    import keras", "on the ground floor"),
         ("pipeline.core.a", "from pathlib import Path", "on the ground floor"),
         ("pipeline.core.a", "import pyarrow.parquet", "on the ground floor"),
-        ("pipeline.core.a", "from pipeline.storage import storage", "must not import pipeline.storage.storage"),
-        ("pipeline.core.a", "from ..storage import storage", "must not import pipeline.storage.storage"),
+        ("pipeline.core.a", "from pipeline.storage import filesystem", "must not import pipeline.storage.filesystem"),
+        ("pipeline.core.a", "from ..storage import filesystem", "must not import pipeline.storage.filesystem"),
         ("pipeline.core.a", "from pipeline import storage", "must not import pipeline.storage"),
         ("pipeline.core.a", "import pipeline", "must not import pipeline"),
         ("pipeline.sources.a", "from pipeline.transforms.b import c", "must not import pipeline.transforms"),
@@ -265,11 +265,11 @@ def test_rules_find_a_breach(module: str, source: str, said: str) -> None:
         ("pipeline.engines.tensorflow", "import keras\nimport tensorflow as tf"),
         ("pipeline.engines.a", "def f():\n    from pipeline.engines.tensorflow import E"),
         ("pipeline.sources.a", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tensorflow"),
-        ("pipeline.transforms.a", "import apache_beam as beam\nfrom pipeline.storage import storage"),
+        ("pipeline.transforms.a", "import apache_beam as beam\nfrom pipeline.storage import filesystem"),
         ("pipeline.app.a", "from pipeline.transforms.b import C\nfrom pipeline.app import d"),
         ("pipeline.__main__", "from pipeline.app.launcher import main"),
         ("model.network", "import keras\nfrom keras import ops"),
-        ("model.train", "import tensorflow\nimport pipeline.storage.storage\nfrom model import network"),
+        ("model.train", "import tensorflow\nimport pipeline.storage.filesystem\nfrom model import network"),
     ],
 )  # fmt: skip
 def test_rules_let_pass_what_is_right(module: str, source: str) -> None:

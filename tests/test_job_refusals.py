@@ -145,16 +145,16 @@ def test_a_broken_engine_ends_the_job_at_once(
 def test_an_output_that_breaks_on_the_way_ends_the_job(
     some: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.storage import storage
+    from pipeline.storage import filesystem
 
-    write_bytes = storage.write_bytes
+    write_bytes = filesystem.write_bytes
 
     def full(uri: str, data: bytes, *more: Any) -> None:
         if "/masks/" in uri:
             raise OSError(28, "No space left on device")
         write_bytes(uri, data, *more)
 
-    monkeypatch.setattr(storage, "write_bytes", full)
+    monkeypatch.setattr(filesystem, "write_bytes", full)
     done = run_job(tmp_path / "out", "--input", some.images)
     assert done.status == 1
     line = done.err.splitlines()[-1]

@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from scripted_store import MODIFIED, Request, ScriptedStore, scripted_store
 from small_archive import run_job
 
-from pipeline.storage import object_stores, retries, storage, store_pool
+from pipeline.storage import filesystem, object_stores, retries, store_pool
 from pipeline.storage.store_options import StoreOptions, azure_access, gcs_access, s3_access
 
 DATA = bytes(range(256)) * 400
@@ -37,7 +37,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedStore]:
         for module in (retries, store_pool):
             monkeypatch.setattr(module, "FIRST_DELAY_S", 0.01)
         connection = f"AccountName=acc;AccountKey={KEY};BlobEndpoint={running.url}/acc"
-        storage.configure(
+        filesystem.configure(
             [
                 *(
                     "--s3_endpoint_url",
@@ -73,10 +73,10 @@ def test_transient_faults_cost_requests_and_no_bytes(
 ) -> None:
     uri = uri_of(store, scheme)
     store.script = list(script)
-    assert storage.read_range(uri, 1_000, 50_000) == DATA[1_000:51_000]
+    assert filesystem.read_range(uri, 1_000, 50_000) == DATA[1_000:51_000]
     assert len(store.requests) == len(script) + 1
     store.script = [one for one in script if not str(one).startswith("short")]  # of a range
-    assert storage.read_bytes(uri) == DATA
+    assert filesystem.read_bytes(uri) == DATA
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -84,8 +84,8 @@ def test_transient_faults_cost_requests_and_no_bytes(
 def test_faults_that_stay_are_said_to_be_the_stores(store: ScriptedStore, scheme: str, how: int | str) -> None:
     uri = uri_of(store, scheme)
     store.script = [how] * 1_000
-    with storage.patience(0.3), pytest.raises(storage.StoreFaultError) as caught:
-        storage.read_range(uri, 1_000, 50_000)
+    with filesystem.patience(0.3), pytest.raises(filesystem.StoreFaultError) as caught:
+        filesystem.read_range(uri, 1_000, 50_000)
     assert "\n" not in str(caught.value)
     assert "Debug" not in str(caught.value)
 
@@ -100,8 +100,8 @@ def test_what_no_retry_mends_is_asked_once(
     uri = uri_of(store, scheme)
     store.script = [status] * 100
     with pytest.raises(error) as caught:
-        storage.read_bytes(uri)
-    assert not isinstance(caught.value, storage.StoreFaultError)
+        filesystem.read_bytes(uri)
+    assert not isinstance(caught.value, filesystem.StoreFaultError)
     assert caught.type is error
     assert len(store.requests) == 1
     assert caught.value.strerror
@@ -112,7 +112,7 @@ def test_what_no_retry_mends_is_asked_once(
 def test_writes_are_retried(store: ScriptedStore, scheme: str, script: list[int | str]) -> None:
     uri = uri_of(store, scheme, "new.png", None)
     store.script = list(script)
-    storage.write_bytes(uri, DATA)
+    filesystem.write_bytes(uri, DATA)
     assert list(store.objects.values()) == [DATA]
     assert len(store.requests) == len(script) + 1
     put = store.requests[-1]
@@ -122,43 +122,43 @@ def test_writes_are_retried(store: ScriptedStore, scheme: str, script: list[int 
 
 def test_a_write_that_the_store_does_not_know_is_no_passing_fault(store: ScriptedStore) -> None:
     store.script = [501] * 1_000
-    with storage.patience(0.2), pytest.raises(OSError, match="501") as caught:
-        storage.write_bytes(uri_of(store, "s3", data=None), b"")
-    assert not isinstance(caught.value, storage.StoreFaultError)
+    with filesystem.patience(0.2), pytest.raises(OSError, match="501") as caught:
+        filesystem.write_bytes(uri_of(store, "s3", data=None), b"")
+    assert not isinstance(caught.value, filesystem.StoreFaultError)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_range_that_is_ignored_is_never_taken_for_the_range(store: ScriptedStore, scheme: str) -> None:
     uri = uri_of(store, scheme)
     store.script = ["whole"] * 1_000
-    with storage.patience(0.2), pytest.raises(OSError, match="range"):
-        storage.read_range(uri, 1_000, 10)
+    with filesystem.patience(0.2), pytest.raises(OSError, match="range"):
+        filesystem.read_range(uri, 1_000, 10)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_ranges_end_where_the_object_does(store: ScriptedStore, scheme: str) -> None:
     uri, empty = uri_of(store, scheme), uri_of(store, scheme, "empty", b"")
-    assert storage.read_range(uri, len(DATA) - 5, 50) == DATA[-5:]
-    assert storage.read_range(uri, len(DATA), 50) == b""
-    assert storage.read_range(empty, 0, 50) == b""
-    assert storage.read_range(uri, 7, 0) == b""
-    assert storage.read_bytes(empty) == b""
-    assert storage.read_bytes(uri, 99) == DATA[:100]
-    assert storage.read_bytes(uri, len(DATA)) == DATA
-    assert b"".join(storage.read_pieces(uri)) == DATA
+    assert filesystem.read_range(uri, len(DATA) - 5, 50) == DATA[-5:]
+    assert filesystem.read_range(uri, len(DATA), 50) == b""
+    assert filesystem.read_range(empty, 0, 50) == b""
+    assert filesystem.read_range(uri, 7, 0) == b""
+    assert filesystem.read_bytes(empty) == b""
+    assert filesystem.read_bytes(uri, 99) == DATA[:100]
+    assert filesystem.read_bytes(uri, len(DATA)) == DATA
+    assert b"".join(filesystem.read_pieces(uri)) == DATA
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_of_a_large_object_no_more_is_read_than_asked_for(store: ScriptedStore, scheme: str) -> None:
     uri = uri_of(store, scheme)
     store.script = ["stalled"]  # the second half never comes
-    assert storage.read_bytes(uri, 1_000) == DATA[:1_001]
+    assert filesystem.read_bytes(uri, 1_000) == DATA[:1_001]
     assert len(store.requests) == 1
 
 
 def test_deletions_need_no_request_that_only_amazon_knows(store: ScriptedStore) -> None:
     for scheme in ("s3", "gs"):
-        storage.delete(uri_of(store, scheme))
+        filesystem.delete(uri_of(store, scheme))
         assert store.requests[-1].method == "DELETE"
         assert store.requests[-1].path.startswith("/bucket/a")
 
@@ -170,9 +170,9 @@ def test_patience_is_minutes_in_a_job_and_seconds_in_a_check(store: ScriptedStor
         return store_pool.store_of(uri, False)[0].retry_config["retry_timeout"].total_seconds()  # type: ignore[index]
 
     assert waits_s() == 180
-    with storage.patience(storage.CHECK_PATIENCE_S):
+    with filesystem.patience(filesystem.CHECK_PATIENCE_S):
         assert waits_s() == 5
-        with storage.patience(1):
+        with filesystem.patience(1):
             assert waits_s() == 1
     assert waits_s() == 180
 
@@ -180,14 +180,14 @@ def test_patience_is_minutes_in_a_job_and_seconds_in_a_check(store: ScriptedStor
 def test_little_patience_is_no_reason_to_panic(store: ScriptedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_pool, "FIRST_DELAY_S", 0.25)
     store.script = [503] * 100
-    with storage.patience(0.05), pytest.raises(storage.StoreFaultError):
-        storage.stat_file(uri_of(store, "s3"))
+    with filesystem.patience(0.05), pytest.raises(filesystem.StoreFaultError):
+        filesystem.stat_file(uri_of(store, "s3"))
 
 
 def test_without_patience_one_request_is_made(store: ScriptedStore) -> None:
     store.script = [503, 503]
-    with storage.patience(0), pytest.raises(storage.StoreFaultError):
-        storage.stat_file(uri_of(store, "s3"))
+    with filesystem.patience(0), pytest.raises(filesystem.StoreFaultError):
+        filesystem.stat_file(uri_of(store, "s3"))
     assert len(store.requests) == 1
 
 
@@ -195,8 +195,8 @@ def test_without_patience_one_request_is_made(store: ScriptedStore) -> None:
 def test_what_a_store_says_is_said_in_a_line(store: ScriptedStore, scheme: str) -> None:
     body = b'<?xml version="1.0"?>\n<Error><Code>SlowDown</Code>\n<Message>Reduce your rate.</Message></Error>'
     store.answer = lambda _: (503, {}, body)
-    with storage.patience(0), pytest.raises(storage.StoreFaultError) as caught:
-        storage.read_bytes(uri_of(store, scheme))
+    with filesystem.patience(0), pytest.raises(filesystem.StoreFaultError) as caught:
+        filesystem.read_bytes(uri_of(store, scheme))
     path = "/acc/bucket/a.bin" if scheme == "az" else "/bucket/a.bin"
     path = path.replace(".", "%2E") if scheme == "gs" else path
     assert caught.value.strerror == f"GET {store.url}{path}: 503 Service Unavailable: Reduce your rate."
@@ -205,7 +205,7 @@ def test_what_a_store_says_is_said_in_a_line(store: ScriptedStore, scheme: str) 
 def test_a_dead_endpoint_is_said_before_the_job(
     store: ScriptedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "CHECK_PATIENCE_S", 0.2)
+    monkeypatch.setattr(filesystem, "CHECK_PATIENCE_S", 0.2)
     dead = ["--s3_endpoint_url", "http://127.0.0.1:9", "--s3_access_key_id", "i"]
     job = run_job(tmp_path / "out", "--input", "s3://bucket/a", *dead)
     assert job.status == 2
@@ -219,9 +219,9 @@ def test_a_dead_endpoint_is_said_before_the_job(
 def test_the_condition_of_a_write_is_sent(store: ScriptedStore, scheme: str) -> None:
     store.headers["x-goog-generation"] = "17"
     uri = uri_of(store, scheme)
-    assert storage.write_if_absent(uri, b"new")
+    assert filesystem.write_if_absent(uri, b"new")
     first = store.requests[-1].headers
-    assert storage.replace_if_unchanged(uri, b"newer", '"v1"')
+    assert filesystem.replace_if_unchanged(uri, b"newer", '"v1"')
     second = store.requests[-1].headers
     if scheme == "gs":
         assert (first["x-goog-if-generation-match"], second["x-goog-if-generation-match"]) == ("0", "17")
@@ -234,21 +234,21 @@ def test_a_refused_condition_is_no_fault(store: ScriptedStore, scheme: str, stat
     store.headers["x-goog-generation"] = "17"
     uri = uri_of(store, scheme, data=b"another's")
     store.answer = lambda request: (status, {}, b"") if request.method == "PUT" else None
-    assert not storage.write_if_absent(uri, b"mine")
-    assert not storage.replace_if_unchanged(uri, b"mine", '"v1"')
+    assert not filesystem.write_if_absent(uri, b"mine")
+    assert not filesystem.replace_if_unchanged(uri, b"mine", '"v1"')
 
 
 # Credentials, addresses and options.
 
 
 def test_s3_takes_the_keys_of_the_options(store: ScriptedStore) -> None:
-    storage.configure(
+    filesystem.configure(
         [
             *("--s3_endpoint_url", store.url, "--s3_access_key_id=id-of-mine", "--s3_secret_access_key=x"),
             *("--s3_session_token", "token-of-mine", "--s3_region_name", "eu-north-1", "--runner=DirectRunner"),
         ]
     )
-    storage.read_bytes(uri_of(store, "s3"))
+    filesystem.read_bytes(uri_of(store, "s3"))
     headers = store.requests[-1].headers
     assert "Credential=id-of-mine/" in headers["authorization"]
     assert "/eu-north-1/s3/" in headers["authorization"]
@@ -264,8 +264,8 @@ def test_s3_takes_a_profile_of_amazons_tools(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "lab")
-    storage.configure([])
-    storage.read_bytes(uri_of(store, "s3"))
+    filesystem.configure([])
+    filesystem.read_bytes(uri_of(store, "s3"))
     authorization = store.requests[-1].headers["authorization"]
     assert "Credential=id-of-lab/" in authorization
     assert "/sa-east-1/s3/" in authorization
@@ -273,20 +273,20 @@ def test_s3_takes_a_profile_of_amazons_tools(
 
 def test_missing_credentials_are_said_at_once(store: ScriptedStore) -> None:
     pytest.importorskip("boto3", reason="without it obstore asks the machine's role")
-    storage.configure(["--s3_endpoint_url", store.url])
+    filesystem.configure(["--s3_endpoint_url", store.url])
     with pytest.raises(PermissionError, match="no credentials for s3://"):
-        storage.read_bytes("s3://bucket/a")
-    storage.configure([])
+        filesystem.read_bytes("s3://bucket/a")
+    filesystem.configure([])
     with pytest.raises(PermissionError, match="no storage account for az://"):
-        storage.read_bytes("az://bucket/a")
+        filesystem.read_bytes("az://bucket/a")
     assert store.requests == []
 
 
 def test_public_buckets_are_read_unsigned(store: ScriptedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
-    storage.configure(["--s3_endpoint_url", store.url, "--no_auth"])
+    filesystem.configure(["--s3_endpoint_url", store.url, "--no_auth"])
     for scheme in ("s3", "gs"):
-        assert storage.read_bytes(uri_of(store, scheme)) == DATA
+        assert filesystem.read_bytes(uri_of(store, scheme)) == DATA
         assert "authorization" not in store.requests[-1].headers
 
 
@@ -311,9 +311,9 @@ def test_google_credentials_of_the_machine_sign_requests(
     store.answer = lambda request: (
         (200, {"Content-Type": "application/json"}, token) if request.path == "/token" else None
     )
-    storage.configure([])
-    assert storage.read_bytes(uri_of(store, "gs")) == DATA
-    assert storage.read_bytes(uri_of(store, "gs")) == DATA
+    filesystem.configure([])
+    assert filesystem.read_bytes(uri_of(store, "gs")) == DATA
+    assert filesystem.read_bytes(uri_of(store, "gs")) == DATA
     assert [request.path for request in store.requests].count("/token") == 1
     assert store.requests[-1].headers["authorization"] == "Bearer of-the-robot"
     # Compressed objects come as they are stored.
@@ -324,23 +324,23 @@ def test_azure_takes_a_connection_string_a_shared_signature_or_an_account(
     store: ScriptedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = uri_of(store, "az")
-    storage.read_bytes(uri)
+    filesystem.read_bytes(uri)
     assert store.requests[-1].headers["authorization"].startswith("SharedKey acc:")
     signature = "sv=2021-08-06&sig=secret-of-mine"
-    storage.configure(
+    filesystem.configure(
         ["--azure_connection_string", f"AccountName=acc;SharedAccessSignature={signature};BlobEndpoint={store.url}/acc"]
     )
-    storage.read_bytes(uri)
+    filesystem.read_bytes(uri)
     assert store.requests[-1].path == f"/acc/bucket/a.bin?{signature}"
     store.script = [403]
     with pytest.raises(PermissionError) as caught:
-        storage.read_bytes(uri)
+        filesystem.read_bytes(uri)
     assert "secret-of-mine" not in str(caught.value)
-    storage.configure([])
+    filesystem.configure([])
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "acc")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
     monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"{store.url}/acc")
-    storage.read_bytes(uri)
+    filesystem.read_bytes(uri)
     assert store.requests[-1].headers["authorization"].startswith("SharedKey acc:")
 
 
@@ -349,19 +349,19 @@ def test_a_change_of_the_environment_counts_from_the_next_configuration_on(
 ) -> None:
     uri = uri_of(store, "gs")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
-    storage.configure([])
-    with storage.patience(0), pytest.raises(storage.StoreFaultError):
-        storage.read_bytes(uri)
+    filesystem.configure([])
+    with filesystem.patience(0), pytest.raises(filesystem.StoreFaultError):
+        filesystem.read_bytes(uri)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
-    storage.configure([])
-    with storage.patience(0):
-        assert storage.read_bytes(uri) == DATA
+    filesystem.configure([])
+    with filesystem.patience(0):
+        assert filesystem.read_bytes(uri) == DATA
 
 
 def test_s3_without_ssl_is_reached_by_plain_http(store: ScriptedStore) -> None:
     address = store.url.replace("http://", "https://")
-    storage.configure(["--s3_endpoint_url", address, "--s3_disable_ssl", "--s3_access_key_id", "i"])
-    assert storage.read_bytes(uri_of(store, "s3")) == DATA
+    filesystem.configure(["--s3_endpoint_url", address, "--s3_disable_ssl", "--s3_access_key_id", "i"])
+    assert filesystem.read_bytes(uri_of(store, "s3")) == DATA
     assert (
         s3_access(StoreOptions(s3_disable_ssl=True, s3_region_name="eu-west-3", s3_access_key_id="i")).config[
             "endpoint"
@@ -415,8 +415,8 @@ def test_a_bucket_of_another_region_is_found(store: ScriptedStore) -> None:
         return 301, {"x-amz-bucket-region": "eu-central-1"}, b"<Error><Code>PermanentRedirect</Code></Error>"
 
     store.answer = answer
-    assert storage.read_bytes(uri) == DATA
-    assert storage.read_bytes(uri) == DATA
+    assert filesystem.read_bytes(uri) == DATA
+    assert filesystem.read_bytes(uri) == DATA
     assert [request.method for request in store.requests] == ["GET", "HEAD", "GET", "GET"]
 
 
@@ -425,7 +425,7 @@ def test_a_worker_takes_the_options_that_beam_gave_it(store: ScriptedStore, monk
     given = ["--s3_endpoint_url", store.url, "--s3_access_key_id", "id-of-the-job", "--s3_secret_access_key", "x"]
     monkeypatch.setattr(FileSystems, "_pipeline_options", PipelineOptions([*given, "--no_auth"]))
     assert StoreOptions.of_process() == StoreOptions.parse([*given, "--no_auth"])
-    storage.read_bytes(uri_of(store, "s3"))
+    filesystem.read_bytes(uri_of(store, "s3"))
     assert "Credential=id-of-the-job/" in store.requests[-1].headers["authorization"]
     monkeypatch.setattr(FileSystems, "_pipeline_options", None)
     assert StoreOptions.of_process() == StoreOptions()
@@ -440,9 +440,9 @@ def test_secrets_are_not_in_the_options_text() -> None:
 def test_stores_need_no_beam(store: ScriptedStore) -> None:
     uri = uri_of(store, "s3")
     code = (
-        "import sys; from pipeline.storage import storage;"
-        f"storage.configure(['--s3_endpoint_url', {store.url!r}, '--s3_access_key_id', 'a']);"
-        f"print(len(storage.read_bytes({uri!r})), 'apache_beam' in sys.modules)"
+        "import sys; from pipeline.storage import filesystem;"
+        f"filesystem.configure(['--s3_endpoint_url', {store.url!r}, '--s3_access_key_id', 'a']);"
+        f"print(len(filesystem.read_bytes({uri!r})), 'apache_beam' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(len(DATA)), "False"]
@@ -450,11 +450,11 @@ def test_stores_need_no_beam(store: ScriptedStore) -> None:
 
 def test_a_forked_process_gets_an_error_instead_of_waiting_for_ever(store: ScriptedStore) -> None:
     uri = uri_of(store, "s3")
-    storage.read_bytes(uri)
+    filesystem.read_bytes(uri)
     child = os.fork()
     if not child:
         try:
-            storage.read_bytes(uri)
+            filesystem.read_bytes(uri)
         except OSError as error:
             os._exit(7 if error.errno == errno.ENOSYS else 8)
         os._exit(9)
@@ -490,7 +490,7 @@ def test_an_interrupted_listing_continues_after_the_last_object(
         return (200, {}, b"<ListBucketResult><Cont") if next(broken) else listing(["in/never asked for"])
 
     store.answer = answer
-    assert [stored.uri for stored in storage.list_files(f"{scheme}://bucket/in")] == [
+    assert [stored.uri for stored in filesystem.list_files(f"{scheme}://bucket/in")] == [
         f"{scheme}://bucket/in/{number}" for number in range(1, 5)
     ]
     assert "start-after=in%2F2" in store.requests[-1].path
@@ -499,15 +499,15 @@ def test_an_interrupted_listing_continues_after_the_last_object(
 def test_objects_that_mark_folders_are_not_listed(store: ScriptedStore) -> None:
     keys = ["in/", "in/a/", "in/a/1.png", "in/b", "in/b/2.png", "in/c"]
     store.answer = lambda _: listing(keys, sizes={"in/": 0, "in/a/": 0, "in/c": 0})
-    assert [stored.uri for stored in storage.list_files("s3://bucket/in")] == [
+    assert [stored.uri for stored in filesystem.list_files("s3://bucket/in")] == [
         f"s3://bucket/in/{name}" for name in ("a/1.png", "b", "b/2.png", "c")
     ]
 
 
 def test_a_prefix_that_only_marks_a_folder_is_empty(store: ScriptedStore) -> None:
     store.answer = lambda _: listing(["in/"], sizes={"in/": 0})
-    assert list(storage.list_files("s3://bucket/in")) == []
-    assert not storage.is_folder("s3://bucket/in")
+    assert list(filesystem.list_files("s3://bucket/in")) == []
+    assert not filesystem.is_folder("s3://bucket/in")
 
 
 def test_versions_are_equal_in_a_listing_and_alone(store: ScriptedStore) -> None:
@@ -518,13 +518,13 @@ def test_versions_are_equal_in_a_listing_and_alone(store: ScriptedStore) -> None
     )
     body = f"<EnumerationResults><Blobs>{blob}</Blobs><NextMarker/></EnumerationResults>".encode()
     store.answer = lambda request: (200, {}, body) if "comp=list" in request.path else None
-    assert list(storage.list_files("az://bucket")) == [storage.stat_file(uri)]
+    assert list(filesystem.list_files("az://bucket")) == [filesystem.stat_file(uri)]
 
 
 def test_a_key_that_cannot_be_read_is_named(store: ScriptedStore) -> None:
     store.answer = lambda _: listing(["in/a//b.png"])
     with pytest.raises(OSError, match=r"in/a//b\.png") as caught:
-        list(storage.list_files("s3://bucket/in"))
+        list(filesystem.list_files("s3://bucket/in"))
     assert caught.value.errno == errno.EINVAL
 
 
@@ -532,4 +532,4 @@ def test_a_listing_of_no_bucket_is_an_error_and_not_an_empty_folder(store: Scrip
     for scheme in ("s3", "gs", "az"):
         store.script = [404]
         with pytest.raises(FileNotFoundError):
-            list(storage.list_files(f"{scheme}://bucket/in"))
+            list(filesystem.list_files(f"{scheme}://bucket/in"))

@@ -19,7 +19,7 @@ from pipeline.engines.model_folder import open_model
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 
 def test_without_masks_the_tables_stay_the_same(archive: Archive, scored_job: Finished, tmp_path: Path) -> None:
@@ -70,13 +70,13 @@ def test_the_mask_of_a_picture_is_written_last(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    write_bytes = storage.write_bytes
+    write_bytes = filesystem.write_bytes
 
     def noting(uri: str, data: bytes, *more: object) -> None:
         write_bytes(uri, data, *more)  # type: ignore[arg-type]
         written.append(uri.removeprefix(f"{tmp_path}/out/"))
 
-    monkeypatch.setattr(storage, "write_bytes", noting)
+    monkeypatch.setattr(filesystem, "write_bytes", noting)
     run_job(tmp_path / "out", "--input", archive.images, "--overlays", 20, "--probabilities")
     for image_id in archive.image_ids:
         order = [name.partition("/")[0] for name in written if name.partition("/")[2] == f"{image_id}.png"]

@@ -14,7 +14,7 @@ from pipeline.sources.archives import parallel
 from pipeline.sources.archives.members import Fault, Member
 from pipeline.sources.archives.parallel import walk_tar_in_parallel
 from pipeline.sources.archives.tar import walk_tar
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 
 class _Store:
@@ -209,7 +209,7 @@ def test_only_large_tars_in_buckets_are_walked_so(monkeypatch: pytest.MonkeyPatc
         threads.add(threading.get_ident())
         return data[offset : offset + length]
 
-    monkeypatch.setattr(storage, "read_range", read_range)
+    monkeypatch.setattr(filesystem, "read_range", read_range)
     expected = list(walk_tar(_Store(data)))
     for uri, size_bytes, is_parallel in (("s3://b/x.tar", len(data), True), ("/x.tar", len(data), False)):
         threads.clear()

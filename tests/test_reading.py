@@ -17,7 +17,7 @@ from pipeline.sources.archives import spool
 from pipeline.sources.reading import FileReader
 from pipeline.sources.source import Listed
 from pipeline.sources.sources import parse_sources
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 DATA = random.Random(1).randbytes(3_000)
 RECORD = tfrecord_of([example_of({"image/encoded": DATA, "image/filename": b"a.png"})])
@@ -46,14 +46,14 @@ def test_fewer_bytes_than_were_listed_are_an_error_and_never_a_picture(
 ) -> None:
     (tmp_path / name).write_bytes(ARCHIVES[name])
     file, read = _listed(tmp_path / name), FileReader(str(tmp_path))
-    whole: ReadRange = storage.read_range
+    whole: ReadRange = filesystem.read_range
 
     def short(uri: str, offset: int, length: int) -> bytes:
         # As if the file ended so many bytes before the picture's end.
         end = _end(file) - missing
         return whole(uri, offset, max(0, min(length, end - offset)))
 
-    monkeypatch.setattr(storage, "read_range", short)
+    monkeypatch.setattr(filesystem, "read_range", short)
     if not missing:
         assert read(file) == DATA
     else:
@@ -101,13 +101,13 @@ def test_a_zip_member_behind_a_long_extra_field_takes_a_second_request(
     data[end + 16 : end + 20] = struct.pack("<L", struct.unpack_from("<L", data, end + 16)[0] + extra_bytes)
     (tmp_path / "x.zip").write_bytes(data)
     file, asked = _listed(tmp_path / "x.zip"), []
-    whole: ReadRange = storage.read_range
+    whole: ReadRange = filesystem.read_range
 
     def counted(uri: str, offset: int, length: int) -> bytes:
         asked.append(length)
         return whole(uri, offset, length)
 
-    monkeypatch.setattr(storage, "read_range", counted)
+    monkeypatch.setattr(filesystem, "read_range", counted)
     assert FileReader(str(tmp_path))(file) == DATA
     assert len(asked) == requests
 
@@ -138,14 +138,14 @@ def test_a_copy_in_the_spool_that_unpacks_to_another_length_is_an_error(tmp_path
     place = Spooled("stream", 0, 0, True)
     packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     copy = packer.compress(DATA) + packer.flush()
-    storage.write_bytes(str(tmp_path / SPOOL_FOLDER / "stream/000000"), copy)
+    filesystem.write_bytes(str(tmp_path / SPOOL_FOLDER / "stream/000000"), copy)
     file = FileRef("x.tar.gz", len(DATA), "", 0, "a.png", replace(place, packed_bytes=len(copy)))
     read = FileReader(str(tmp_path))
     assert read(file) == DATA
     for size in (len(DATA) - 1, len(DATA) + 1):
         with pytest.raises(ValueError, match=f"not {size:,}"):
             read(replace(file, size_bytes=size))
-    storage.write_bytes(str(tmp_path / SPOOL_FOLDER / "stream/000000"), b"\xff" * len(copy))
+    filesystem.write_bytes(str(tmp_path / SPOOL_FOLDER / "stream/000000"), b"\xff" * len(copy))
     with pytest.raises(ValueError, match="can't be unpacked"):
         read(file)
 

@@ -217,7 +217,7 @@ def test_an_interrupted_job_leaves_no_summary_and_is_resumed(
     assert done.is_as_left(again)
 
 
-@pytest.mark.parametrize(("below", "said"), [("images/out", "is within"), ("", "keeps files of its own in images")])
+@pytest.mark.parametrize(("below", "said"), [("images/out", "is within"), ("", "writes to its folder images")])
 def test_an_output_that_is_its_own_input_is_refused(done: Done, below: str, said: str) -> None:
     refused = run(done.archive, done.archive.images.parent / below)
     assert refused.status == 2

@@ -27,7 +27,7 @@ from pipeline.output.outputs import Destination
 from pipeline.segmenting.byte_budget import ByteBudget
 from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Outcome, Segmenter
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 POISON = 77
 """The level of a plain picture that breaks `PoisonedEngine`."""
@@ -348,7 +348,7 @@ def test_an_output_that_is_full_stops_the_job(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(storage, "write_bytes", full)
+    monkeypatch.setattr(filesystem, "write_bytes", full)
     with pytest.raises(StorageError, match="No space left on device"):
         Segmenter(recipe, destination, PassingEngine()).segment(plain(tmp_path, [9]))
 
@@ -423,7 +423,7 @@ def test_a_file_of_unknown_size_is_read_up_to_the_maximum_picture_size(
         asked.append(most_bytes)
         return b"no picture"
 
-    monkeypatch.setattr(storage, "read_bytes", noted)
+    monkeypatch.setattr(filesystem, "read_bytes", noted)
     located = Located("a.png", FileRef("s3://bucket/a.png"))
     assert only(Segmenter(recipe, destination, PassingEngine()).segment([located])[0]).error_type == "NotAPicture"
     assert asked == [max_file_bytes(recipe.max_pixels)]

@@ -11,7 +11,7 @@ from pipeline.core.records import Failure, FileRef
 from pipeline.sources import sources
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Address, Listed, Source
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ListSource(Source):
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         _, folder, names = self.uri.split(":")
         for name in names.split(","):
-            stored = storage.stat_file(storage.join(folder, name))
+            stored = filesystem.stat_file(filesystem.join(folder, name))
             yield self.named(name, FileRef(stored.uri, stored.size_bytes, stored.version))
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import StorageError
-from pipeline.storage import retries, storage
+from pipeline.storage import filesystem, retries
 
 
 def names_below(folder: Path) -> list[str]:
-    return [str(Path(stored.uri).relative_to(folder)) for stored in storage.list_files(str(folder))]
+    return [str(Path(stored.uri).relative_to(folder)) for stored in filesystem.list_files(str(folder))]
 
 
 def files_in(folder: Path) -> list[str]:
@@ -35,35 +35,35 @@ def files_in(folder: Path) -> list[str]:
     ],
 )
 def test_addresses_come_in_one_form(text: str, address: str) -> None:
-    assert storage.absolute(text) == address
+    assert filesystem.absolute(text) == address
 
 
 def test_relative_and_home_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert storage.absolute("a/b") == str(tmp_path / "a" / "b")
-    assert storage.absolute("~/a") == str(tmp_path / "home" / "a")
+    assert filesystem.absolute("a/b") == str(tmp_path / "a" / "b")
+    assert filesystem.absolute("~/a") == str(tmp_path / "home" / "a")
 
 
 def test_names_are_joined_and_taken_apart() -> None:
-    assert storage.join("/a/", "b", "c.png") == "/a/b/c.png"
-    assert storage.join("/", "b") == "/b"
-    assert storage.join("gs://bucket", "b") == "gs://bucket/b"
-    assert storage.base_name("/a/b/") == "b"
-    assert storage.base_name("gs://bucket/c.png") == "c.png"
+    assert filesystem.join("/a/", "b", "c.png") == "/a/b/c.png"
+    assert filesystem.join("/", "b") == "/b"
+    assert filesystem.join("gs://bucket", "b") == "gs://bucket/b"
+    assert filesystem.base_name("/a/b/") == "b"
+    assert filesystem.base_name("gs://bucket/c.png") == "c.png"
 
 
 def test_what_is_written_is_read_back_and_makes_its_folders(tmp_path: Path) -> None:
     uri = str(tmp_path / "new" / "deep" / "file.bin")
-    storage.write_bytes(uri, b"first")
-    storage.write_bytes(uri, b"second")
-    assert storage.read_bytes(uri) == b"second"
+    filesystem.write_bytes(uri, b"first")
+    filesystem.write_bytes(uri, b"second")
+    assert filesystem.read_bytes(uri) == b"second"
     assert files_in(tmp_path) == ["file.bin"]
 
 
 def test_a_scratch_folder_holds_what_is_not_whole_yet(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
-    storage.write_bytes(str(tmp_path / "out" / "file.bin"), b"data", str(scratch))
+    filesystem.write_bytes(str(tmp_path / "out" / "file.bin"), b"data", str(scratch))
     assert files_in(tmp_path / "out") == ["file.bin"]
     assert scratch.is_dir()
     assert files_in(scratch) == []
@@ -78,7 +78,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path: Path, m
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
-        storage.write_bytes(str(path), b"after")
+        filesystem.write_bytes(str(path), b"after")
     assert path.read_bytes() == b"before"
     assert files_in(tmp_path) == ["file.bin"]
 
@@ -86,7 +86,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path: Path, m
 def test_many_writers_of_one_name_leave_one_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.bin"
     contents = [bytes([number]) * 200_000 for number in range(8)]
-    threads = [threading.Thread(target=storage.write_bytes, args=(str(path), content)) for content in contents]
+    threads = [threading.Thread(target=filesystem.write_bytes, args=(str(path), content)) for content in contents]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -115,7 +115,7 @@ def race(count: int, act: Callable[[int], bool]) -> list[int]:
 def test_of_many_writers_of_a_new_file_one_succeeds(tmp_path: Path) -> None:
     for attempt in range(20):
         path = tmp_path / str(attempt) / "lease"
-        won = race(8, lambda number, path=path: storage.write_if_absent(str(path), b"%d" % number))  # type: ignore[misc]
+        won = race(8, lambda number, path=path: filesystem.write_if_absent(str(path), b"%d" % number))  # type: ignore[misc]
         assert len(won) == 1
         assert path.read_bytes() == b"%d" % won[0]
         assert files_in(path.parent) == ["lease"]
@@ -123,15 +123,15 @@ def test_of_many_writers_of_a_new_file_one_succeeds(tmp_path: Path) -> None:
 
 def test_of_many_writers_of_a_version_one_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "lease"
-    assert storage.write_if_absent(str(path), b"first")
+    assert filesystem.write_if_absent(str(path), b"first")
     seen = set()
     for attempt in range(20):
-        version = storage.stat_file(str(path)).version
+        version = filesystem.stat_file(str(path)).version
         assert version not in seen
         seen.add(version)
         won = race(
             8,
-            lambda number, attempt=attempt, version=version: storage.replace_if_unchanged(  # type: ignore[misc]
+            lambda number, attempt=attempt, version=version: filesystem.replace_if_unchanged(  # type: ignore[misc]
                 str(path), b"%d of %d" % (number, attempt), version
             ),
         )
@@ -145,21 +145,21 @@ def test_a_replaced_file_has_a_new_version_within_one_tick_of_the_clock(tmp_path
     path.write_bytes(b"first")
     ahead_ns = time.time_ns() + 3_600 * 10**9
     os.utime(path, ns=(ahead_ns, ahead_ns))
-    before = storage.stat_file(str(path))
-    assert storage.replace_if_unchanged(str(path), b"second", before.version)
-    assert storage.stat_file(str(path)).modified_ns > before.modified_ns
-    assert not storage.replace_if_unchanged(str(path), b"third", before.version)
+    before = filesystem.stat_file(str(path))
+    assert filesystem.replace_if_unchanged(str(path), b"second", before.version)
+    assert filesystem.stat_file(str(path)).modified_ns > before.modified_ns
+    assert not filesystem.replace_if_unchanged(str(path), b"third", before.version)
     assert path.read_bytes() == b"second"
 
 
 def test_a_conditional_write_leaves_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "lease"
-    assert not storage.replace_if_unchanged(str(path), b"new", "1")
+    assert not filesystem.replace_if_unchanged(str(path), b"new", "1")
     assert not path.exists()
-    assert storage.write_if_absent(str(path), b"old")
+    assert filesystem.write_if_absent(str(path), b"old")
     for data in (b"new", b"ol", b"old one"):
-        assert not storage.write_if_absent(str(path), data)
-        assert not storage.replace_if_unchanged(str(path), data, "1")
+        assert not filesystem.write_if_absent(str(path), data)
+        assert not filesystem.replace_if_unchanged(str(path), data, "1")
     assert path.read_bytes() == b"old"
     assert files_in(path.parent) == ["lease"]
 
@@ -179,9 +179,9 @@ def test_a_conditional_write_whose_answer_was_lost_succeeded(tmp_path: Path, mon
 
     monkeypatch.setattr(retries, "FIRST_DELAY_S", 0.0)
     monkeypatch.setattr(os, "link", losing(link))
-    assert storage.write_if_absent(str(path), b"first")
+    assert filesystem.write_if_absent(str(path), b"first")
     monkeypatch.setattr(os, "replace", losing(replace))
-    assert storage.replace_if_unchanged(str(path), b"second", storage.stat_file(str(path)).version)
+    assert filesystem.replace_if_unchanged(str(path), b"second", filesystem.stat_file(str(path)).version)
     assert path.read_bytes() == b"second"
     assert files_in(tmp_path) == ["lease"]
 
@@ -199,12 +199,12 @@ def test_a_disk_without_links_or_locks_takes_conditional_writes(
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(fcntl, "flock", refuse_lock)
     path = tmp_path / "lease"
-    assert storage.write_if_absent(str(path), b"first")
-    assert not storage.write_if_absent(str(path), b"other")
+    assert filesystem.write_if_absent(str(path), b"first")
+    assert not filesystem.write_if_absent(str(path), b"other")
     assert path.read_bytes() == b"first"
-    version = storage.stat_file(str(path)).version
-    assert storage.replace_if_unchanged(str(path), b"second", version)
-    assert not storage.replace_if_unchanged(str(path), b"third", version)
+    version = filesystem.stat_file(str(path)).version
+    assert filesystem.replace_if_unchanged(str(path), b"second", version)
+    assert not filesystem.replace_if_unchanged(str(path), b"third", version)
     assert path.read_bytes() == b"second"
     assert files_in(tmp_path) == ["lease"]
 
@@ -214,7 +214,7 @@ def test_listing_goes_through_folders_in_order_of_names(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"12345")
     assert names_below(tmp_path) == [".hidden.png", "a.png", "b/1.png", "b/2.png", "c/d/e.png"]
-    assert {stored.size_bytes for stored in storage.list_files(str(tmp_path))} == {5}
+    assert {stored.size_bytes for stored in filesystem.list_files(str(tmp_path))} == {5}
 
 
 def test_links_to_files_are_listed_and_links_to_folders_not_followed(tmp_path: Path) -> None:
@@ -224,19 +224,19 @@ def test_links_to_files_are_listed_and_links_to_folders_not_followed(tmp_path: P
     (tmp_path / "in" / "link.png").symlink_to(tmp_path / "elsewhere" / "far.png")
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
     assert names_below(tmp_path / "in") == ["link.png"]
-    assert next(storage.list_files(str(tmp_path / "in"))).size_bytes == len(b"far away")
+    assert next(filesystem.list_files(str(tmp_path / "in"))).size_bytes == len(b"far away")
 
 
 def test_a_broken_link_is_listed_and_fails_on_reading(tmp_path: Path) -> None:
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    (stored,) = storage.list_files(str(tmp_path))
+    (stored,) = filesystem.list_files(str(tmp_path))
     assert (stored.uri, stored.size_bytes) == (str(tmp_path / "gone.png"), -1)
 
 
 def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     assert names_below(tmp_path) == []
-    assert list(storage.list_glob(str(tmp_path / "*.png"))) == []
+    assert list(filesystem.list_glob(str(tmp_path / "*.png"))) == []
 
 
 def test_globs_match_names_and_any_number_of_folders(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_globs_match_names_and_any_number_of_folders(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
 
     def found(pattern: str) -> list[str]:
-        return [str(Path(stored.uri).relative_to(tmp_path)) for stored in storage.list_glob(str(tmp_path / pattern))]
+        return [str(Path(stored.uri).relative_to(tmp_path)) for stored in filesystem.list_glob(str(tmp_path / pattern))]
 
     assert found("*.png") == [".5.png", "1.png"]
     assert found("[12].*") == ["1.png", "2.jpg"]
@@ -266,7 +266,7 @@ def test_globs_of_any_number_of_folders_follow_no_link_to_a_folder(tmp_path: Pat
     (tmp_path / "in" / "deep" / "up").symlink_to(tmp_path / "in")
 
     def found(pattern: str) -> list[str]:
-        return [str(Path(stored.uri).relative_to(tmp_path)) for stored in storage.list_glob(str(tmp_path / pattern))]
+        return [str(Path(stored.uri).relative_to(tmp_path)) for stored in filesystem.list_glob(str(tmp_path / pattern))]
 
     assert found("in/**/*.png") == ["in/a.png"]
     assert found("**/a.png") == ["in/a.png"]
@@ -278,7 +278,7 @@ def test_globs_of_any_number_of_folders_follow_no_link_to_a_folder(tmp_path: Pat
 def test_a_broken_link_matches_a_glob_and_fails_on_reading(tmp_path: Path) -> None:
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     for pattern in ("*.png", "**/*.png", "gone.png"):
-        (stored,) = storage.list_glob(str(tmp_path / pattern))
+        (stored,) = filesystem.list_glob(str(tmp_path / pattern))
         assert (stored.uri, stored.size_bytes) == (str(tmp_path / "gone.png"), -1)
 
 
@@ -295,7 +295,7 @@ def test_folders_of_any_depth_are_listed(tmp_path: Path, name: str) -> None:
             if level in (0, depth - 1):
                 os.close(os.open("a.png", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
         expected = [f"{tmp_path}/{name}/a.png", f"{tmp_path}/{'/'.join([name] * depth)}/a.png"]
-        for found in (storage.list_files(str(tmp_path)), storage.list_glob(f"{tmp_path}/**/*.png")):
+        for found in (filesystem.list_files(str(tmp_path)), filesystem.list_glob(f"{tmp_path}/**/*.png")):
             listed = list(found)
             assert [stored.uri for stored in listed] == expected
             # A file whose path no call takes is listed as a broken link is: the read of it fails.
@@ -310,28 +310,28 @@ def test_folders_of_any_depth_are_listed(tmp_path: Path, name: str) -> None:
 def test_a_version_changes_with_the_content(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"one")
-    before = storage.stat_file(str(path))
+    before = filesystem.stat_file(str(path))
     os.utime(path, ns=(1, 1))
-    after = storage.stat_file(str(path))
+    after = filesystem.stat_file(str(path))
     assert before.version != after.version
     assert before.size_bytes == after.size_bytes
     with pytest.raises(FileNotFoundError):
-        storage.stat_file(str(tmp_path / "none.png"))
+        filesystem.stat_file(str(tmp_path / "none.png"))
 
 
 def test_deleting_and_looking(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"")
-    assert storage.exists(str(path))
-    assert storage.is_folder(str(tmp_path))
-    assert not storage.is_folder(str(path))
-    storage.delete(str(path))
-    storage.delete(str(path))
-    assert not storage.exists(str(path))
+    assert filesystem.exists(str(path))
+    assert filesystem.is_folder(str(tmp_path))
+    assert not filesystem.is_folder(str(path))
+    filesystem.delete(str(path))
+    filesystem.delete(str(path))
+    assert not filesystem.exists(str(path))
 
 
 def test_an_output_is_checked_for_writing_and_left_unchanged(tmp_path: Path) -> None:
-    storage.check_writable(str(tmp_path / "new" / "out"))
+    filesystem.check_writable(str(tmp_path / "new" / "out"))
     assert (tmp_path / "new" / "out").is_dir()
     assert files_in(tmp_path) == []
 
@@ -340,11 +340,11 @@ def test_an_output_below_a_file_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for folder in ("file", "file/out"):
         with pytest.raises(StorageError, match="can't be written"):
-            storage.check_writable(str(tmp_path / folder))
+            filesystem.check_writable(str(tmp_path / folder))
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_forbidden_output_is_not_writable(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(StorageError, match="Permission denied"):
-        storage.check_writable(str(tmp_path / "out"))
+        filesystem.check_writable(str(tmp_path / "out"))

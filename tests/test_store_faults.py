@@ -14,7 +14,7 @@ from packing import files_below
 from PIL import Image
 from small_archive import Archive, Finished, run_job
 
-from pipeline.storage import storage, store_pool
+from pipeline.storage import filesystem, store_pool
 
 pytestmark = pytest.mark.full
 
@@ -23,22 +23,22 @@ pytestmark = pytest.mark.full
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     monkeypatch.setattr(store_pool, "_stores", {})
     with EMULATORS[request.param]() as emulator:
-        storage.configure(emulator.options)
+        filesystem.configure(emulator.options)
         yield emulator
-    storage.configure([])
+    filesystem.configure([])
 
 
 def upload(folder: Path, uri: str) -> None:
     for name, data in files_below(folder).items():
-        storage.write_bytes(f"{uri}/{name}", data)
+        filesystem.write_bytes(f"{uri}/{name}", data)
 
 
 def download(uri: str, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    for stored in storage.list_files(uri):
+    for stored in filesystem.list_files(uri):
         path = folder / stored.uri.removeprefix(f"{uri}/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(storage.read_bytes(stored.uri))
+        path.write_bytes(filesystem.read_bytes(stored.uri))
 
 
 def numbers(output: Path) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_a_tenth_of_all_requests_fail(
         print(f"{proxy.requests} requests, of which failed {dict(proxy.faults)}")
         assert proxy.faults.total() >= proxy.requests // 10 > 5
         assert len(proxy.faults) == len(FAULTS)
-        storage.configure(store.through(f"http://127.0.0.1:{store.port}"))
+        filesystem.configure(store.through(f"http://127.0.0.1:{store.port}"))
         download(output, tmp_path / "out")
         local = Finished(0, "", "", tmp_path / "out")
         assert numbers(tmp_path / "out") == numbers(scored_job.output)
@@ -75,10 +75,10 @@ def test_a_tenth_of_all_requests_fail(
         # One picture changed (other bytes of the same pixels): one is done; the bucket's listing is enough to find it.
         changed = io.BytesIO()
         Image.open(archive.images / "grey.png").save(changed, "PNG", compress_level=0)
-        storage.write_bytes(f"{store.root}/images/grey.png", changed.getvalue())
+        filesystem.write_bytes(f"{store.root}/images/grey.png", changed.getvalue())
         again = run_job(output, *sources, *store.through(proxy.url))
         assert again.status == 0, again.err
-    storage.configure(store.through(f"http://127.0.0.1:{store.port}"))
+    filesystem.configure(store.through(f"http://127.0.0.1:{store.port}"))
     download(output, tmp_path / "out")
     assert json.loads((tmp_path / "out/summary.json").read_text("utf-8"))["run"]["resumed"] == 19
     assert numbers(tmp_path / "out") == numbers(scored_job.output)

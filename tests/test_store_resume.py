@@ -13,8 +13,8 @@ from small_archive import Archive, Finished, run_job
 from pipeline.core.errors import OutputInUseError
 from pipeline.output.holder import Holder
 from pipeline.output.lease import release, renew, take
-from pipeline.storage import lookups, storage
-from pipeline.storage.storage import StoredFile
+from pipeline.storage import filesystem, lookups
+from pipeline.storage.filesystem import StoredFile
 
 pytest.importorskip("moto", reason="the extra `test` is not installed")
 
@@ -22,24 +22,24 @@ pytest.importorskip("moto", reason="the extra `test` is not installed")
 @pytest.fixture(scope="module", params=list(EMULATORS))
 def store(request: pytest.FixtureRequest) -> Iterator[Emulator]:
     with EMULATORS[request.param]() as emulator:
-        storage.configure(emulator.options)
+        filesystem.configure(emulator.options)
         yield emulator
-    storage.configure([])
+    filesystem.configure([])
 
 
 def upload(folder: Path, uri: str) -> None:
     for name, data in files_below(folder).items():
-        storage.write_bytes(f"{uri}/{name}", data)
+        filesystem.write_bytes(f"{uri}/{name}", data)
 
 
 def run(store: Emulator, output: str, *arguments: object) -> Finished:
     job = run_job(output, *arguments, *store.options)  # type: ignore[arg-type]
-    storage.configure(store.options)
+    filesystem.configure(store.options)
     return job
 
 
 def summary_of(output: str) -> dict[str, dict[str, int]]:
-    return json.loads(storage.read_bytes(f"{output}/summary.json"))
+    return json.loads(filesystem.read_bytes(f"{output}/summary.json"))
 
 
 def test_a_changed_object_that_a_manifest_names_is_done_again(
@@ -50,23 +50,23 @@ def test_a_changed_object_that_a_manifest_names_is_done_again(
     names = [name for name in archive.image_ids if name.isascii()]
     lines = [f"{name},{store.root}/named/masks/{Path(name).with_suffix('.png')}" for name in names]
     manifest = f"{store.root}/named/images/list.csv"
-    storage.write_bytes(manifest, "\n".join(["image,mask", *lines]).encode())
+    filesystem.write_bytes(manifest, "\n".join(["image,mask", *lines]).encode())
     output = f"{store.root}/named_out"
     sources = ["--input", manifest]
     assert run(store, output, *sources).status == 0
     assert run(store, output, *sources).status == 0
     assert summary_of(output)["run"]["resumed"] == len(names)
     # One picture is now another, with a size that its truth has not; one truth is no mask any more.
-    changed = storage.read_bytes(f"{store.root}/named/images/{names[0]}")
-    storage.write_bytes(f"{store.root}/named/images/{names[1]}", changed)
-    storage.write_bytes(f"{store.root}/named/masks/{Path(names[2]).with_suffix('.png')}", b"no mask any more")
+    changed = filesystem.read_bytes(f"{store.root}/named/images/{names[0]}")
+    filesystem.write_bytes(f"{store.root}/named/images/{names[1]}", changed)
+    filesystem.write_bytes(f"{store.root}/named/masks/{Path(names[2]).with_suffix('.png')}", b"no mask any more")
     again = run(store, output, *sources, "--max_failure_ratio", 1)
     assert again.status == 0, again.err
     after = summary_of(output)
     assert (after["run"]["resumed"], after["run"]["updated"]) == (len(names) - 1, 1)
     assert after["images"]["truth_failed"] == 2
     masks = (f"{output}/masks/{name}.png" for name in names[:2])
-    assert storage.read_bytes(next(masks)) == storage.read_bytes(next(masks))
+    assert filesystem.read_bytes(next(masks)) == filesystem.read_bytes(next(masks))
 
 
 def test_an_output_in_a_bucket_is_taken_once(store: Emulator, archive: Archive, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_an_output_in_a_bucket_is_taken_once(store: Emulator, archive: Archive, 
     release(output, first)
     assert not renew(output, first)
     assert run(store, output, "--input", tmp_path / "in").status == 0
-    assert not storage.exists(f"{output}/_progress/lease.json")
+    assert not filesystem.exists(f"{output}/_progress/lease.json")
     take(output, second)
 
 
@@ -97,7 +97,7 @@ def test_files_are_looked_up_in_order_and_only_as_far_as_wanted(monkeypatch: pyt
             raise FileNotFoundError(2, "no such object", uri)
         return StoredFile(uri, len(uri), "v")
 
-    monkeypatch.setattr(storage, "stat_file", stat)
+    monkeypatch.setattr(filesystem, "stat_file", stat)
     uris = [f"gs://b/{number}" for number in range(5_000)]
     found = lookups.look_up_all(uris)
     first = next(found)

@@ -13,7 +13,7 @@ from packing import files_below, tar_of, zip_of
 from PIL import Image
 from small_archive import TINY_MODEL, Archive, Finished, draw_picture, run_job
 
-from pipeline.storage import storage, store_pool
+from pipeline.storage import filesystem, store_pool
 
 pytest.importorskip("moto", reason="the extra `test` is not installed")
 
@@ -21,9 +21,9 @@ pytest.importorskip("moto", reason="the extra `test` is not installed")
 @pytest.fixture(scope="module", params=PARAMETERS)
 def store(request: pytest.FixtureRequest) -> Iterator[Emulator]:
     with EMULATORS[request.param]() as emulator:
-        storage.configure(emulator.options)
+        filesystem.configure(emulator.options)
         yield emulator
-    storage.configure([])
+    filesystem.configure([])
 
 
 def test_objects_are_written_listed_read_and_deleted(store: Emulator) -> None:
@@ -31,75 +31,75 @@ def test_objects_are_written_listed_read_and_deleted(store: Emulator) -> None:
     data = bytes(range(256)) * 40
     names = ["a.png", "deep/er/b.png", "deep/c [1].png", "deep/ünï.png", "empty"]
     for name in names:
-        storage.write_bytes(f"{root}/{name}", b"" if name == "empty" else data)
-    assert sorted(stored.uri for stored in storage.list_files(root)) == sorted(f"{root}/{name}" for name in names)
-    stored = storage.stat_file(f"{root}/a.png")
+        filesystem.write_bytes(f"{root}/{name}", b"" if name == "empty" else data)
+    assert sorted(stored.uri for stored in filesystem.list_files(root)) == sorted(f"{root}/{name}" for name in names)
+    stored = filesystem.stat_file(f"{root}/a.png")
     assert stored.size_bytes == len(data)
     assert stored.version
-    (listed,) = (other for other in storage.list_files(root) if other.uri == stored.uri)
+    (listed,) = (other for other in filesystem.list_files(root) if other.uri == stored.uri)
     assert (listed.size_bytes, listed.version) == (stored.size_bytes, stored.version)
     # A listing may have the time in fractions of a second where the object's own headers have seconds.
     assert abs(listed.modified_ns - stored.modified_ns) < 10**9
     assert abs(stored.modified_ns - time.time_ns()) < 60 * 10**9
-    assert storage.read_bytes(f"{root}/a.png") == data
-    assert storage.read_bytes(f"{root}/empty") == b""
-    assert storage.read_range(f"{root}/a.png", 100, 50) == data[100:150]
-    assert storage.read_range(f"{root}/a.png", len(data) - 5, 50) == data[-5:]
-    assert storage.read_range(f"{root}/a.png", len(data), 50) == b""
-    assert b"".join(storage.read_pieces(f"{root}/a.png")) == data
+    assert filesystem.read_bytes(f"{root}/a.png") == data
+    assert filesystem.read_bytes(f"{root}/empty") == b""
+    assert filesystem.read_range(f"{root}/a.png", 100, 50) == data[100:150]
+    assert filesystem.read_range(f"{root}/a.png", len(data) - 5, 50) == data[-5:]
+    assert filesystem.read_range(f"{root}/a.png", len(data), 50) == b""
+    assert b"".join(filesystem.read_pieces(f"{root}/a.png")) == data
     for pattern, expected in (("*.png", 1), ("**/*.png", 4), ("deep/*.png", 2), ("deep/?.png", 0), ("[ab].png", 1)):
-        assert len(list(storage.list_glob(f"{root}/{pattern}"))) == expected, pattern
-    assert storage.exists(f"{root}/a.png")
-    assert not storage.exists(f"{root}/a")
-    assert storage.is_folder(f"{root}/deep")
-    assert not storage.is_folder(f"{root}/de")
-    assert storage.is_folder(store.root)
-    assert not storage.exists(store.root)
+        assert len(list(filesystem.list_glob(f"{root}/{pattern}"))) == expected, pattern
+    assert filesystem.exists(f"{root}/a.png")
+    assert not filesystem.exists(f"{root}/a")
+    assert filesystem.is_folder(f"{root}/deep")
+    assert not filesystem.is_folder(f"{root}/de")
+    assert filesystem.is_folder(store.root)
+    assert not filesystem.exists(store.root)
     with pytest.raises(FileNotFoundError, match="no object is named"):
-        storage.write_bytes(store.root, b"")
+        filesystem.write_bytes(store.root, b"")
     with pytest.raises(FileNotFoundError):
-        storage.read_bytes(f"{root}/none")
+        filesystem.read_bytes(f"{root}/none")
     with pytest.raises(FileNotFoundError):
-        storage.stat_file(f"{root}/none")
-    storage.delete(f"{root}/none")
-    storage.delete_folder(root)
-    assert list(storage.list_files(root)) == []
+        filesystem.stat_file(f"{root}/none")
+    filesystem.delete(f"{root}/none")
+    filesystem.delete_folder(root)
+    assert list(filesystem.list_files(root)) == []
 
 
 def test_a_conditional_write_succeeds_once(store: Emulator) -> None:
     uri = f"{store.root}/leases/lease"
-    assert not storage.replace_if_unchanged(uri, b"none", "1")
-    assert not storage.exists(uri)
-    assert storage.write_if_absent(uri, b"first")
-    assert not storage.write_if_absent(uri, b"second")
-    assert storage.read_bytes(uri) == b"first"
-    before = storage.stat_file(uri).version
-    assert storage.replace_if_unchanged(uri, b"third", before)
-    assert not storage.replace_if_unchanged(uri, b"fourth", before)
-    assert storage.read_bytes(uri) == b"third"
+    assert not filesystem.replace_if_unchanged(uri, b"none", "1")
+    assert not filesystem.exists(uri)
+    assert filesystem.write_if_absent(uri, b"first")
+    assert not filesystem.write_if_absent(uri, b"second")
+    assert filesystem.read_bytes(uri) == b"first"
+    before = filesystem.stat_file(uri).version
+    assert filesystem.replace_if_unchanged(uri, b"third", before)
+    assert not filesystem.replace_if_unchanged(uri, b"fourth", before)
+    assert filesystem.read_bytes(uri) == b"third"
     # A repeated request whose first answer was lost is refused by the store; what it wrote decides.
-    assert storage.replace_if_unchanged(uri, b"third", before)
-    storage.delete(uri)
-    assert not storage.replace_if_unchanged(uri, b"fifth", before)
-    assert not storage.exists(uri)
+    assert filesystem.replace_if_unchanged(uri, b"third", before)
+    filesystem.delete(uri)
+    assert not filesystem.replace_if_unchanged(uri, b"fifth", before)
+    assert not filesystem.exists(uri)
 
 
 def _upload(folder: Path, uri: str) -> None:
     for name, data in files_below(folder).items():
-        storage.write_bytes(f"{uri}/{name}", data)
+        filesystem.write_bytes(f"{uri}/{name}", data)
 
 
 def _download(uri: str, folder: Path) -> None:
-    for stored in storage.list_files(uri):
+    for stored in filesystem.list_files(uri):
         path = folder / stored.uri.removeprefix(f"{uri}/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(storage.read_bytes(stored.uri))
+        path.write_bytes(filesystem.read_bytes(stored.uri))
 
 
 def _run(store: Emulator, folder: Path, *arguments: object, model: str) -> Finished:
     uri = f"{store.root}/{folder.name}"
     job = run_job(uri, *arguments, *store.options, model=model)  # type: ignore[arg-type]
-    storage.configure(store.options)
+    filesystem.configure(store.options)
     _download(uri, folder)
     return Finished(job.status, job.out, job.err, folder)
 
@@ -138,12 +138,12 @@ def test_an_archive_in_a_bucket_is_read_by_range_and_once(kind: str, store: Emul
         pictures[f"{number:03d}.png"] = buffer.getvalue()
     data = zip_of(pictures) if kind == "zip" else tar_of(pictures, gzip=kind == "tar.gz")
     uri = f"{store.root}/archives/pictures.{kind}"
-    storage.write_bytes(uri, data)
+    filesystem.write_bytes(uri, data)
     store.sent.clear()
     job = _run(store, tmp_path / f"from-{kind}", "--input", uri, model=str(TINY_MODEL))
     assert job.status == 0, job.err
     assert sorted(job.masks) == sorted(pictures)
-    assert not list(storage.list_files(f"{store.root}/from-{kind}/_progress/spool"))
+    assert not list(filesystem.list_files(f"{store.root}/from-{kind}/_progress/spool"))
     assert len(data) > 250_000
     assert len(data) * 0.9 < store.sent_bytes(f"pictures.{kind}") < 1.3 * len(data)
 
@@ -157,7 +157,7 @@ def test_what_is_not_there_is_said_before_any_work(store: Emulator, tmp_path: Pa
         job = run_job(tmp_path / "out", *arguments, *store.options)
         assert job.status == 2
         assert len(job.err.splitlines()) == 1, job.err
-    storage.configure(store.options)
+    filesystem.configure(store.options)
 
 
 @pytest.mark.full
@@ -170,11 +170,11 @@ def test_worker_processes_reach_the_store_by_the_options(
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.delenv(name)
         keys = ["--s3_access_key_id", "test", "--s3_secret_access_key", "test", "--s3_region_name", "us-east-1"]
-        storage.configure([*store.options, *keys])
+        filesystem.configure([*store.options, *keys])
     _upload(archive.images, f"{store.root}/workers/images")
     workers = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     job = run_job(tmp_path / "out", "--input", f"{store.root}/workers/images", *workers, *keys, *store.options)
-    storage.configure(store.options)
+    filesystem.configure(store.options)
     assert job.status == 0, job.err
     assert job.masks.keys() == scored_job.masks.keys()
 
@@ -186,5 +186,5 @@ def test_stores_are_reached_without_the_extras(
     monkeypatch.setattr(store_pool, "_stores", {})
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
-    storage.write_bytes(f"{store.root}/plain/a.png", b"data")
-    assert storage.read_bytes(f"{store.root}/plain/a.png") == b"data"
+    filesystem.write_bytes(f"{store.root}/plain/a.png", b"data")
+    assert filesystem.read_bytes(f"{store.root}/plain/a.png") == b"data"

@@ -24,7 +24,7 @@ from pipeline.output import tar_parts
 from pipeline.output.delivery import file_uri, read_file
 from pipeline.output.settling import delete_other_parts, has_other_members, part_and_size, rewritten, unpacked
 from pipeline.output.tar_parts import TarParts, is_part, member_bytes
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 Settle = Callable[[str, str, list[PictureRecord]], list[PictureRecord]]
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +68,7 @@ def test_nothing_is_written_twice_without_need(tmp_path: Path, monkeypatch: pyte
     parts.flush()
     parts.add("a", b"1")
     parts.flush()
-    monkeypatch.setattr(storage, "write_bytes", lambda *_: pytest.fail("written again"))
+    monkeypatch.setattr(filesystem, "write_bytes", lambda *_: pytest.fail("written again"))
     parts.flush()
 
 
@@ -100,7 +100,7 @@ def test_a_flush_that_failed_is_made_up_for(tmp_path: Path, monkeypatch: pytest.
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        patched.setattr(storage, "write_bytes", full)
+        patched.setattr(filesystem, "write_bytes", full)
         with pytest.raises(StorageError, match="No space left"):
             parts.flush()
     parts.add("d", bytes(600))

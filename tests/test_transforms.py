@@ -36,7 +36,7 @@ from pipeline.progress.counts import SILENT
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.sources.source import Source
 from pipeline.sources.sources import parse_sources, parse_truths
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 from pipeline.transforms import pack_failures as packing
 from pipeline.transforms import segment_images, update_pictures
 from pipeline.transforms.locate_pictures import LocatePictures, Locations
@@ -86,7 +86,7 @@ def locate(root: beam.Pipeline, output: Path, pictures: Sequence[object], truths
 
 
 def by_name(located: Located) -> tuple[str, str | None]:
-    return located.image_id, located.truth and storage.base_name(located.truth.uri)
+    return located.image_id, located.truth and filesystem.base_name(located.truth.uri)
 
 
 def test_pictures_are_joined_to_their_masks(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_masks_of_several_sources_are_kept_apart(tmp_path: Path) -> None:
 
 def test_only_locations_of_pictures_cross_the_shuffle(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.jpg")
-    stored = storage.stat_file(str(tmp_path / "in" / "a.jpg"))
+    stored = filesystem.stat_file(str(tmp_path / "in" / "a.jpg"))
     with local_pipeline() as root:
         expected = Located("a.jpg", FileRef(stored.uri, stored.size_bytes, stored.version))
         assert_that(locate(root, tmp_path / "out", [tmp_path / "in"]).todo, equal_to([expected]))
@@ -322,13 +322,13 @@ def test_everything_is_written_and_the_summary_comes_last(
     writer: ResultsWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    write_bytes = storage.write_bytes
+    write_bytes = filesystem.write_bytes
 
     def noting(uri: str, data: bytes, *more: Any) -> None:
         written.append(uri.removeprefix(f"{writer.output}/"))
         write_bytes(uri, data, *more)
 
-    monkeypatch.setattr(storage, "write_bytes", noting)
+    monkeypatch.setattr(filesystem, "write_bytes", noting)
     records = random_records(11, 30, 3)
     failures = [Failure(f"{n}", f"/{n}", "decode", "Empty", "the file is empty", "f") for n in (2, 1)]
     write_all(writer, records, failures)

@@ -14,7 +14,7 @@ from packing import files_below, tar_of, zip_of
 from scripted_store import ScriptedStore, scripted_store
 from small_archive import Archive, Finished, run_job
 
-from pipeline.storage import storage, store_pool
+from pipeline.storage import filesystem, store_pool
 
 
 @pytest.fixture
@@ -49,24 +49,24 @@ def test_files_of_any_name_are_read(plain: tuple[str, Path], name: str) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(b"0123456789")
     address = f"{url}/{name.replace('%', '%25')}"
-    assert storage.read_bytes(address) == b"0123456789"
-    stored = storage.stat_file(address)
+    assert filesystem.read_bytes(address) == b"0123456789"
+    stored = filesystem.stat_file(address)
     assert (stored.uri, stored.size_bytes) == (address, 10)
     # Without an entity tag the time of the last change identifies versions.
     assert stored.version == str(stored.modified_ns)
-    assert storage.exists(address)
-    assert not storage.exists(f"{url}/none.png")
+    assert filesystem.exists(address)
+    assert not filesystem.exists(f"{url}/none.png")
 
 
 def test_an_address_with_a_query_arrives_as_it_is(ranged: ScriptedStore) -> None:
     ranged.objects["/a b.png"] = b"0123456789"
     signed = f"{ranged.url}/a%20b.png?X-Sig=a%2Fb%3D&n=1"
-    assert storage.read_bytes(signed) == b"0123456789"
+    assert filesystem.read_bytes(signed) == b"0123456789"
     assert ranged.requests[-1].path == "/a%20b.png?X-Sig=a%2Fb%3D&n=1"
-    assert storage.stat_file(signed).version == '"v1"'
+    assert filesystem.stat_file(signed).version == '"v1"'
     ranged.script = [403]
     with pytest.raises(PermissionError) as caught:
-        storage.read_bytes(signed)
+        filesystem.read_bytes(signed)
     assert "a%2Fb" not in str(caught.value)
     assert not any("X-Sig" in str(made) for made in store_pool._stores)
 
@@ -75,39 +75,39 @@ def test_an_address_with_a_query_arrives_as_it_is(ranged: ScriptedStore) -> None
 def test_a_server_that_answers_get_alone_is_read(ranged: ScriptedStore, status: int) -> None:
     ranged.objects["/a.png"] = b"0123456789"
     ranged.answer = lambda request: (status, {}, b"") if request.method == "HEAD" else None
-    with storage.patience(0.1):
-        assert storage.stat_file(f"{ranged.url}/a.png").size_bytes == 10
+    with filesystem.patience(0.1):
+        assert filesystem.stat_file(f"{ranged.url}/a.png").size_bytes == 10
 
 
 def test_a_missing_file_is_asked_for_once(ranged: ScriptedStore) -> None:
-    assert not storage.exists(f"{ranged.url}/none.png")
+    assert not filesystem.exists(f"{ranged.url}/none.png")
     assert [request.method for request in ranged.requests] == ["HEAD"]
 
 
 def test_redirects_are_followed(ranged: ScriptedStore) -> None:
     ranged.objects["/there.png"] = b"0123456789"
     ranged.answer = lambda request: (302, {"Location": "/there.png"}, b"") if request.path == "/here.png" else None
-    assert storage.read_bytes(f"{ranged.url}/here.png") == b"0123456789"
-    assert storage.stat_file(f"{ranged.url}/here.png").size_bytes == 10
+    assert filesystem.read_bytes(f"{ranged.url}/here.png") == b"0123456789"
+    assert filesystem.stat_file(f"{ranged.url}/here.png").size_bytes == 10
 
 
 def test_what_the_web_does_not_offer_is_said_in_a_line(plain: tuple[str, Path]) -> None:
     url, folder = plain
     (folder / "a.tar").write_bytes(b"0123456789")
-    assert not storage.is_folder(url)
+    assert not filesystem.is_folder(url)
     with pytest.raises(OSError, match="can't be listed over https") as caught:
-        list(storage.list_files(url))
+        list(filesystem.list_files(url))
     assert caught.value.errno == errno.EOPNOTSUPP
     for act in (
-        lambda: storage.write_bytes(f"{url}/b", b""),
-        lambda: storage.write_if_absent(f"{url}/b", b""),
-        lambda: storage.delete(f"{url}/a.tar"),
+        lambda: filesystem.write_bytes(f"{url}/b", b""),
+        lambda: filesystem.write_if_absent(f"{url}/b", b""),
+        lambda: filesystem.delete(f"{url}/a.tar"),
     ):
         with pytest.raises(OSError, match="for reading only"):
             act()
     with pytest.raises(OSError, match="does not read by range"):
-        storage.read_range(f"{url}/a.tar", 2, 3)
-    assert storage.read_bytes(f"{url}/a.tar", 3) == b"0123"
+        filesystem.read_range(f"{url}/a.tar", 2, 3)
+    assert filesystem.read_bytes(f"{url}/a.tar", 3) == b"0123"
 
 
 def same_results(job: Finished, local: Finished) -> None:

@@ -26,7 +26,7 @@ from pipeline.output.keeper import end
 from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, ResultsWriter, RunInfo
 from pipeline.progress.counts import SILENT
 from pipeline.sources.pairing import Grouping
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 DONE, BROKEN, UNUSABLE, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 _VERSIONED = ("maskbeam", "apache-beam", "ai-edge-litert", "numpy", "pillow", "opencv-python-headless", "pyarrow")
@@ -68,7 +68,7 @@ def _main(arguments: Sequence[str]) -> int:
     try:
         options = parse_options(arguments)
         # A user waits: a store that doesn't respond is reported after seconds.
-        with storage.patience(storage.CHECK_PATIENCE_S):
+        with filesystem.patience(filesystem.CHECK_PATIENCE_S):
             prepared = prepare(options)
         beam_options, runner = _choose_runner(options)
         check_backend(options.backend, options.precision, is_here=options.plan or runner.is_local)
@@ -180,7 +180,7 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
                 return DONE
             result.wait_until_finish()
     try:
-        content = storage.read_bytes(storage.join(output, SUMMARY_FILE))
+        content = filesystem.read_bytes(filesystem.join(output, SUMMARY_FILE))
     except FileNotFoundError as error:
         raise StorageError(
             f"the job is done, but {output} has no summary here: do the workers share this folder?"
@@ -213,7 +213,7 @@ def _finished(summary: dict[str, Any], options: JobOptions) -> int:
     from pipeline.app.terminal import failed_text
 
     status, images = summary["run"]["status"], summary["images"]
-    place = storage.join(options.output, FAILURES_FILE)
+    place = filesystem.join(options.output, FAILURES_FILE)
     if status == STATUS_TOO_MANY_FAILURES:
         return _ended(
             f"{failed_text(images)} of {images['found']:,}, more than the share of"

@@ -19,7 +19,7 @@ from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Listed, Source
-from pipeline.storage.storage import join, list_files
+from pipeline.storage.filesystem import join, list_files
 
 SAMPLE_PICTURES = 256
 SAMPLE_S = 20.0

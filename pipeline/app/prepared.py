@@ -21,7 +21,7 @@ from pipeline.sources.checks import check_pictures, check_truths
 from pipeline.sources.manifest import OWN_COLUMNS
 from pipeline.sources.source import Source
 from pipeline.sources.sources import parse_sources, parse_truths
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,15 @@ def prepare(options: JobOptions) -> Prepared:
     Raises:
         OptionError: something doesn't exist or is inconsistent.
     """
-    storage.configure(options.beam_args)
-    if storage.is_read_only(options.output):
-        raise OptionError(f"--output {options.output}: {storage.READ_ONLY}")
+    filesystem.configure(options.beam_args)
+    if filesystem.is_read_only(options.output):
+        raise OptionError(f"--output {options.output}: {filesystem.READ_ONLY}")
     model = open_model(options.model, backend=options.backend, precision=options.precision)
     pictures = parse_sources(options.input, "--input")
     truths = parse_truths(options.ground_truth, pictures)
     recipe = _recipe(options, model, itertools.chain(*pictures))
     _check_sources(options, pictures, truths)
-    output = storage.absolute(options.output)
+    output = filesystem.absolute(options.output)
     destination = Destination(output, requested_outputs(asdict(options), recipe), options.mask_format == "tar")
     if not options.plan:
         _check_output(options, destination, recipe, itertools.chain(*pictures, *truths))
@@ -119,7 +119,7 @@ def _check_output(options: JobOptions, destination: Destination, recipe: Recipe,
     output = destination.root
     check_output(output, options.existing, read)
     try:
-        storage.check_writable(output)
+        filesystem.check_writable(output)
     except StorageError as error:
         raise OptionError(f"--output: {error}") from error
     if options.existing == RESUME:
@@ -138,5 +138,5 @@ def _check_foreseen_removal(destination: Destination, recipe: Recipe, options: J
 
 def _readable(groups: Iterable[Iterable[Source]], options: JobOptions, output: str) -> list[Source]:
     """The sources with what their listing needs to copy pictures that can't be read by range."""
-    spool, max_bytes = storage.join(output, SPOOL_FOLDER), max_file_bytes(options.max_pixels)
+    spool, max_bytes = filesystem.join(output, SPOOL_FOLDER), max_file_bytes(options.max_pixels)
     return [replace(source, spool=spool, max_bytes=max_bytes) for source in itertools.chain(*groups)]

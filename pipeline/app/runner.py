@@ -28,7 +28,7 @@ from pipeline.app.job_options import JobOptions
 from pipeline.core.errors import OptionError
 from pipeline.engines.load import usable_cores
 from pipeline.engines.model_folder import carried_names
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 LOCAL = "DirectRunner"
 _LOCAL_NAMES = ("directrunner", "direct", "fnapirunner", "fnapi")
@@ -109,9 +109,9 @@ def check_reachable(runner: Runner, options: JobOptions) -> None:
         return
     named = [("--input", uri) for uri in options.input] + [("--ground_truth", uri) for uri in options.ground_truth]
     for option, uri in [*named, ("--output", options.output)]:
-        if not uri.startswith((*storage.REMOTE_SCHEMES, "tfds:")):
+        if not uri.startswith((*filesystem.REMOTE_SCHEMES, "tfds:")):
             raise OptionError(f"{option} {uri}: a path of this machine; {runner.name}'s workers see buckets only")
-    if not storage.is_remote(options.model) and options.model not in carried_names():
+    if not filesystem.is_remote(options.model) and options.model not in carried_names():
         raise OptionError(
             f"--model {options.model}: a folder of this machine; {runner.name}'s workers see buckets and"
             f" carried models only ({', '.join(carried_names())})"
@@ -153,7 +153,7 @@ def _check_flink(beam_options: PipelineOptions) -> None:
     if shutil.which(java) is None:
         raise OptionError(f"--runner FlinkRunner needs Java: no program {java} was found")
     jar = flink.flink_job_server_jar
-    if jar and "://" not in jar and not storage.exists(storage.absolute(jar)):
+    if jar and "://" not in jar and not filesystem.exists(filesystem.absolute(jar)):
         raise OptionError(f"--flink_job_server_jar {jar}: no such file")
 
 

@@ -8,7 +8,7 @@ from pipeline.core.errors import ModelError
 from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
 from pipeline.core.split_digests import SPLIT_FILE, SplitDigests
 from pipeline.engines.backends import AUTO, FLOAT32, backend_named, check_backend
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 _CARRIED = os.path.join(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "model/pretrained"
@@ -44,7 +44,7 @@ class ModelFolder:
         Raises:
             ModelError: it can't be read, or is no longer the file that was checked.
         """
-        content = _read(storage.join(folder_of(self.location), self.file))
+        content = _read(filesystem.join(folder_of(self.location), self.file))
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise ModelError(f"{self.file} of model {self.location} has changed since the job began")
         return content
@@ -55,8 +55,8 @@ class ModelFolder:
         Raises:
             ModelError: its `split.json` can't be read, or is not the file that `metadata.json` names.
         """
-        uri = storage.join(self.uri, SPLIT_FILE)
-        if SPLIT_FILE not in self.spec.files or not storage.exists(uri):
+        uri = filesystem.join(self.uri, SPLIT_FILE)
+        if SPLIT_FILE not in self.spec.files or not filesystem.exists(uri):
             return None
         content = _read(uri)
         if hashlib.sha256(content).hexdigest() != self.spec.files[SPLIT_FILE].get("sha256"):
@@ -98,8 +98,8 @@ def open_model(name_or_folder: str, *, backend: str = AUTO, precision: str = FLO
         OptionError: the backend doesn't support the precision.
         ModelError: no model is found, a file is missing or unreadable, or its digest isn't the metadata's.
     """
-    folder = storage.absolute(name_or_folder)
-    if storage.is_remote(name_or_folder) or os.path.isdir(folder):
+    folder = filesystem.absolute(name_or_folder)
+    if filesystem.is_remote(name_or_folder) or os.path.isdir(folder):
         location = folder
     elif name_or_folder in carried_names():
         location, folder = name_or_folder, folder_of(name_or_folder)
@@ -112,7 +112,7 @@ def open_model(name_or_folder: str, *, backend: str = AUTO, precision: str = FLO
     used = backend_named(backend)
     file = used.files[precision]
     try:
-        content = _read(storage.join(folder, file))
+        content = _read(filesystem.join(folder, file))
     except ModelError as error:
         raise ModelError(f"--model {name_or_folder}: {error}") from error
     digest = hashlib.sha256(content).hexdigest()
@@ -140,9 +140,9 @@ def read_spec(name_or_folder: str, folder: str) -> ModelSpec:
     Raises:
         ModelError: it is missing, because a training has not finished or the folder holds no model, or it is invalid.
     """
-    uri = storage.join(folder, METADATA_FILE)
+    uri = filesystem.join(folder, METADATA_FILE)
     try:
-        if not storage.exists(uri) and storage.is_folder(storage.join(folder, TRAINING_FOLDER)):
+        if not filesystem.exists(uri) and filesystem.is_folder(filesystem.join(folder, TRAINING_FOLDER)):
             raise ModelError(
                 f"no {METADATA_FILE}: its training has not finished; repeat the command"
                 f" `python -m model train … --output {name_or_folder}` with --resume"
@@ -158,6 +158,6 @@ def read_spec(name_or_folder: str, folder: str) -> ModelSpec:
 
 def _read(uri: str) -> bytes:
     try:
-        return storage.read_bytes(uri)
+        return filesystem.read_bytes(uri)
     except OSError as error:
-        raise ModelError(f"{storage.base_name(uri)} can't be read: {error.strerror or error}") from error
+        raise ModelError(f"{filesystem.base_name(uri)} can't be read: {error.strerror or error}") from error

@@ -11,7 +11,7 @@ from pipeline.output import registry
 from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import EncodedFile
 from pipeline.output.tar_parts import TarParts
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 # What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
 _NAME_FAULTS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST))
@@ -27,7 +27,7 @@ class Delivery:
 
     def __init__(self, root: str, *, packs_masks: bool = False) -> None:
         self._root = root
-        self._scratch = storage.scratch_of(root)
+        self._scratch = filesystem.scratch_of(root)
         self._parts = TarParts(root) if packs_masks else None
 
     def write(self, image_id: str, files: Sequence[EncodedFile]) -> tuple[OutputFile, ...]:
@@ -52,7 +52,7 @@ class Delivery:
             part, offset = self._parts.add(image_id, encoded.data)
             return replace(file, part=part, offset_bytes=offset)
         try:
-            storage.write_bytes(storage.join(self._root, encoded.name), encoded.data, self._scratch)
+            filesystem.write_bytes(filesystem.join(self._root, encoded.name), encoded.data, self._scratch)
         except OSError as error:
             reason = error.strerror or str(error)
             if self._is_of_the_name(error):
@@ -83,14 +83,14 @@ class Delivery:
         """
         try:
             for output in registry.OUTPUTS:
-                storage.delete(storage.join(self._root, registry.file_name(output.name, image_id)))
+                filesystem.delete(filesystem.join(self._root, registry.file_name(output.name, image_id)))
         except OSError as error:
             if not self._is_of_the_name(error):
                 reason = error.strerror or str(error)
                 raise StorageError(f"the output can't be written: {image_id}: {reason}") from error
 
     def _is_of_the_name(self, error: OSError) -> bool:
-        return error.errno in _NAME_FAULTS and not storage.is_remote(self._root)
+        return error.errno in _NAME_FAULTS and not filesystem.is_remote(self._root)
 
 
 def read_file(root: str, image_id: str, file: OutputFile) -> bytes:
@@ -105,8 +105,8 @@ def read_file(root: str, image_id: str, file: OutputFile) -> bytes:
         OSError: it can't be read.
     """
     if file.part:
-        return storage.read_range(storage.join(root, file.part), file.offset_bytes, file.size_bytes)
-    return storage.read_bytes(storage.join(root, registry.file_name(file.output, image_id)))
+        return filesystem.read_range(filesystem.join(root, file.part), file.offset_bytes, file.size_bytes)
+    return filesystem.read_bytes(filesystem.join(root, registry.file_name(file.output, image_id)))
 
 
 def file_uri(image_id: str, file: OutputFile) -> str:

@@ -23,7 +23,7 @@ from pipeline.output.lease import check_free, take
 from pipeline.output.mask_output import MASK
 from pipeline.output.tar_parts import is_part, version_1_members
 from pipeline.sources.source import Source
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 RESUME, OVERWRITE, ERROR = EXISTING = ("resume", "overwrite", "error")
 _JOURNAL = "journal"
@@ -54,7 +54,7 @@ class Marker:
             OSError: it can't be read.
         """
         try:
-            document = json.loads(storage.read_bytes(storage.join(output, MARKER_FILE)))
+            document = json.loads(filesystem.read_bytes(filesystem.join(output, MARKER_FILE)))
             return Marker(str(document.get("inference", "")), int(document.get("journal_format", 1)))
         except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError):
             return Marker()
@@ -140,11 +140,12 @@ def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
     picture_folders = [*((one.folder, one.suffix) for one in registry.OUTPUTS), ("instances", ".png")]
     own_folders = [*(folder for folder, _ in picture_folders), TABLES_FOLDER, PROGRESS_FOLDER]
     for source in sources:
-        if any(source.reads_below(storage.join(output, folder), suffix) for folder, suffix in picture_folders):
+        if any(source.reads_below(filesystem.join(output, folder), suffix) for folder, suffix in picture_folders):
             raise OptionError(f"--output {output} is within {source.uri}: its masks would be taken for pictures")
         for own in own_folders if source.folder is not None else ():
-            if storage.is_within(storage.real_path(source.uri), storage.real_path(storage.join(output, own))):
-                raise OptionError(f"--output {output} keeps files of its own in {own}, where {source.uri} is read")
+            own_path = filesystem.real_path(filesystem.join(output, own))
+            if filesystem.is_within(filesystem.real_path(source.uri), own_path):
+                raise OptionError(f"--output {output} writes to its folder {own}, which {source.uri} reads")
     try:
         check_free(output)
         if existing == ERROR and holds_results(output):
@@ -165,14 +166,14 @@ def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
 
 def holds_results(output: str) -> bool:
     """Whether a run of maskbeam, whole or not, has left something in an output."""
-    return any(storage.exists(storage.join(output, name)) for name in (SUMMARY_FILE, MARKER_FILE))
+    return any(filesystem.exists(filesystem.join(output, name)) for name in (SUMMARY_FILE, MARKER_FILE))
 
 
 def _foreign_folder(output: str) -> str | None:
     """The first folder with somebody else's files among those in which a job deletes what it does not claim."""
     if holds_results(output):
         return None
-    folders = ((one.folder, storage.join(output, one.folder)) for one in registry.OUTPUTS)
+    folders = ((one.folder, filesystem.join(output, one.folder)) for one in registry.OUTPUTS)
     return next((name for name, folder in folders if any(True for _ in _files(folder))), None)
 
 
@@ -195,19 +196,19 @@ def begin(output: str, existing: str, holder: Holder | None) -> list[Remains]:
             take(output, holder)
             keep(output, holder)
         if not holds_results(output):
-            storage.write_bytes(storage.join(output, MARKER_FILE), Marker().to_bytes())
+            filesystem.write_bytes(filesystem.join(output, MARKER_FILE), Marker().to_bytes())
             return []
         for folder in (SCRATCH_FOLDER, PACKED_FOLDER):
-            for left in _files(storage.join(output, folder)):
-                storage.delete(left.uri)
-        parts = list(_files(storage.join(output, JOURNAL_FOLDER)))
+            for left in _files(filesystem.join(output, folder)):
+                filesystem.delete(left.uri)
+        parts = list(_files(filesystem.join(output, JOURNAL_FOLDER)))
         if existing == OVERWRITE:
             for part in parts:
-                storage.delete(part.uri)
+                filesystem.delete(part.uri)
             parts = []
     except OSError as error:
         raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
-    remains = [Remains(one.name, storage.join(output, one.folder)) for one in registry.OUTPUTS]
+    remains = [Remains(one.name, filesystem.join(output, one.folder)) for one in registry.OUTPUTS]
     for part in parts:
         if part.uri.endswith(PART_SUFFIX):
             remains.append(Remains(_JOURNAL, part.uri, part.modified_ns))
@@ -225,8 +226,8 @@ def begin_writing(output: str, marker: Marker) -> None:
         StorageError: the output can't be written.
     """
     try:
-        storage.delete(storage.join(output, SUMMARY_FILE))
-        storage.write_bytes(storage.join(output, MARKER_FILE), marker.to_bytes())
+        filesystem.delete(filesystem.join(output, SUMMARY_FILE))
+        filesystem.write_bytes(filesystem.join(output, MARKER_FILE), marker.to_bytes())
     except OSError as error:
         raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
 
@@ -239,7 +240,7 @@ def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile | FoundPart]
     """
     try:
         if remains.kind == _JOURNAL:
-            for image_id, line in entries(storage.read_bytes(remains.uri)):
+            for image_id, line in entries(filesystem.read_bytes(remains.uri)):
                 yield Recorded(image_id, line, remains.written_ns)
             return
         output = next(one for one in registry.OUTPUTS if one.name == remains.kind)
@@ -262,6 +263,6 @@ def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile | FoundPart]
         raise StorageError(f"the output can't be read: {remains.uri}: {error.strerror or error}") from error
 
 
-def _files(folder: str) -> Iterator[storage.StoredFile]:
-    if storage.is_remote(folder) or storage.is_folder(folder):
-        yield from storage.list_files(folder)
+def _files(folder: str) -> Iterator[filesystem.StoredFile]:
+    if filesystem.is_remote(folder) or filesystem.is_folder(folder):
+        yield from filesystem.list_files(folder)

@@ -22,7 +22,7 @@ from pipeline.output.delivery import Delivery
 from pipeline.output.holder import Holder
 from pipeline.output.journal_format import encode_member, entry_line
 from pipeline.output.keeper import keep
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 PART_SUFFIX = ".jsonl.gz"
 INTERVAL_S = 2.0
@@ -139,7 +139,7 @@ def write_part(output: str, name: str, content: bytes) -> None:
         StorageError: it can't be written.
     """
     try:
-        storage.write_bytes(storage.join(output, JOURNAL_FOLDER, name), content, storage.scratch_of(output))
+        filesystem.write_bytes(filesystem.join(output, JOURNAL_FOLDER, name), content, filesystem.scratch_of(output))
     except OSError as error:
         raise StorageError(f"the output can't be written: {JOURNAL_FOLDER}: {error.strerror or error}") from error
 

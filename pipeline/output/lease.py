@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pipeline.core.errors import OutputInUseError, StorageError
 from pipeline.core.layout import LEASE_FILE
 from pipeline.output.holder import Holder, has_ended
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 VALID_S = 180.0
 """So long a lease is valid after it was renewed."""
@@ -89,17 +89,17 @@ def take(output: str, holder: Holder) -> None:
         OutputInUseError: another run has it.
         OSError: the output can't be written.
     """
-    uri = storage.join(output, LEASE_FILE)
+    uri = filesystem.join(output, LEASE_FILE)
     for _ in range(_ATTEMPTS):
         mine = _Lease.new(holder).to_bytes()
-        if storage.write_if_absent(uri, mine):
+        if filesystem.write_if_absent(uri, mine):
             return
         version, lease = _read(output)
         if version is None:
             continue
         if lease is not None and lease.is_live and lease.holder.run_id != holder.run_id:
             raise _in_use(output, lease)
-        if storage.replace_if_unchanged(uri, mine, version):
+        if filesystem.replace_if_unchanged(uri, mine, version):
             return
     raise OutputInUseError(f"{output} is being taken by other runs at the same time")
 
@@ -122,7 +122,7 @@ def renew(output: str, holder: Holder) -> bool:
         return False
     if lease.expires_s - time.time() < VALID_S / 2:
         # Where another process of the run, or another run, was faster, the next look tells.
-        storage.replace_if_unchanged(storage.join(output, LEASE_FILE), _Lease.new(holder).to_bytes(), version)
+        filesystem.replace_if_unchanged(filesystem.join(output, LEASE_FILE), _Lease.new(holder).to_bytes(), version)
     return True
 
 
@@ -139,18 +139,18 @@ def release(output: str, holder: Holder) -> None:
     try:
         _, lease = _read(output)
         if lease is not None and lease.holder.run_id == holder.run_id:
-            storage.delete(storage.join(output, LEASE_FILE))
+            filesystem.delete(filesystem.join(output, LEASE_FILE))
     except OSError as error:
         raise StorageError(f"the output can't be written: {LEASE_FILE}: {error.strerror or error}") from error
 
 
 def _read(output: str) -> tuple[str | None, _Lease | None]:
     """The file's version and content; no version where there is no file."""
-    uri = storage.join(output, LEASE_FILE)
+    uri = filesystem.join(output, LEASE_FILE)
     try:
         # In this order a write in between makes a conditional write fail.
-        version = storage.stat_file(uri).version
-        return version, _Lease.from_bytes(storage.read_bytes(uri))
+        version = filesystem.stat_file(uri).version
+        return version, _Lease.from_bytes(filesystem.read_bytes(uri))
     except (FileNotFoundError, NotADirectoryError):
         return None, None
 

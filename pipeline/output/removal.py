@@ -9,7 +9,7 @@ from pipeline.core.layout import SUMMARY_FILE
 from pipeline.core.recipe import Recipe
 from pipeline.output.earlier_run import Marker
 from pipeline.output.mask_output import MASK_FORMATS
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 MAX_REMOVED_SHARE = 0.1
 """More of the masks are removed only on demand."""
@@ -90,7 +90,7 @@ def foreseen(output: str, recipe: Recipe, *, has_masks: bool) -> MaskCounts:
         OSError: the output can't be read.
     """
     try:
-        summary = json.loads(storage.read_bytes(storage.join(output, SUMMARY_FILE)))
+        summary = json.loads(filesystem.read_bytes(filesystem.join(output, SUMMARY_FILE)))
         there = int(summary["images"]["segmented"])
         if summary["run"]["options"]["mask_format"] == MASK_FORMATS[-1]:
             return MaskCounts()

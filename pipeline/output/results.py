@@ -34,7 +34,7 @@ from pipeline.output.removal import MaskCounts
 from pipeline.output.run_counts import CountKey, RunCounts
 from pipeline.output.summary_csv import summary_csv
 from pipeline.report.page import report_html
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 SUMMARY_SCHEMA_VERSION = 1
 STATUS_DONE = "done"
@@ -236,16 +236,16 @@ class ResultsWriter:
         """Deletes the tables of other numbers of shards, and the parts of the journal that the new ones replace."""
         parts = {_journal_part(shard) for shard in shards} | {_FAILURES_PART}
         for folder, ending, written in (
-            (TABLES_FOLDER, ".parquet", {storage.base_name(shard) for shard in shards}),
+            (TABLES_FOLDER, ".parquet", {filesystem.base_name(shard) for shard in shards}),
             (JOURNAL_FOLDER, journal.PART_SUFFIX, parts),
         ):
-            for stored in storage.list_files(storage.join(self.output, folder)):
-                if stored.uri.endswith(ending) and storage.base_name(stored.uri) not in written:
-                    storage.delete(stored.uri)
+            for stored in filesystem.list_files(filesystem.join(self.output, folder)):
+                if stored.uri.endswith(ending) and filesystem.base_name(stored.uri) not in written:
+                    filesystem.delete(stored.uri)
 
     def _write(self, name: str, data: bytes) -> None:
         try:
-            storage.write_bytes(storage.join(self.output, name), data, storage.scratch_of(self.output))
+            filesystem.write_bytes(filesystem.join(self.output, name), data, filesystem.scratch_of(self.output))
         except OSError as error:
             raise StorageError(f"the output can't be written: {name}: {error.strerror or error}") from error
 
@@ -261,7 +261,7 @@ def _json_bytes(content: dict[str, Any]) -> bytes:
 
 def _journal_part(shard: str) -> str:
     """The part of the journal that goes with a shard of the tables."""
-    return f"{storage.base_name(shard).removesuffix('.parquet')}{journal.PART_SUFFIX}"
+    return f"{filesystem.base_name(shard).removesuffix('.parquet')}{journal.PART_SUFFIX}"
 
 
 def _iso(seconds: float) -> str:

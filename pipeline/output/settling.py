@@ -17,7 +17,7 @@ from pipeline.output.delivery import read_file
 from pipeline.output.mask_output import MASK
 from pipeline.output.registry import file_name
 from pipeline.output.tar_parts import END_MARK, PARTS_GLOB, TarParts, is_part, member_bytes
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 _THREADS = 16
 """A bucket answers in some 50 ms, so many at a time."""
@@ -42,7 +42,7 @@ def has_other_members(root: str, part: str, size_bytes: int) -> bool:
         StorageError: it can't be looked up.
     """
     try:
-        return storage.stat_file(storage.join(root, part)).size_bytes != size_bytes + len(END_MARK)
+        return filesystem.stat_file(filesystem.join(root, part)).size_bytes != size_bytes + len(END_MARK)
     except OSError as error:
         raise StorageError(f"the output can't be read: {part}: {error.strerror or error}") from error
 
@@ -88,11 +88,11 @@ def unpacked(root: str, part: str, records: Iterable[PictureRecord]) -> list[Pic
         StorageError: a mask is not what was recorded, or a file can't be written.
     """
     in_order = sorted(records, key=lambda record: record.image_id)
-    scratch = storage.scratch_of(root)
+    scratch = filesystem.scratch_of(root)
 
     def write(record: PictureRecord, data: bytes) -> PictureRecord:
         try:
-            storage.write_bytes(storage.join(root, file_name(MASK, record.image_id)), data, scratch)
+            filesystem.write_bytes(filesystem.join(root, file_name(MASK, record.image_id)), data, scratch)
         except OSError as error:
             reason = error.strerror or error
             raise StorageError(f"the output can't be written: the mask of {record.image_id}: {reason}") from error
@@ -117,10 +117,10 @@ def delete_other_parts(root: str, named: Iterable[str]) -> int:
     """
     kept, deleted = set(named), 0
     try:
-        for stored in storage.list_glob(storage.join(root, PARTS_GLOB)):
+        for stored in filesystem.list_glob(filesystem.join(root, PARTS_GLOB)):
             name = stored.uri.removeprefix(f"{root}/")
             if is_part(name) and name not in kept:
-                storage.delete_with_empty_folders(stored.uri, root)
+                filesystem.delete_with_empty_folders(stored.uri, root)
                 deleted += 1
     except OSError as error:
         raise StorageError(f"the output can't be written: {PARTS_GLOB}: {error.strerror or error}") from error
@@ -142,7 +142,7 @@ def _contents(root: str, part: str, records: Sequence[PictureRecord]) -> Iterato
 
 def _read_whole(root: str, part: str) -> bytes:
     try:
-        return storage.read_bytes(storage.join(root, part))
+        return filesystem.read_bytes(filesystem.join(root, part))
     except OSError as error:
         raise StorageError(f"the output can't be read: {part}: {error.strerror or error}") from error
 

@@ -18,7 +18,7 @@ from pipeline.core.errors import StorageError
 from pipeline.output.mask_output import MaskOutput
 from pipeline.sources.archives.members import Member
 from pipeline.sources.archives.parallel import walk_stored_tar
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 PART_BYTES = 16 << 20
 BLOCK_BYTES = 512
@@ -84,8 +84,8 @@ class TarParts:
                 contents = {part: [*pieces, END_MARK] for part, pieces in unwritten.items()}
             for part, pieces in contents.items():
                 try:
-                    uri = storage.join(self._root, part)
-                    storage.write_bytes(uri, b"".join(pieces), storage.scratch_of(self._root))
+                    uri = filesystem.join(self._root, part)
+                    filesystem.write_bytes(uri, b"".join(pieces), filesystem.scratch_of(self._root))
                 except OSError as error:
                     with self._lock:
                         self._unwritten = unwritten | self._unwritten
@@ -133,7 +133,7 @@ def is_of_version_1(part: str) -> bool:
     return _VERSION_1_NAME.fullmatch(part) is not None
 
 
-def version_1_members(part: str, stored: storage.StoredFile) -> Iterator[tuple[str, int, int]]:
+def version_1_members(part: str, stored: filesystem.StoredFile) -> Iterator[tuple[str, int, int]]:
     """The masks in a tar file of version 1, whose journal did not say their places.
 
     Args:

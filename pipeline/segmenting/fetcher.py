@@ -7,7 +7,7 @@ from pipeline.core.errors import ErrorType, PictureError
 from pipeline.core.limits import max_file_bytes
 from pipeline.core.records import FileRef, Located
 from pipeline.segmenting.stage_clock import Seconds, timed
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Fetcher:
             data = self._read(file) if file.size_bytes <= self._max_bytes else None
         except FileNotFoundError as error:
             raise PictureError(stage, ErrorType.MISSING, f"no such file: {file.display_uri}") from error
-        except storage.StoreFaultError as error:
+        except filesystem.StoreFaultError as error:
             reason = error.strerror or str(error)
             raise PictureError(
                 stage, ErrorType.STORE_FAULT, f"{file.display_uri}: the store kept failing: {reason}"

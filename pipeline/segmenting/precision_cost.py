@@ -19,7 +19,7 @@ from pipeline.engines.model_folder import ModelFolder, open_model
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.sources.reading import FileReader
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 COMPARED_PICTURES = 64
 """So many pictures are done in both precisions: a few seconds of one core, and the third digit of a mean IoU."""
@@ -43,7 +43,7 @@ def precision_cost(pictures: Sequence[Located], model: ModelFolder, recipe: Reci
         `pictures`, how many were scored, and the `global_mean_iou` of each precision; empty where none could be, or the
         model folder holds int8 alone.
     """
-    if not storage.exists(storage.join(model.uri, backend_named(model.backend).files[FLOAT32])):
+    if not filesystem.exists(filesystem.join(model.uri, backend_named(model.backend).files[FLOAT32])):
         return {}
     in_order = sorted(pictures, key=lambda picture: picture.image_id)
     whole = open_model(model.location, backend=model.backend, precision=FLOAT32)

@@ -24,7 +24,7 @@ from pipeline.engines.model_folder import open_model
 from pipeline.output.encode import encode_mask, palette_of
 from pipeline.segmenting.modes import RESIZE
 from pipeline.segmenting.whole import segment_raster
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
 """A file's path or URI, its bytes, a Pillow image, or an upright (H, W), (H, W, 1) or (H, W, 3) uint8 array."""
@@ -189,7 +189,7 @@ def _encoded(picture: Picture) -> bytes:
     if isinstance(picture, np.ndarray | Image.Image):
         return _png(picture)
     try:
-        return storage.read_bytes(storage.absolute(os.fspath(picture)))
+        return filesystem.read_bytes(filesystem.absolute(os.fspath(picture)))
     except OSError as error:
         raise PictureError("read", ErrorType.UNREADABLE, f"can't be read: {error.strerror or error}") from error
 

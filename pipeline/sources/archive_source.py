@@ -7,7 +7,7 @@ from pipeline.core.records import Failure
 from pipeline.sources.archives.listing import ARCHIVE_ENDINGS, Entry, list_archive
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Address, Listed, Source
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,13 @@ class ArchiveSource(Source):
         if not address.uri.lower().endswith(ARCHIVE_ENDINGS):
             return None
         if address.is_pattern:
-            return [cls(stored.uri) for stored in storage.list_glob(address.uri)]
+            return [cls(stored.uri) for stored in filesystem.list_glob(address.uri)]
         return [cls(address.uri)] if address.is_file else None
 
     @property
     def base_name(self) -> str:
         """The file's name without its ending."""
-        name = storage.base_name(self.uri)
+        name = filesystem.base_name(self.uri)
         ending = next(ending for ending in ARCHIVE_ENDINGS if name.lower().endswith(ending))
         return name[: -len(ending)]
 

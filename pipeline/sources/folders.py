@@ -7,7 +7,7 @@ from pipeline.core.decode import has_picture_ending
 from pipeline.core.records import Failure, FileRef
 from pipeline.sources.ignored import Ignored, IgnoredFiles
 from pipeline.sources.source import Address, Listed, Source
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 from pipeline.storage.globs import GLOB_CHARACTERS, can_match_below
 
 
@@ -23,7 +23,7 @@ class FolderSource(Source):
     @property
     def base_name(self) -> str:
         """The folder's name."""
-        return storage.base_name(self.uri)
+        return filesystem.base_name(self.uri)
 
     @property
     def folder(self) -> str | None:
@@ -32,7 +32,7 @@ class FolderSource(Source):
 
     def reads_below(self, folder: str, ending: str) -> bool:
         """See `Source.reads_below`."""
-        return storage.is_within(storage.real_path(folder), storage.real_path(self.uri))
+        return filesystem.is_within(filesystem.real_path(folder), filesystem.real_path(self.uri))
 
     @property
     def is_index(self) -> bool:
@@ -41,7 +41,7 @@ class FolderSource(Source):
 
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""
-        return _pictures(self, self.uri, storage.list_files(self.uri))
+        return _pictures(self, self.uri, filesystem.list_files(self.uri))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class GlobSource(Source):
     @property
     def base_name(self) -> str:
         """The name of the last folder before the first wildcard."""
-        return storage.base_name(self._fixed_folder) or "root"
+        return filesystem.base_name(self._fixed_folder) or "root"
 
     @property
     def is_index(self) -> bool:
@@ -67,14 +67,14 @@ class GlobSource(Source):
 
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""
-        return _pictures(self, self._fixed_folder, storage.list_glob(self.uri))
+        return _pictures(self, self._fixed_folder, filesystem.list_glob(self.uri))
 
     def reads_below(self, folder: str, ending: str) -> bool:
         """See `Source.reads_below`."""
         fixed = self._fixed_folder
-        real_pattern = storage.real_path(fixed).rstrip("/") + self.uri[len(fixed) :]
+        real_pattern = filesystem.real_path(fixed).rstrip("/") + self.uri[len(fixed) :]
         return can_match_below(self.uri, folder, ending) or can_match_below(
-            real_pattern, storage.real_path(folder), ending
+            real_pattern, filesystem.real_path(folder), ending
         )
 
     @property
@@ -83,7 +83,9 @@ class GlobSource(Source):
         return (self.uri[: match.start()] if match else self.uri).rpartition("/")[0]
 
 
-def _pictures(source: Source, root: str, files: Iterator[storage.StoredFile]) -> Iterator[Listed | Ignored | Failure]:
+def _pictures(
+    source: Source, root: str, files: Iterator[filesystem.StoredFile]
+) -> Iterator[Listed | Ignored | Failure]:
     """The files with a picture's ending, named by their paths below `root`."""
     ignored = IgnoredFiles()
     for stored in files:

@@ -14,7 +14,7 @@ from pipeline.core.errors import ErrorType, OptionError
 from pipeline.core.records import Failure, FileRef
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Address, Listed, Source
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 from pipeline.storage.lookups import look_up_all
 
 MANIFEST_ENDINGS = (".csv", ".jsonl", ".ndjson")
@@ -33,7 +33,7 @@ class ManifestSource(Source):
     @property
     def base_name(self) -> str:
         """The file's name without its ending."""
-        return storage.base_name(self.uri).rpartition(".")[0]
+        return filesystem.base_name(self.uri).rpartition(".")[0]
 
     @property
     def is_index(self) -> bool:
@@ -119,7 +119,7 @@ def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow |
 
 def _path(address: str) -> str:
     """An address without the query of a web address, which may be a signature: the part that an id is made of."""
-    return re.split("[?#]", address, maxsplit=1)[0] if address.startswith(storage.WEB_SCHEMES) else address
+    return re.split("[?#]", address, maxsplit=1)[0] if address.startswith(filesystem.WEB_SCHEMES) else address
 
 
 _NamedRow = tuple[str, str, str, tuple[tuple[str, str], ...]]
@@ -174,11 +174,11 @@ def _header(uri: str) -> set[str]:
 
 def _address(folder: str, path: str) -> str:
     """The absolute path or URI of a path that a manifest in a folder names."""
-    is_whole = storage.is_remote(path) or os.path.isabs(path) or path.startswith("file://")
-    return storage.absolute(path if is_whole else storage.join(folder, path))
+    is_whole = filesystem.is_remote(path) or os.path.isabs(path) or path.startswith("file://")
+    return filesystem.absolute(path if is_whole else filesystem.join(folder, path))
 
 
-def _reference(uri: str, stored: storage.StoredFile | None) -> FileRef:
+def _reference(uri: str, stored: filesystem.StoredFile | None) -> FileRef:
     """Where a file is; without size and version where it can't be looked up; reading it reports why."""
     return FileRef(uri) if stored is None else FileRef(uri, stored.size_bytes, stored.version)
 
@@ -194,7 +194,7 @@ def _common_parent(first: str, second: str) -> str:
 
 def _text(uri: str) -> io.TextIOBase:
     try:
-        return io.StringIO(storage.read_bytes(uri).decode("utf-8-sig"), newline="")
+        return io.StringIO(filesystem.read_bytes(uri).decode("utf-8-sig"), newline="")
     except UnicodeDecodeError as error:
         raise OptionError(f"manifest {uri} is not UTF-8 text") from error
 

@@ -7,7 +7,7 @@ from pipeline.core.records import FileRef, Spooled, ZipMember
 from pipeline.sources.archives.spool import parts_of
 from pipeline.sources.archives.unpacking import inflated
 from pipeline.sources.archives.zip import DEFLATED, LOCAL_HEADER, LOCAL_MARK
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 # What a local header may hold besides the name: times and owners of Unix tools, alignment of others. More costs a
 # second request, not the picture.
@@ -24,7 +24,7 @@ class FileReader:
     """
 
     def __init__(self, output: str, max_bytes: int | None = None) -> None:
-        self._spool = storage.join(output, SPOOL_FOLDER)
+        self._spool = filesystem.join(output, SPOOL_FOLDER)
         self._max_bytes = max_bytes
 
     def __call__(self, file: FileRef) -> bytes:
@@ -46,12 +46,12 @@ class FileReader:
             case Spooled() as place:
                 return self._spooled(place, file.size_bytes)
             case None if file.offset_bytes < 0:
-                return storage.read_bytes(file.uri, self._max_bytes)
+                return filesystem.read_bytes(file.uri, self._max_bytes)
             case None:
                 return _exactly(file.uri, file.offset_bytes, file.size_bytes)
 
     def _spooled(self, place: Spooled, size_bytes: int) -> bytes:
-        copy = b"".join(_exactly(storage.join(self._spool, part), *within) for part, *within in parts_of(place))
+        copy = b"".join(_exactly(filesystem.join(self._spool, part), *within) for part, *within in parts_of(place))
         data = inflated(copy, size_bytes) if place.is_deflated else copy
         if len(data) != size_bytes:
             raise ValueError(f"its copy in the spool has {len(data):,} bytes, not {size_bytes:,}")
@@ -59,7 +59,7 @@ class FileReader:
 
 
 def _exactly(uri: str, offset: int, length: int) -> bytes:
-    data = storage.read_range(uri, offset, length)
+    data = filesystem.read_range(uri, offset, length)
     if len(data) != length:
         raise ValueError(f"it ends {length - len(data):,} bytes before what was listed")
     return data
@@ -68,7 +68,7 @@ def _exactly(uri: str, offset: int, length: int) -> bytes:
 def _zip_member(file: FileRef, packing: ZipMember) -> bytes:
     packed_bytes = packing.packed_bytes
     name_bytes = len(file.member.encode("utf-8", "surrogateescape"))
-    first = storage.read_range(
+    first = filesystem.read_range(
         file.uri, file.offset_bytes, LOCAL_HEADER.size + name_bytes + _USUAL_EXTRA_BYTES + packed_bytes
     )
     if len(first) < LOCAL_HEADER.size or not first.startswith(LOCAL_MARK):

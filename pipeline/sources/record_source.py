@@ -10,7 +10,7 @@ from pipeline.sources.archives.listing import Entry, Refused
 from pipeline.sources.archives.record_files import RecordFile, list_records
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Address, Listed, Source
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 _RECORDS = re.compile(r"\.tfrecords?(?![a-z])", re.IGNORECASE)
 
@@ -28,11 +28,11 @@ class RecordSource(Source):
     @classmethod
     def recognise(cls, address: Address) -> Sequence[Source] | None:
         """See `Source.recognise`."""
-        if not _RECORDS.search(storage.base_name(address.uri)):
+        if not _RECORDS.search(filesystem.base_name(address.uri)):
             return None
-        if not storage.is_remote(address.uri) and address.is_folder:
+        if not filesystem.is_remote(address.uri) and address.is_folder:
             return None
-        uris = [address.uri] if address.exists else [stored.uri for stored in storage.list_glob(address.uri)]
+        uris = [address.uri] if address.exists else [stored.uri for stored in filesystem.list_glob(address.uri)]
         if not uris:
             raise OptionError(f"{address}: no such file")
         return [cls(address.uri, file=RecordFile(uri, _unnamed(uri, len(uris)))) for uri in uris]
@@ -40,7 +40,7 @@ class RecordSource(Source):
     @property
     def base_name(self) -> str:
         """The file's name without its ending, and without the shard's number."""
-        name = storage.base_name(self.uri)
+        name = filesystem.base_name(self.uri)
         return _RECORDS.split(name)[0] or name
 
     def items(self) -> Iterator[Listed | Ignored | Failure]:
@@ -65,6 +65,6 @@ def _unnamed(uri: str, files: int) -> str:
 
     Example 17 of `train.tfrecord-00002-of-00005` is train-00002-17, that of a lone file train-17.
     """
-    split, _, rest = storage.base_name(uri).partition(".tfrecord")
+    split, _, rest = filesystem.base_name(uri).partition(".tfrecord")
     shard = re.search(r"\d+(?=-of-)", rest)
     return f"{split}-{shard[0]}" if shard and files > 1 else split

@@ -11,7 +11,7 @@ from pipeline.core.errors import TRUTH_STAGE, ErrorType
 from pipeline.core.records import Failure, FileRef
 from pipeline.sources.archives.unpacking import MAX_MEMBER_BYTES
 from pipeline.sources.ignored import Ignored
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 from pipeline.storage.globs import GLOB_CHARACTERS
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
@@ -55,7 +55,7 @@ class Address:
     def __init__(self, option: str, text: str) -> None:
         self.option = option
         self.text = text
-        self.uri = storage.absolute(text)
+        self.uri = filesystem.absolute(text)
 
     def __str__(self) -> str:
         """The beginning of a message about it."""
@@ -64,17 +64,17 @@ class Address:
     @cached_property
     def exists(self) -> bool:
         """Whether there is a file, an object or a local folder of this name."""
-        return storage.exists(self.uri)
+        return filesystem.exists(self.uri)
 
     @cached_property
     def is_folder(self) -> bool:
         """Whether it is a local folder, or a prefix that objects have."""
-        return storage.is_folder(self.uri)
+        return filesystem.is_folder(self.uri)
 
     @cached_property
     def is_file(self) -> bool:
         """Whether there is a file or an object of this name."""
-        return self.exists if storage.is_remote(self.uri) else self.exists and not self.is_folder
+        return self.exists if filesystem.is_remote(self.uri) else self.exists and not self.is_folder
 
     @cached_property
     def is_pattern(self) -> bool:

@@ -11,7 +11,7 @@ from pipeline.sources.manifest import ManifestSource
 from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Address, Source
 from pipeline.sources.tfds import TfdsSource
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 SOURCE_TYPES: tuple[type[Source], ...] = (
     TfdsSource, RecordSource, ArchiveSource, ManifestSource, FolderSource, GlobSource,
@@ -81,7 +81,7 @@ def parse_truths(texts: Sequence[str], pictures: Sequence[Sequence[Source]]) -> 
 def _parse(text: str, option: str) -> list[Source]:
     if not text:
         raise OptionError(f"{option}: an empty source")
-    if "://" in text and not text.startswith((*storage.REMOTE_SCHEMES, "file://")):
+    if "://" in text and not text.startswith((*filesystem.REMOTE_SCHEMES, "file://")):
         raise OptionError(f"{option} {text}: unknown kind of storage {text.partition('://')[0]}://")
     address = Address(option, text)
     try:
@@ -93,8 +93,8 @@ def _parse(text: str, option: str) -> list[Source]:
         raise OptionError(f"{address}: can't be looked up: {error.strerror or error}") from error
     if not exists:
         raise OptionError(f"{address}: no such file or folder")
-    if storage.is_read_only(address.uri):
-        raise OptionError(f"{address}: {storage.NOT_LISTED}")
+    if filesystem.is_read_only(address.uri):
+        raise OptionError(f"{address}: {filesystem.NOT_LISTED}")
     raise OptionError(
         f"{address}: neither a folder, a glob, a picture, an archive (.tar, .tar.gz, .zip), records"
         " (.tfrecord) nor a manifest (.csv, .jsonl)"

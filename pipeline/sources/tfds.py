@@ -13,7 +13,7 @@ from pipeline.sources.archives.record_files import RecordFile
 from pipeline.sources.archives.tfrecord import Features
 from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Address, Source
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 _SCHEME = "tfds:"
 _SOURCE = re.compile(r"tfds:(?P<name>[A-Za-z_]\w*)(?P<rest>(?:/[\w.-]+?)?(?::[\d.*]+)?)/(?P<split>[^/]+)")
@@ -78,7 +78,7 @@ def tfds_files(text: str) -> list[RecordFile]:
     files, first_index = [], _first_index(info, instructions)
     for instruction in instructions:
         take = int(instruction.take)
-        uri = storage.absolute(str(instruction.filename))
+        uri = filesystem.absolute(str(instruction.filename))
         files.append(RecordFile(uri, split, first_index, int(instruction.skip), take, features))
         first_index += int(instruction.examples_in_shard)
     return files
@@ -88,11 +88,11 @@ def _first_index(info: Any, instructions: Any) -> int:
     """The number, in its split, of the first Example in the first file: a part may begin in a later file."""
     if not instructions:
         return 0
-    first = storage.base_name(str(instructions[0].filename))
+    first = filesystem.base_name(str(instructions[0].filename))
     for split in info.splits.values():
         before = 0
         for name, length in zip(split.filenames, split.shard_lengths, strict=True):
-            if storage.base_name(str(name)) == first:
+            if filesystem.base_name(str(name)) == first:
                 return before
             before += int(length)
     return 0

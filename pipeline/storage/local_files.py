@@ -219,6 +219,6 @@ def _make_folders(folder: str) -> None:
 
 
 def look_up(path: str) -> StoredFile:
-    """As `storage.stat_file`."""
+    """As `filesystem.stat_file`."""
     status = os.stat(path)
     return StoredFile(path, status.st_size, str(status.st_mtime_ns), status.st_mtime_ns)

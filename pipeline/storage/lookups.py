@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from pipeline.storage import storage
-from pipeline.storage.storage import StoredFile
+from pipeline.storage import filesystem
+from pipeline.storage.filesystem import StoredFile
 
 _THREADS = 64
 """A store answers in some 30 ms: so many at a time are about 2,000 files a second."""
@@ -26,13 +26,13 @@ def look_up_all(uris: Iterable[str]) -> Iterator[StoredFile | None]:
     with ThreadPoolExecutor(_THREADS, "maskbeam-lookup") as threads:
         while chunk := list(islice(remaining, size)):
             # Files of this machine are looked up faster than they are handed to a thread.
-            is_remote = any(map(storage.is_remote, chunk))
+            is_remote = any(map(filesystem.is_remote, chunk))
             yield from threads.map(_look_up, chunk) if is_remote else map(_look_up, chunk)
             size = min(2 * size, _MAX_CHUNK)
 
 
 def _look_up(uri: str) -> StoredFile | None:
     try:
-        return storage.stat_file(uri)
+        return filesystem.stat_file(uri)
     except (OSError, ValueError):
         return None

@@ -21,7 +21,7 @@ class _Entry:
 
 
 def list_folder(folder: str) -> Iterator[StoredFile]:
-    """As `storage.list_files`."""
+    """As `filesystem.list_files`."""
     # Iterators on a stack of our own: folders may be nested deeper than Python's functions.
     paths, entries = [folder], [iter(_entries(folder))]
     while entries:
@@ -39,7 +39,7 @@ def list_folder(folder: str) -> Iterator[StoredFile]:
 
 
 def list_matching(pattern: str) -> Iterator[StoredFile]:
-    """As `storage.list_glob`."""
+    """As `filesystem.list_glob`."""
     parts = pattern.split("/")
     if ANY_FOLDERS not in parts:
         for path in sorted(glob.iglob(pattern, include_hidden=True)):

@@ -22,7 +22,7 @@ from pipeline.output.earlier_run import (
 from pipeline.output.outputs import Destination
 from pipeline.output.removal import MaskCounts, check_removal, removal_text
 from pipeline.sources.source import pairing_key
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 RECORDED, FOUND_FILE = "recorded", "file"
 _LOGGER = logging.getLogger(LOGGER)
@@ -167,7 +167,7 @@ class DeleteStale(beam.PTransform[Any, Any]):
         output = self._output
 
         def delete(name: str, _: Any) -> int:
-            storage.delete_with_empty_folders(storage.join(output, name), output)
+            filesystem.delete_with_empty_folders(filesystem.join(output, name), output)
             return 1
 
         deleted: PCollection[int] = (

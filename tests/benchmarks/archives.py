@@ -47,7 +47,7 @@ from pipeline.sources.archives.members import Fault, Member
 from pipeline.sources.archives.parallel import walk_tar_in_parallel
 from pipeline.sources.archives.tar import walk_tar
 from pipeline.sources.sources import parse_sources
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 ROOT = Path(__file__).resolve().parents[2]
 _SIDE_PX = 96
@@ -98,13 +98,13 @@ def bucket(members: int, folder: Path) -> list[Row]:
     """
     data = _tar(members)
     with amazon() as store:
-        storage.configure(store.options)
+        filesystem.configure(store.options)
         uri = f"{store.root}/large.tar"
-        storage.write_bytes(uri, data)
+        filesystem.write_bytes(uri, data)
         job = run_job(folder / "out", "--input", uri, "--mask_format", "none", *store.options)
         _check(job, members)
         sent = [size for path, size in store.sent if path == uri]
-    storage.configure([])
+    filesystem.configure([])
     row = {"members": members, "archive_mb": round(len(data) / 1e6, 1), "requests": len(sent)}
     return [row | {"sent_mb": round(sum(sent) / 1e6, 1), "sent_to_archive": round(sum(sent) / len(data), 4)}]
 

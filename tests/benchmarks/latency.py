@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _SLOWED = """
 import sys, time
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 def paused(call, seconds, wanted):
     def slow(uri, *rest):
@@ -26,8 +26,8 @@ def paused(call, seconds, wanted):
         return call(uri, *rest)
     return slow
 
-storage.read_bytes = paused(storage.read_bytes, float(sys.argv[1]), sys.argv[3])
-storage.write_bytes = paused(storage.write_bytes, float(sys.argv[2]), "/masks/")
+filesystem.read_bytes = paused(filesystem.read_bytes, float(sys.argv[1]), sys.argv[3])
+filesystem.write_bytes = paused(filesystem.write_bytes, float(sys.argv[2]), "/masks/")
 from pipeline.app.launcher import main
 sys.exit(main(sys.argv[4:]))
 """

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _COUNTED = """
 import sys, threading, time
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 requests = 0
 lock = threading.Lock()
@@ -34,7 +34,7 @@ def counted(call, seconds):
     return slow
 
 for name in ("read_bytes", "read_range", "write_bytes", "delete", "stat_file"):
-    setattr(storage, name, counted(getattr(storage, name), float(sys.argv[1])))
+    setattr(filesystem, name, counted(getattr(filesystem, name), float(sys.argv[1])))
 from pipeline.app.launcher import main
 status = main(sys.argv[2:])
 print(f"requests {requests}")

@@ -35,7 +35,7 @@ from pipeline.engines.base import input_batch
 from pipeline.engines.load import load_engine
 from pipeline.engines.model_folder import open_model
 from pipeline.output.tables import PICTURES_A_SHARD
-from pipeline.storage.storage import list_files
+from pipeline.storage.filesystem import list_files
 
 SIZES = (10**6, 10**8, 10**9)
 CORES_A_WORKER = 4

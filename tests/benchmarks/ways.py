@@ -28,7 +28,7 @@ from packing import example_of, files_below, pack, tar_of, tfrecord_of
 from small_archive import TINY_MODEL, Finished, run_job
 
 from pipeline.sources.source import pairing_key
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 
 def ways(images: Path, masks: Path, label_map: str, model: str, folder: Path) -> list[Row]:
@@ -144,7 +144,7 @@ def _tfds(pictures: Path, label_map: str, model: str, folder: Path) -> Finished:
 def _in_bucket(scheme: str, pictures: Path, label_map: str, model: str, folder: Path) -> Finished:
     with EMULATORS[scheme]() as store, _configured(store):
         for name, data in files_below(pictures).items():
-            storage.write_bytes(f"{store.root}/set/{name}", data)
+            filesystem.write_bytes(f"{store.root}/set/{name}", data)
         sources = ["--input", f"{store.root}/set/images", "--ground_truth", f"{store.root}/set/masks"]
         output = folder / f"out-{scheme}"
         return run_job(output, *sources, "--label_map", label_map, *store.options, model=model)
@@ -152,11 +152,11 @@ def _in_bucket(scheme: str, pictures: Path, label_map: str, model: str, folder: 
 
 @contextlib.contextmanager
 def _configured(store: Emulator) -> Iterator[None]:
-    storage.configure(store.options)
+    filesystem.configure(store.options)
     try:
         yield
     finally:
-        storage.configure([])
+        filesystem.configure([])
 
 
 def _masks(job: Finished) -> dict[str, bytes]:

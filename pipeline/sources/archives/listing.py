@@ -13,7 +13,7 @@ from pipeline.sources.archives.tar import BLOCK_BYTES, walk_tar
 from pipeline.sources.archives.unpacking import MAX_MEMBER_BYTES, TooLargeError, Unpacker, check_size
 from pipeline.sources.archives.zip import walk_zip
 from pipeline.sources.ignored import Ignored, IgnoredFiles
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_NAME_BYTES = 4_096
@@ -67,8 +67,8 @@ def list_archive(
         OSError: the archive can't be read.
         StorageError: the spool can't be written.
     """
-    archive = storage.stat_file(uri)
-    start = storage.read_range(uri, 0, BLOCK_BYTES)
+    archive = filesystem.stat_file(uri)
+    start = filesystem.read_range(uri, 0, BLOCK_BYTES)
     if start.startswith(GZIP_MARK):
         return _list_compressed_tar(Unpacker(archive, spool_root, max_bytes))
     # A zip may follow a program that unpacks it.

@@ -22,7 +22,7 @@ from threading import Event
 from pipeline.sources.archives.members import ByteSource, Fault, Member
 from pipeline.sources.archives.streams import StoredBytes
 from pipeline.sources.archives.tar import BLOCK_BYTES, TarWalk, is_header, walk_tar
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 MEMBERS_A_SEGMENT = 128
 THREADS = 10
@@ -46,7 +46,7 @@ def walk_stored_tar(uri: str, size_bytes: int) -> Iterator[Member | Fault]:
         OSError: it can't be read.
     """
     source = StoredBytes(uri, size_bytes)
-    if storage.is_remote(uri) and size_bytes >= _MIN_ARCHIVE_BYTES:
+    if filesystem.is_remote(uri) and size_bytes >= _MIN_ARCHIVE_BYTES:
         return walk_tar_in_parallel(source, size_bytes)
     return walk_tar(source)
 

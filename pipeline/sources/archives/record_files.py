@@ -10,7 +10,7 @@ from pipeline.sources.archives.members import ByteSource, Fault
 from pipeline.sources.archives.streams import GZIP_MARK, StoredBytes
 from pipeline.sources.archives.tfrecord import RECORD_HEADER_BYTES, Features, Record, is_record_header, walk_records
 from pipeline.sources.archives.unpacking import MAX_MEMBER_BYTES, TooLargeError, Unpacker, check_size
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 _Take = Callable[[ByteSource, int, int], FileRef]
 
@@ -53,8 +53,8 @@ def list_records(
         OSError: the file can't be read.
         StorageError: the spool can't be written.
     """
-    stored = storage.stat_file(file.uri)
-    start = storage.read_range(file.uri, 0, RECORD_HEADER_BYTES)
+    stored = filesystem.stat_file(file.uri)
+    start = filesystem.read_range(file.uri, 0, RECORD_HEADER_BYTES)
     if start.startswith(GZIP_MARK) and not is_record_header(start):
         unpacker = Unpacker(stored, spool_root, max_bytes)
         yield from _list(file, unpacker.explained(walk_records(unpacker.stream, file.features, _kept(unpacker.copy))))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pipeline.core.errors import StorageError
 from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import Spooled
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 PART_BYTES = 16 << 20
 
@@ -71,9 +71,9 @@ class Spool:
         data, self._held = b"".join(self._held), []
         if self._root is None:
             return
-        uri = storage.join(self._root, _part_name(self._name, part))
+        uri = filesystem.join(self._root, _part_name(self._name, part))
         try:
-            storage.write_bytes(uri, data)
+            filesystem.write_bytes(uri, data)
         except OSError as error:
             raise StorageError(f"the output can't be written: {uri}: {error.strerror or error}") from error
 
@@ -106,6 +106,6 @@ def remove_spool(output: str) -> None:
         StorageError: it can't be removed.
     """
     try:
-        storage.delete_folder(storage.join(output, SPOOL_FOLDER))
+        filesystem.delete_folder(filesystem.join(output, SPOOL_FOLDER))
     except OSError as error:
         raise StorageError(f"the spool can't be removed: {error.strerror or error}") from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from pipeline.core.errors import ErrorType
 from pipeline.sources.archives.members import Fault
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 GZIP_MARK = b"\x1f\x8b"
 _PIECE_BYTES = 256 << 10
@@ -26,7 +26,7 @@ class StoredBytes:
     def read_at(self, offset: int, length: int) -> bytes:
         """As `ByteSource.read_at`."""
         length = min(length, self._size_bytes - offset)
-        return storage.read_range(self._uri, offset, length) if length > 0 else b""
+        return filesystem.read_range(self._uri, offset, length) if length > 0 else b""
 
 
 class GunzippedBytes:
@@ -39,7 +39,7 @@ class GunzippedBytes:
     """
 
     def __init__(self, uri: str) -> None:
-        self._pieces = self._unpack(storage.read_pieces(uri))
+        self._pieces = self._unpack(filesystem.read_pieces(uri))
         self._buffer = b""
         self._offset = 0
         self.packed_bytes = 0

@@ -14,7 +14,7 @@ from pipeline.core.records import FileRef
 from pipeline.sources.archives.members import ByteSource, Fault
 from pipeline.sources.archives.spool import Spool
 from pipeline.sources.archives.streams import GunzippedBytes
-from pipeline.storage import storage
+from pipeline.storage import filesystem
 
 MAX_MEMBER_BYTES = 1 << 30
 """A file of more bytes is refused: whoever decodes it holds it in memory whole."""
@@ -58,7 +58,7 @@ class Unpacker:
         max_bytes: longer pictures are not copied.
     """
 
-    def __init__(self, stored: storage.StoredFile, spool_root: str | None, max_bytes: int) -> None:
+    def __init__(self, stored: filesystem.StoredFile, spool_root: str | None, max_bytes: int) -> None:
         self._stored = stored
         self._spool = Spool(spool_root, (stored.uri, stored.size_bytes, stored.version))
         self._max_bytes = min(max_bytes, MAX_MEMBER_BYTES)
