@@ -27,7 +27,8 @@ from pipeline.engines.base import Batch, Logits
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 from pipeline.segmenting import preparing
-from pipeline.segmenting.modes import MODES, Assembler, FinishedRows
+from pipeline.segmenting.mode import Assembler, FinishedRows, View
+from pipeline.segmenting.modes import MODES
 from pipeline.segmenting.segmenter import Segmenter
 
 SIZES = ((64, 96), (32, 32), (96, 64), (64, 32))
@@ -65,7 +66,7 @@ def recipe(tiny_model_spec: ModelSpec) -> Recipe:
 @pytest.fixture
 def tiles(recipe: Recipe) -> Iterator[Recipe]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODES, "plain_tiles", PlainTiles())  # type: ignore[arg-type]
+        patch.setitem(MODES, "plain_tiles", PlainTiles)  # type: ignore[arg-type]
         yield replace(recipe, mode="plain_tiles")
 
 
@@ -118,7 +119,7 @@ def test_any_division_into_strips_gives_the_same_records_and_files(
     recipe = Recipe(tiny_model_spec, "digest", LabelMap.identity(3), None, 1_000_000)
     results = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODES, "plain_tiles", PlainTiles())  # type: ignore[arg-type]
+        patch.setitem(MODES, "plain_tiles", PlainTiles)  # type: ignore[arg-type]
         recipe = replace(recipe, mode="plain_tiles" if mode == "t" else "resize")
         for name, strip_pixels, engine_batch in (("whole", 1 << 22, None), ("strips", max_pixels, batch)):
             patch.setattr(strips, "MAX_STRIP_PIXELS", strip_pixels)
@@ -236,12 +237,12 @@ def test_a_mode_that_leaves_rows_out_is_a_defect(
             whole = super().assembler(info, spec)
 
             class AllButOne:
-                def add(self, window: Window, logits: Logits) -> Iterator[FinishedRows]:
-                    return (rows for rows in whole.add(window, logits) if rows.top)
+                def add(self, view: View, logits: Logits) -> Iterator[FinishedRows]:
+                    return (rows for rows in whole.add(view, logits) if rows.top)
 
             return AllButOne()
 
-    monkeypatch.setitem(MODES, "forgetful", Forgetful())  # type: ignore[arg-type]
+    monkeypatch.setitem(MODES, "forgetful", Forgetful)  # type: ignore[arg-type]
     recipe = replace(recipe, mode="forgetful")
     segmenter = Segmenter(recipe, all_outputs(recipe, tmp_path / "out"), PassingEngine())
     with pytest.raises(AssertionError, match="unfinished"):

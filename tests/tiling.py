@@ -9,20 +9,23 @@ from pipeline.core.resize import ResizedLogits
 from pipeline.core.spec import ModelSpec
 from pipeline.core.strips import Window
 from pipeline.engines.base import Logits
-from pipeline.segmenting.modes import Assembler, FinishedRows
+from pipeline.segmenting.mode import Assembler, FinishedRows, View
 
 
 class PlainTiles:
     """Tiles of the model's size side by side, row by row; those along the right and lower edge are smaller."""
 
-    def windows(self, info: RasterInfo, spec: ModelSpec) -> Iterator[Window]:
+    def views(self, info: RasterInfo, spec: ModelSpec) -> Iterator[View]:
         for top in range(0, info.height, spec.height):
             for left in range(0, info.width, spec.width):
                 height, width = min(spec.height, info.height - top), min(spec.width, info.width - left)
-                yield Window(top, left, height, width)
+                yield View(Window(top, left, height, width))
 
     def assembler(self, info: RasterInfo, spec: ModelSpec) -> Assembler:
         return _RowsOfTiles(info.width)
+
+    def assembler_bytes(self, info: RasterInfo, spec: ModelSpec) -> int:
+        return 4 * spec.num_classes * spec.height * info.width
 
 
 class _RowsOfTiles:
@@ -30,7 +33,8 @@ class _RowsOfTiles:
         self._width = width
         self._row: list[ResizedLogits] = []
 
-    def add(self, window: Window, logits: Logits) -> Iterator[FinishedRows]:
+    def add(self, view: View, logits: Logits) -> Iterator[FinishedRows]:
+        window = view.window
         self._row.append(ResizedLogits(logits, window.height, window.width))
         if window.left + window.width == self._width:
             tiles, self._row, height = self._row, [], window.height

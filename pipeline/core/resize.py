@@ -9,8 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.core.labels import ClassIds
-
-Float32Array = npt.NDArray[np.float32]
+from pipeline.core.planes import Float32Array, argmax, empty_mask, softmax
 
 _OPENCV_MAX_PIXELS = 1 << 22
 """Planes up to this size are interpolated by OpenCV at once; for larger ones, row blocks that fit caches are faster."""
@@ -115,16 +114,15 @@ class ResizedLogits:
             (bottom - top, width) class ids, uint8 up to 256 classes, else uint16.
         """
         num_classes = len(self._planes)
-        shape = bottom - top, self._size[1]
-        mask: ClassIds = np.zeros(shape, np.uint8) if num_classes <= 256 else np.zeros(shape, np.uint16)
+        mask = empty_mask(num_classes, bottom - top, self._size[1])
         if self._suits_opencv(top, bottom, 1):
             # One plane after the other against a running maximum: two planes in memory for any number of classes.
             best, plane = np.empty((2, *self._size), np.float32)
             resized = (_opencv_resize(each, plane if class_id else best) for class_id, each in enumerate(self._planes))
-            _argmax(resized, num_classes, mask)
+            argmax(resized, num_classes, mask)
         else:
             for start, block in self._blocks(top, bottom):
-                _argmax(iter(block), num_classes, mask[start - top : start - top + block.shape[1]])
+                argmax(iter(block), num_classes, mask[start - top : start - top + block.shape[1]])
         return mask
 
     def probabilities(self, top: int, bottom: int) -> npt.NDArray[np.uint8]:
@@ -142,11 +140,25 @@ class ResizedLogits:
             planes = np.empty((num_classes, *self._size), np.float32)
             for class_id, plane in enumerate(self._planes):
                 _opencv_resize(plane, planes[class_id])
-            return _softmax(planes)
+            return softmax(planes)
         probabilities = np.empty((num_classes, bottom - top, width), np.uint8)
         for start, block in self._blocks(top, bottom):
-            probabilities[:, start - top : start - top + block.shape[1]] = _softmax(block)
+            probabilities[:, start - top : start - top + block.shape[1]] = softmax(block)
         return probabilities
+
+    def planes(self) -> Float32Array:
+        """The resized logits themselves.
+
+        Returns:
+            (num_classes, height, width) float32, to be read only; the logits' own values if they have this size.
+        """
+        height, width = self._size
+        if self._planes.shape[1:] == self._size:
+            return self._planes
+        planes = np.empty((len(self._planes), height, width), np.float32)
+        for start, block in self._blocks(0, height):
+            planes[:, start : start + block.shape[1]] = block
+        return planes
 
     def _suits_opencv(self, top: int, bottom: int, planes: int) -> bool:
         height, width = self._size
@@ -215,38 +227,6 @@ def _positions(source: int, target: int) -> tuple[npt.NDArray[np.int64], Float32
     position = ((np.arange(target) + 0.5) * scale - 0.5).astype(np.float32)
     before = np.floor(position)
     return before.astype(np.int64), position - before
-
-
-def _argmax(planes: Iterator[Float32Array], num_planes: int, mask: ClassIds) -> None:
-    """Writes the index of the largest of some planes, the lowest on ties; the first plane is overwritten.
-
-    Args:
-        planes: (h, w) each; one is no longer used when the next is requested.
-        num_planes: how many there are.
-        mask: (h, w), zeros.
-    """
-    best = next(planes)
-    larger = np.empty(mask.shape, np.bool_)
-    wins = np.empty_like(mask)
-    for class_id, plane in enumerate(planes, 1):
-        np.greater(plane, best, out=larger)
-        # Ids ascend, so the larger id is the later maximum: a product and a maximum cost a tenth of an assignment by
-        # a boolean index.
-        np.multiply(larger.view(np.uint8), mask.dtype.type(class_id), out=wins)
-        np.maximum(mask, wins, out=mask)
-        if class_id + 1 < num_planes:
-            np.maximum(best, plane, out=best)
-
-
-def _softmax(planes: Float32Array) -> npt.NDArray[np.uint8]:
-    """round(255 · softmax) over the first axis; the planes are overwritten."""
-    planes -= planes.max(axis=0)
-    np.exp(planes, out=planes)
-    total = planes[0].copy()
-    for plane in planes[1:]:
-        total += plane
-    planes *= np.float32(255.0) / total
-    return np.rint(planes, out=planes).astype(np.uint8)
 
 
 def _opencv_resize(plane: Float32Array, out: Float32Array) -> Float32Array:

@@ -14,13 +14,13 @@ from pipeline.core.raster import Raster
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Located
 from pipeline.core.split_digests import SplitDigests
-from pipeline.core.strips import Window
 from pipeline.engines.base import Engine, Logits
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.byte_budget import ByteBudget, Held
 from pipeline.segmenting.fetcher import Fetched
 from pipeline.segmenting.finishing import PictureFinisher, Segmented
 from pipeline.segmenting.inferring import Inference
+from pipeline.segmenting.mode import View
 from pipeline.segmenting.modes import mode_named
 from pipeline.segmenting.preparing import model_inputs, open_picture, picture_info, read_truth, split_of
 from pipeline.segmenting.stage_clock import Seconds
@@ -51,12 +51,12 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A window that waits for the engine."""
+    """A view that waits for the engine."""
 
     work: _Work
     finisher: PictureFinisher
-    window: Window
-    pixels: ModelInput
+    view: View
+    taken: ModelInput
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class _Run:
 class Computing:
     """Takes the pictures of a batch through the engine; shared by all threads of a process.
 
-    The engine's batches are filled with windows, whichever pictures these are of. A picture is decoded once the budget
+    The engine's batches are filled with views, whichever pictures these are of. A picture is decoded once the budget
     has room for its pixels, whose size its header tells. A thread waits for room only while it holds none, after it has
     finished all pictures that it had, so that threads never wait for one another in a circle.
 
@@ -80,7 +80,7 @@ class Computing:
         destination: what to write.
         engine: the loaded model.
         decoding: limits the bytes of all pictures that are decoded at a time.
-        max_items: how many windows the engine takes at a time at most; None for all that come together.
+        max_items: how many views the engine takes at a time at most; None for all that come together.
         split: which pictures the model was trained on; None where that is not known.
     """
 
@@ -150,7 +150,7 @@ class Computing:
         return held
 
     def _queue(self, picture: Located, truth_data: bytes | PictureError | None, work: _Work, run: _Run) -> None:
-        """Puts the windows of a picture before the engine, and runs it whenever a batch is full.
+        """Puts the views of a picture before the engine, and runs it whenever a batch is full.
 
         Raises:
             PictureError: the picture can't be decoded or doesn't fit the model.
@@ -166,8 +166,8 @@ class Computing:
             outputs=self._destination.missing(picture),
         )
         keep = finisher.needs_pixels
-        for window, pixels in model_inputs(work.raster, self._mode, self._recipe, run.seconds, keep=keep):
-            run.items.append(_Item(work, finisher, window, pixels))
+        for view, taken in model_inputs(work.raster, self._mode, self._recipe.spec, run.seconds, keep=keep):
+            run.items.append(_Item(work, finisher, view, taken))
             self._infer(run, self._inference.max_items)
             if work.result is not None:
                 return
@@ -182,12 +182,12 @@ class Computing:
         run.works.clear()
 
     def _infer(self, run: _Run, min_items: int | None) -> None:
-        """Runs the engine while at least so many windows wait; with None not at all."""
+        """Runs the engine while at least so many views wait; with None not at all."""
         while min_items is not None and len(run.items) >= min_items:
             size = self._inference.max_items or len(run.items)
             items = [item for item in run.items[:size] if item.work.result is None]
             del run.items[:size]
-            answers = self._inference.logits([item.pixels for item in items], run.seconds) if items else []
+            answers = self._inference.logits([item.taken for item in items], run.seconds) if items else []
             for item, answer in zip(items, answers, strict=True):
                 if item.work.result is None:
                     self._take(item, answer, run.seconds)
@@ -197,7 +197,7 @@ class Computing:
         try:
             if isinstance(answer, PictureError):
                 raise answer
-            item.finisher.add(item.window, answer, seconds)
+            item.finisher.add(item.view, answer, seconds)
             if item.finisher.is_complete:
                 work.end(item.finisher.segmented(work.source_bytes, work.split, self._fingerprints, seconds))
         except PictureError as error:

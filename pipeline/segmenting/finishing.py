@@ -1,4 +1,4 @@
-"""From the logits of a picture's windows to its record and its files, strip by strip."""
+"""From the logits of a picture's views to its record and its files, strip by strip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pipeline.core.records import Located, PictureRecord
 from pipeline.core.strips import Strip, Window
 from pipeline.engines.base import Logits
 from pipeline.output.outputs import EncodedFile, Output, PictureWriter
-from pipeline.segmenting.modes import Assembler, FinishedRows
+from pipeline.segmenting.mode import Assembler, FinishedRows, View
 from pipeline.segmenting.stage_clock import Seconds, timed
 
 
@@ -36,7 +36,7 @@ class Segmented:
 
 
 class PictureFinisher:
-    """Takes the logits of one picture's windows, in the mode's order.
+    """Takes the logits of one picture's views, in the mode's order.
 
     Args:
         picture: where it is.
@@ -74,15 +74,15 @@ class PictureFinisher:
         """Whether all rows are finished."""
         return self._rows == self._info.height
 
-    def add(self, window: Window, logits: Logits, seconds: Seconds) -> None:
-        """Takes the next window's logits, and measures and encodes the rows that they finish.
+    def add(self, view: View, logits: Logits, seconds: Seconds) -> None:
+        """Takes the next view's logits, and measures and encodes the rows that they finish.
 
         Args:
-            window: as the mode gave it.
+            view: as the mode gave it.
             logits: (h, w, num_classes) float32, finite.
             seconds: the time goes to its `mask`, `count` and `encode`.
         """
-        finished = self._assembler.add(window, logits)
+        finished = self._assembler.add(view, logits)
         while True:
             with timed("mask", seconds):
                 rows = next(finished, None)

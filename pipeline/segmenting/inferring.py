@@ -1,4 +1,4 @@
-"""Running the engine on windows of any pictures: one bad window costs its picture alone."""
+"""Running the engine on views of any pictures: one bad view costs its picture alone."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class Inference:
 
     Args:
         engine: the loaded model.
-        max_items: how many windows the engine takes at a time at most; None for all that come together. It is lowered
+        max_items: how many views the engine takes at a time at most; None for all that come together. It is lowered
             where the engine lacks memory for them.
     """
 

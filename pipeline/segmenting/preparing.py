@@ -1,16 +1,20 @@
-"""From a picture's files to what the engine takes: opened, its truth in class ids, its windows at the model's size."""
+"""From a picture's files to what the engine takes: opened, its truth in class ids, its views at the model's size."""
 
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.core.errors import PictureError
 from pipeline.core.labels import ClassIds
 from pipeline.core.model_input import ModelInput, model_input
 from pipeline.core.raster import Raster, RasterInfo, open_raster
 from pipeline.core.recipe import Recipe
+from pipeline.core.spec import ModelSpec
 from pipeline.core.split_digests import SplitDigests, picture_digest
-from pipeline.core.strips import Window
 from pipeline.core.truth import decode_truth
-from pipeline.segmenting.modes import Mode
+from pipeline.segmenting.mode import Mode, View
 from pipeline.segmenting.stage_clock import Seconds, timed
 
 
@@ -78,35 +82,41 @@ def read_truth(
 
 
 def model_inputs(
-    raster: Raster, mode: Mode, recipe: Recipe, seconds: Seconds, *, keep: bool
-) -> Iterator[tuple[Window, ModelInput]]:
-    """The windows of a picture as the model takes them.
+    raster: Raster, mode: Mode, spec: ModelSpec, seconds: Seconds, *, keep: bool
+) -> Iterator[tuple[View, ModelInput]]:
+    """The views of a picture as the model takes them.
 
     Args:
         raster: the picture.
-        mode: gives the windows.
-        recipe: the job's.
+        mode: gives the views.
+        spec: the model's.
         seconds: the time goes to its `decode` and `resize`.
         keep: whether the raster is needed afterwards; else it is closed when its last window was read.
 
     Yields:
-        Each window and its pixels, (height, width, channels) of the model's dtype and range.
+        Each view and its pixels, (height, width, channels) of the model's dtype and range.
 
     Raises:
         PictureError: stage `decode`; the file can't be decoded or has the wrong number of bands.
     """
-    windows = mode.windows(raster.info, recipe.spec)
-    window = next(windows)
+    views = mode.views(raster.info, spec)
+    view = next(views)
     while True:
         with timed("decode", seconds):
-            pixels = raster.read(window)
+            pixels = raster.read(view.window)
         with timed("resize", seconds):
-            taken = model_input(pixels, recipe.spec.input)
+            taken = _taken(view, pixels, spec)
         del pixels
-        following = next(windows, None)
+        following = next(views, None)
         if following is None and not keep:
             raster.close()
-        yield window, taken
+        yield view, taken
         if following is None:
             return
-        window = following
+        view = following
+
+
+def _taken(view: View, pixels: npt.NDArray[Any], spec: ModelSpec) -> ModelInput:
+    taken = view.turn.apply(model_input(view.with_margins(pixels), spec.input))
+    # While a view of the decoded picture waits for the engine, all of the picture would stay in memory.
+    return taken.copy() if np.may_share_memory(taken, pixels) else taken

@@ -53,7 +53,7 @@ class Segmenter:
         read: gives a file's bytes.
         budget: limits the bytes of all files that were read and not computed, or computed and not written.
         decoding: limits the bytes of all pictures that are decoded at a time; by default half of the memory.
-        engine_batch: how many windows the engine takes at a time at most; None for all that come together.
+        engine_batch: how many views the engine takes at a time at most; None for all that come together.
         split: which pictures the model was trained on; None where that is not known.
     """
 

@@ -1,12 +1,14 @@
-"""One picture through a model with no job around it: the job's own windows, model input and assembler, one by one."""
+"""One picture through a model with no job around it: the job's own views, model input and assembler, one by one."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 
-from pipeline.core.model_input import model_input
 from pipeline.core.raster import Raster
 from pipeline.core.spec import ModelSpec
 from pipeline.engines.base import Engine, input_batch
-from pipeline.segmenting.modes import RESIZE, FinishedRows, mode_named
+from pipeline.segmenting.mode import FinishedRows
+from pipeline.segmenting.modes import RESIZE, mode_named
+from pipeline.segmenting.preparing import model_inputs
 
 
 def segment_raster(raster: Raster, engine: Engine, spec: ModelSpec, mode: str = RESIZE) -> Iterator[FinishedRows]:
@@ -26,6 +28,6 @@ def segment_raster(raster: Raster, engine: Engine, spec: ModelSpec, mode: str = 
     """
     info, chosen = raster.info, mode_named(mode)
     assembler = chosen.assembler(info, spec)
-    for window in chosen.windows(info, spec):
-        (logits,) = engine.logits(input_batch([model_input(raster.read(window), spec.input)]))
-        yield from assembler.add(window, logits)
+    for view, taken in model_inputs(raster, chosen, spec, defaultdict(float), keep=True):
+        (logits,) = engine.logits(input_batch([taken]))
+        yield from assembler.add(view, logits)

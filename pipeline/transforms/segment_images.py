@@ -33,7 +33,7 @@ class EngineSettings:
     Args:
         model: the checked model.
         threads: batches in the engine at a time; 0 for the worker's cores, shared between its processes.
-        batch_size: windows per batch, at least 1.
+        batch_size: views per batch, at least 1.
         processes: worker processes that share a machine; used if `threads` is 0.
         accelerator: the step's resource hint, in Beam's form `type:…;count:1;…`; "" for none.
     """

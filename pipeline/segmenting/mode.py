@@ -1,0 +1,125 @@
+"""What a mode is: it says what the model sees of a picture, and puts the logits together to finished rows."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.labels import ClassIds
+from pipeline.core.raster import RasterInfo
+from pipeline.core.spec import ModelSpec
+from pipeline.core.strips import Window
+from pipeline.engines.base import Logits
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One of the eight symmetries of a square: transposed or not, then mirrored or not along either axis.
+
+    Args:
+        transpose: whether rows and columns are exchanged.
+        flip_rows: whether the order of the rows is reversed.
+        flip_columns: whether the order of the columns is reversed.
+    """
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def apply(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turns an array (h, w, …); the result is a view of it."""
+        turned = array.swapaxes(0, 1) if self.transpose else array
+        return self._flipped(turned)
+
+    def undo(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The inverse of `apply`."""
+        flipped = self._flipped(array)
+        return flipped.swapaxes(0, 1) if self.transpose else flipped
+
+    def _flipped(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+
+
+UPRIGHT = Turn()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the model sees at a time.
+
+    Args:
+        window: the pixels that are read.
+        margins: px above, below, left and right of the window that are filled with its mirrored pixels, the pixels at
+            the edge repeated.
+        turn: how the model's input is turned.
+    """
+
+    window: Window
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+    turn: Turn = UPRIGHT
+
+    def with_margins(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Adds the mirrored margins to the window's pixels, (h, w, bands)."""
+        above, below, left, right = self.margins
+        if not any(self.margins):
+            return pixels
+        return np.pad(pixels, ((above, below), (left, right), (0, 0)), "symmetric")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRows:
+    """Some rows of a picture's mask, over its whole width.
+
+    Args:
+        top: the first row in the picture, px.
+        mask: (h, W) class ids, uint8 up to 256 classes, else uint16.
+        probabilities: gives (num_classes, h, W) uint8, round(255 · probability); computed when it is called, which is
+            possible until the next rows are requested.
+    """
+
+    top: int
+    mask: ClassIds
+    probabilities: Callable[[], npt.NDArray[np.uint8]]
+
+
+class Assembler(Protocol):
+    """Puts the logits of one picture's views together."""
+
+    def add(self, view: View, logits: Logits) -> Iterator[FinishedRows]:
+        """Takes the next view's logits.
+
+        Args:
+            view: as the mode gave it; views come in the mode's order.
+            logits: (h, w, num_classes) float32, finite.
+
+        Yields:
+            The rows that are finished by it, from top to bottom; after the last view all of the picture's rows were
+            given, each once.
+        """
+        ...
+
+
+class Mode(Protocol):
+    """Decides what the model sees of a picture; it has no state."""
+
+    def views(self, info: RasterInfo, spec: ModelSpec) -> Iterator[View]:
+        """The views of a picture, each of which is resized to the model's input.
+
+        Args:
+            info: the picture's.
+            spec: the model's.
+
+        Yields:
+            At least one view.
+        """
+        ...
+
+    def assembler(self, info: RasterInfo, spec: ModelSpec) -> Assembler:
+        """What puts the logits of one picture together."""
+        ...
+
+    def assembler_bytes(self, info: RasterInfo, spec: ModelSpec) -> int:
+        """Memory that an assembler holds between two views, beyond the size of the model's output."""
+        ...
