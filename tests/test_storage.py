@@ -97,7 +97,8 @@ def test_many_writers_of_one_name_leave_one_whole_file(tmp_path: Path) -> None:
 
 def race(count: int, act: Callable[[int], bool]) -> list[int]:
     """Numbers of the threads, all released at once, for which `act` returned True."""
-    barrier, won = threading.Barrier(count), list[int]()
+    # A thread that can't be started must not leave the others waiting.
+    barrier, won = threading.Barrier(count, timeout=60), list[int]()
 
     def run(number: int) -> None:
         barrier.wait()
@@ -138,6 +139,45 @@ def test_of_many_writers_of_a_version_one_succeeds(tmp_path: Path) -> None:
         assert len(won) == 1
         assert path.read_bytes() == b"%d of %d" % (won[0], attempt)
     assert files_in(tmp_path) == ["lease"]
+
+
+def test_a_copy_of_the_lock_s_descriptor_does_not_keep_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was forked meanwhile has such copies for as long as it runs."""
+    path = tmp_path / "lease"
+    assert storage.write_if_absent(str(path), b"first")
+    version = storage.stat_file(str(path)).version
+    flock, replace = fcntl.flock, os.replace
+    copies: list[int] = []
+    second_waits, results = threading.Event(), dict[bytes, bool]()
+
+    def lock(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX:
+            copies.append(os.dup(descriptor))
+            if len(copies) == 2:
+                second_waits.set()
+        flock(descriptor, operation)
+
+    def replace_later(source: str, target: str) -> None:
+        assert second_waits.wait(60)
+        replace(source, target)
+
+    def write(data: bytes) -> None:
+        results[data] = storage.replace_if_unchanged(str(path), data, version)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    monkeypatch.setattr(os, "replace", replace_later)
+    writers = [threading.Thread(target=write, args=(data,), daemon=True) for data in (b"a", b"b")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(20)
+    is_waiting = any(writer.is_alive() for writer in writers)
+    for descriptor in copies:
+        os.close(descriptor)
+    assert not is_waiting
+    assert sorted(results.values()) == [False, True]
 
 
 def test_a_replaced_file_has_a_new_version_within_one_tick_of_the_clock(tmp_path: Path) -> None:

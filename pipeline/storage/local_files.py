@@ -162,15 +162,15 @@ def _locked(path: str) -> Iterator[None]:
                 if os.path.samestat(os.fstat(descriptor), os.stat(name)):
                     break
         except BaseException:
-            os.close(descriptor)
+            _unlock(descriptor)
             raise
-        os.close(descriptor)
+        _unlock(descriptor)
     try:
         yield
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
-        os.close(descriptor)
+        _unlock(descriptor)
 
 
 def _lock(descriptor: int) -> None:
@@ -180,6 +180,13 @@ def _lock(descriptor: int) -> None:
         if error.errno not in _NO_LOCKS:
             raise
         # Without locks a race of microseconds between the look at the version and the rename remains.
+
+
+def _unlock(descriptor: int) -> None:
+    # Closing is not enough: a process that was forked meanwhile has the descriptor, too, and would keep the lock.
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _write_new(path: str, data: bytes) -> None:
