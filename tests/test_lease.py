@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_store import Request, scripted_store
 from small_archive import TINY_MODEL, Archive, run_job
 
 from pipeline.core.errors import OutputInUseError
@@ -288,18 +289,45 @@ def test_a_job_that_is_overtaken_at_its_start_ends_with_the_line(
 
 
 def test_two_jobs_at_once_leave_one_run_s_masks(archive: Archive, tmp_path: Path) -> None:
-    for number in range(400):
-        (tmp_path / "in").mkdir(exist_ok=True)
-        (tmp_path / f"in/{number}.jpg").hardlink_to(archive.images / "sideways.jpg")
-    command = [sys.executable, "-m", "pipeline", "--input", str(tmp_path / "in"), "--model", str(TINY_MODEL)]
-    command += ["--output", str(tmp_path / "out")]
-    jobs = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [job.communicate(timeout=300)[1] for job in jobs]
-    ended = sorted((job.returncode, text) for job, text in zip(jobs, said, strict=True))
-    assert [status for status, _ in ended] in ([0, 1], [0, 2])
-    assert "is in use by a run" in ended[1][1]
-    assert "Traceback" not in ended[1][1]
-    assert len(list((tmp_path / "out/masks").iterdir())) == 400
+    picture = (archive.images / "sideways.jpg").read_bytes()
+    (tmp_path / "in").mkdir()
+    for number in range(40):
+        (tmp_path / f"in/{number}.jpg").write_bytes(picture)
+    is_refused = threading.Event()
+
+    def answer(request: Request) -> None:
+        # The run that has the output can't end before the other has.
+        if request.method == "GET":
+            is_refused.wait()
+
+    with scripted_store() as server:
+        server.objects["/last.jpg"] = picture
+        server.answer = answer
+        rows = [f"in/{number}.jpg,{number}.jpg" for number in range(40)] + [f"{server.url}/last.jpg,last.jpg"]
+        (tmp_path / "pictures.csv").write_text("\n".join(["image,image_id", *rows]))
+        command = [sys.executable, "-m", "pipeline", "--input", str(tmp_path / "pictures.csv")]
+        command += ["--model", str(TINY_MODEL), "--output", str(tmp_path / "out")]
+        logs = [tmp_path / "0.log", tmp_path / "1.log"]
+        jobs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log.open("w")) for log in logs]
+        try:
+            deadline = time.monotonic() + 300
+            while all(job.poll() is None for job in jobs):
+                assert time.monotonic() < deadline, "both run"
+                time.sleep(0.05)
+            refused = next(number for number, job in enumerate(jobs) if job.poll() is not None)
+            said = logs[refused].read_text()
+            assert jobs[refused].returncode in (1, 2), said
+            assert "is in use by a run" in said
+            assert "Traceback" not in said
+            assert jobs[1 - refused].poll() is None
+            is_refused.set()
+            assert jobs[1 - refused].wait(timeout=300) == 0, logs[1 - refused].read_text()
+        finally:
+            is_refused.set()
+            for job in jobs:
+                job.kill()
+                job.wait()
+    assert len([path for path in (tmp_path / "out/masks").rglob("*") if path.is_file()]) == 41
     assert not lease_file(tmp_path / "out").exists()
 
 
