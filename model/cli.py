@@ -142,6 +142,12 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
     options = TrainOptions(**{name: getattr(arguments, name) for name in TrainOptions.__dataclass_fields__})
     check_options(options)
+    # Keras takes seconds to import; a source that can't be reached is reported before that.
+    from model.encoded_pairs import check_source
+
+    check_source(options.dataset, options.ground_truth)
+    if options.test_dataset:
+        check_source(options.test_dataset, None, "--test_dataset")
     from pipeline.engines.quiet import start_keras
 
     start_keras()
@@ -152,6 +158,10 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
 
 def _run_export(arguments: argparse.Namespace) -> None:
+    if arguments.dataset:
+        from model.encoded_pairs import check_source
+
+        check_source(arguments.dataset, arguments.ground_truth)
     from pipeline.engines.quiet import start_keras
 
     start_keras()

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.core.errors import OptionError
 from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import Failure, FileRef
+from pipeline.sources.checks import check_pictures
 from pipeline.sources.pairing import pair
 from pipeline.sources.reading import FileReader
 from pipeline.sources.source import Listed, Source
@@ -35,6 +36,29 @@ class EncodedPair:
 
     pair_id: str
     read: Callable[[], tuple[bytes, bytes]]
+
+
+def check_source(source: str, ground_truth: str | None, option: str = "--dataset") -> None:
+    """Checks that a source of training pictures and its masks exist, without listing them.
+
+    A store that doesn't respond is reported after `filesystem.CHECK_PATIENCE_S`, not after the minutes that reading has.
+    Data sets of TFDS, whose package takes seconds to import, are not looked up.
+
+    Args:
+        source: as in `open_source`.
+        ground_truth: as in `open_source`.
+        option: the option of the source, for messages.
+
+    Raises:
+        OptionError: one doesn't exist or can't be reached, or the source holds no picture.
+    """
+    if source.startswith("tfds:"):
+        return
+    with filesystem.patience(filesystem.CHECK_PATIENCE_S):
+        images, masks = _images_and_masks(source, ground_truth, option)
+        pictures = parse_sources([images], option)
+        check_pictures(f"{option} {source}", pictures[0])
+        parse_truths([] if masks is None else [masks], pictures)
 
 
 def open_source(
@@ -59,11 +83,19 @@ def open_source(
         if ground_truth is not None:
             raise OptionError("--ground_truth: a tfds: data set has its own masks")
         return _tfds_pairs(source)
+    return _paired(option, source, *_images_and_masks(source, ground_truth, option), say)
+
+
+def _images_and_masks(source: str, ground_truth: str | None, option: str) -> tuple[str, str | None]:
+    """The addresses of a source's pictures and masks; None for masks that a manifest or records name."""
     root = filesystem.absolute(source)
     images, masks = filesystem.join(root, "images"), filesystem.join(root, "masks")
-    if ground_truth is None and filesystem.is_folder(images) and filesystem.is_folder(masks):
-        return _paired(option, source, images, masks, say)
-    return _paired(option, source, source, ground_truth, say)
+    try:
+        if ground_truth is None and filesystem.is_folder(images) and filesystem.is_folder(masks):
+            return images, masks
+    except OSError as error:
+        raise OptionError(f"{option} {source}: can't be looked up: {error.strerror or error}") from error
+    return source, ground_truth
 
 
 def _paired(

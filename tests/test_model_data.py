@@ -1,8 +1,9 @@
 """What training sees: pairs, class ids, splits, variations and batches."""
 
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from model.augment import AUGMENTATIONS, augment, random_transform, vary_color, warp
+from model.cli import main
 from model.dataset import PairStore, load_pair, prepare
-from model.encoded_pairs import EncodedPair, open_source, tfds_name
+from model.encoded_pairs import EncodedPair, check_source, open_source, tfds_name
 from model.label_faults import describe_faults
 from model.sample import write_sample
 from model.split import split_pictures
@@ -19,6 +21,9 @@ from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.labels import LabelMap
 from pipeline.core.resize import resize_image, resize_mask_nearest
 from pipeline.core.truth import Labels
+from pipeline.engines import quiet
+from pipeline.storage import filesystem, object_stores
+from pipeline.storage.retries import patience_s
 
 _LABELS = Labels(LabelMap.identity(3), 3, None)
 
@@ -55,6 +60,52 @@ def test_a_folder_needs_both_images_and_masks(tmp_path: Path) -> None:
     (tmp_path / "masks").rename(tmp_path / "images")
     with pytest.raises(OptionError, match="no masks: needs images/ and masks/"):
         open_source(str(tmp_path), None)
+
+
+def test_a_store_that_does_not_respond_is_reported_before_keras_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start_keras() -> None:
+        pytest.fail("Keras is imported")
+
+    patience: list[float] = []
+    stat, list_objects = object_stores.stat, object_stores.list_objects
+
+    def recorded(act: Callable[[str], object]) -> Callable[[str], object]:
+        def record(uri: str) -> object:
+            patience.append(patience_s())
+            return act(uri)
+
+        return record
+
+    monkeypatch.setattr(quiet, "start_keras", start_keras)
+    monkeypatch.setattr(filesystem, "CHECK_PATIENCE_S", 0.2)
+    monkeypatch.setattr(object_stores, "stat", recorded(stat))
+    monkeypatch.setattr(object_stores, "list_objects", recorded(list_objects))
+    for name, value in (("ENDPOINT_URL", "http://127.0.0.1:9"), ("ACCESS_KEY_ID", "i"), ("SECRET_ACCESS_KEY", "x")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    local = tmp_path / "local"
+    _save(local / "images/1.png", _picture())
+    _save(local / "masks/1.png", np.zeros((12, 16), np.uint8))
+    train = ["train", "--output", str(tmp_path / "model"), "--dataset"]
+    export = ["export", "--model", str(tmp_path / "model"), "--dataset"]
+    for command, at in (
+        ([*train, "s3://bucket/a"], "--dataset s3://bucket/a"),
+        ([*train, str(local / "images"), "--ground_truth", "s3://bucket/b"], "--ground_truth s3://bucket/b"),
+        ([*train, str(local), "--test_dataset", "s3://bucket/c"], "--test_dataset s3://bucket/c"),
+        ([*export, "s3://bucket/d"], "--dataset s3://bucket/d"),
+    ):
+        assert main(command) == 2
+        assert re.fullmatch(f"maskbeam: {at}: .*Connection refused\n", capsys.readouterr().err)
+    assert set(patience) == {0.2}
+
+
+def test_a_source_without_pictures_is_reported_before_training(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(OptionError, match=f"--dataset {tmp_path}: holds no picture"):
+        check_source(str(tmp_path), None)
+    check_source("tfds:oxford_iiit_pet/train", None)
 
 
 def test_two_masks_for_a_picture_are_refused(tmp_path: Path) -> None:
