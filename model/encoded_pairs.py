@@ -41,7 +41,7 @@ class EncodedPair:
 def check_source(source: str, ground_truth: str | None, option: str = "--dataset") -> None:
     """Checks that a source of training pictures and its masks exist, without listing them.
 
-    A store that doesn't respond is reported after `filesystem.CHECK_PATIENCE_S`, not after the minutes that reading has.
+    A store that doesn't respond is reported after `filesystem.CHECK_PATIENCE_S`, not after the minutes of a reading.
     Data sets of TFDS, whose package takes seconds to import, are not looked up.
 
     Args:

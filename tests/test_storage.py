@@ -146,8 +146,8 @@ def test_a_copy_of_the_lock_s_descriptor_does_not_keep_the_lock(
 ) -> None:
     """A process that was forked meanwhile has such copies for as long as it runs."""
     path = tmp_path / "lease"
-    assert storage.write_if_absent(str(path), b"first")
-    version = storage.stat_file(str(path)).version
+    assert filesystem.write_if_absent(str(path), b"first")
+    version = filesystem.stat_file(str(path)).version
     flock, replace = fcntl.flock, os.replace
     copies: list[int] = []
     second_waits, results = threading.Event(), dict[bytes, bool]()
@@ -164,7 +164,7 @@ def test_a_copy_of_the_lock_s_descriptor_does_not_keep_the_lock(
         replace(source, target)
 
     def write(data: bytes) -> None:
-        results[data] = storage.replace_if_unchanged(str(path), data, version)
+        results[data] = filesystem.replace_if_unchanged(str(path), data, version)
 
     monkeypatch.setattr(fcntl, "flock", lock)
     monkeypatch.setattr(os, "replace", replace_later)
