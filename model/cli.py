@@ -51,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", required=True, metavar="DIR|NAME", help="a model folder, or a carried model")
     predict.add_argument("--output", required=True, metavar="DIR", help="gets masks/ and overlays/")
     predict.add_argument("--precision", choices=("float32", "int8"), default="float32", help="which LiteRT file runs")
+    predict.add_argument("--mode", default="resize", metavar="NAME", help="resize, or tile for full resolution")
+    predict.add_argument("--tile_overlap", type=float, metavar="SHARE", default=0.25, help="of a tile with the next")
+    predict.add_argument("--tta", default="none", metavar="NAME", help="test-time augmentation: none, flip or d4")
     predict.set_defaults(run=_run_predict)
     return parser
 
@@ -176,7 +179,15 @@ def _run_export(arguments: argparse.Namespace) -> None:
 def _run_predict(arguments: argparse.Namespace) -> None:
     from model.predict import predict
 
-    done, failures = predict(arguments.model, arguments.pictures, Path(arguments.output), arguments.precision)
+    done, failures = predict(
+        arguments.model,
+        arguments.pictures,
+        Path(arguments.output),
+        arguments.precision,
+        mode=arguments.mode,
+        tile_overlap=arguments.tile_overlap,
+        tta=arguments.tta,
+    )
     for failure in failures:
         say(f"left out: {failure}")
     _answer(f"{done} pictures segmented, {len(failures)} left out; masks/ and overlays/ in {arguments.output}")

@@ -7,11 +7,23 @@ from PIL import Image
 
 from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import OptionError, PictureError
+from pipeline.segmenting.modes import RESIZE
 from pipeline.segmenting.segmentation import load_model
+from pipeline.segmenting.tile_axis import DEFAULT_TILE_OVERLAP
+from pipeline.segmenting.tta import NO_TTA
 from pipeline.storage import filesystem
 
 
-def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -> tuple[int, list[str]]:
+def predict(
+    model: str,
+    pictures: Sequence[str],
+    output: Path,
+    precision: str,
+    *,
+    mode: str = RESIZE,
+    tile_overlap: float = DEFAULT_TILE_OVERLAP,
+    tta: str = NO_TTA,
+) -> tuple[int, list[str]]:
     """Segments pictures one after the other.
 
     Args:
@@ -19,19 +31,22 @@ def predict(model: str, pictures: Sequence[str], output: Path, precision: str) -
         pictures: files, and folders of pictures.
         output: the folder of `masks/NAME.png` and `overlays/NAME.jpg`.
         precision: `float32` or `int8`.
+        mode: as in `pipeline.segmenting.segmentation.Model.segment`, like the next two.
+        tile_overlap: the share of a tile that it has in common with the next.
+        tta: test-time augmentation.
 
     Returns:
         How many pictures were segmented, and a line for each that could not be.
 
     Raises:
-        OptionError: the model or the output can't be used, a file is missing, or two pictures have the same name.
+        OptionError: the model, the mode or the output can't be used, a file is missing, or two pictures have the same name.
     """
     named = _names(pictures)
     segmenter = load_model(model, precision=precision)
     failures = []
     for name, path in named.items():
         try:
-            found = segmenter.segment(path)
+            found = segmenter.segment(path, mode=mode, tile_overlap=tile_overlap, tta=tta)
         except PictureError as error:
             failures.append(f"{path}: {error.message}")
             continue

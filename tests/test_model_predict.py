@@ -21,7 +21,7 @@ from pipeline.core.palette import default_colors
 from pipeline.core.spec import ClassSpec, ModelSpec
 from pipeline.core.truth import Labels
 from pipeline.engines.model_folder import open_model
-from pipeline.segmenting.segmentation import Model
+from pipeline.segmenting.segmentation import Model, load_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +48,35 @@ def test_predict_writes_a_mask_of_every_pictures_own_size(sample: Path, tmp_path
         assert mask.size == picture.mask.shape[::-1]
         assert (np.asarray(mask) == picture.mask).mean() > 0.95
         assert Image.open(tmp_path / "overlays" / f"{path.name}.jpg").size == mask.size
+
+
+def test_predict_takes_the_mode_of_the_job(sample: Path, tmp_path: Path) -> None:
+    picture = sorted((sample / "images").iterdir())[0]
+    model = load_model("shapes")
+    masks = []
+    for options in ({}, {"mode": "tile"}, {"mode": "tile", "tile_overlap": 0.5, "tta": "d4"}):
+        output = tmp_path / str(len(masks))
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        assert main(["predict", str(picture), "--model", "shapes", "--output", str(output), *words]) == 0
+        masks.append(np.asarray(Image.open(output / "masks" / f"{picture.name}.png")))
+        assert np.array_equal(masks[-1], model.segment(picture, **options).mask)  # type: ignore[arg-type]
+    assert not np.array_equal(masks[0], masks[1])
+    assert not np.array_equal(masks[1], masks[2])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--mode", "stretch"], "there is no mode 'stretch'"),
+        (["--mode", "tile", "--tile_overlap", "2"], "--tile_overlap 2.0 is not between 0 and 0.9"),
+        (["--tta", "turn"], "there is no --tta turn"),
+    ],
+)
+def test_predict_refuses_modes_that_do_not_exist(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main(["predict", str(sample / "images"), "--model", "shapes", "--output", str(tmp_path), *options]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_predict_needs_no_tensorflow(sample: Path, tmp_path: Path) -> None:

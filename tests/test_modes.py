@@ -19,7 +19,7 @@ from pipeline.core.resize import mask_from_logits, probabilities_from_logits
 from pipeline.core.spec import ModelSpec
 from pipeline.core.strips import Window
 from pipeline.segmenting.mode import View
-from pipeline.segmenting.modes import MODES, mode_named
+from pipeline.segmenting.modes import MODES, make_mode
 from pipeline.segmenting.segmentation import Model
 from pipeline.segmenting.whole import segment_raster
 
@@ -28,7 +28,7 @@ from pipeline.segmenting.whole import segment_raster
 def tiles() -> Iterator[str]:
     """The name under which the plain tiles can be chosen."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODES, "plain_tiles", PlainTiles)  # type: ignore[arg-type]
+        patch.setitem(MODES, "plain_tiles", lambda _: PlainTiles())  # type: ignore[arg-type]
         yield "plain_tiles"
 
 
@@ -36,15 +36,15 @@ def random_pixels(height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(OptionError, match="no mode 'tile'"):
-        mode_named("tile")
+def test_an_unknown_mode_is_refused(tiny_model_spec: ModelSpec) -> None:
+    with pytest.raises(OptionError, match="no mode 'stretch'; the modes are resize, tile"):
+        make_mode("stretch", tiny_model_spec)
 
 
 @settings(max_examples=40, deadline=None)
 @given(height=st.integers(1, 90), width=st.integers(1, 90))
 def test_resize_shows_the_model_the_whole_picture(height: int, width: int, tiny_model_spec: ModelSpec) -> None:
-    mode, info = mode_named("resize"), RasterInfo(height, width, 3)
+    mode, info = make_mode("resize", tiny_model_spec), RasterInfo(height, width, 3)
     assert list(mode.views(info, tiny_model_spec)) == [View(Window(0, 0, height, width))]
     pixels, engine = random_pixels(height, width), PassingEngine()
     mask = Model(tiny_model_spec, engine).segment(pixels).mask
@@ -59,7 +59,7 @@ def test_strips_of_any_height_are_the_whole(
 ) -> None:
     monkeypatch.setattr(strips, "MAX_STRIP_PIXELS", max_pixels)
     logits = np.random.default_rng(0).normal(size=(32, 32, 3)).astype(np.float32)
-    assembler = mode_named("resize").assembler(RasterInfo(90, 70, 3), tiny_model_spec)
+    assembler = make_mode("resize", tiny_model_spec).assembler(RasterInfo(90, 70, 3), tiny_model_spec)
     rows = list(assembler.add(View(Window(0, 0, 90, 70)), logits))
     assert [each.top for each in rows] == list(range(0, 90, max(1, max_pixels // 70)))
     np.testing.assert_array_equal(np.concatenate([each.mask for each in rows]), mask_from_logits(logits, 90, 70))
@@ -70,10 +70,8 @@ def test_strips_of_any_height_are_the_whole(
 @settings(max_examples=40, deadline=None)
 @given(height=st.integers(1, 100), width=st.integers(1, 100))
 def test_another_mode_shows_it_other_windows(height: int, width: int, tiny_model_spec: ModelSpec) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODES, "plain_tiles", PlainTiles)  # type: ignore[arg-type]
-        pixels, engine = random_pixels(height, width), PassingEngine()
-        rows = list(segment_raster(ArrayRaster(pixels), engine, tiny_model_spec, "plain_tiles"))
+    pixels, engine = random_pixels(height, width), PassingEngine()
+    rows = list(segment_raster(ArrayRaster(pixels), engine, tiny_model_spec, PlainTiles()))
     assert len(engine.seen) == -(-height // 32) * -(-width // 32)
     mask = np.concatenate([each.mask for each in rows])
     assert mask.shape == (height, width)

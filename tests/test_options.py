@@ -13,7 +13,6 @@ import pytest
 from pipeline.app import job_options as module
 from pipeline.app.job_options import LATER_OPTIONS, JobOptions, parse_options
 from pipeline.app.launcher import main
-from pipeline.app.parser import LATER_MODES
 from pipeline.core.errors import OptionError
 from pipeline.core.wording import public_address
 
@@ -42,13 +41,15 @@ def test_all_values_arrive() -> None:
     options = parse_options(
         [
             *("--input", "a", "--input=b", "--ground_truth", "c", "--ground_truth", "d", "--model", "m"),
-            *("--output", "o", "--label_map", "1=0,2=1", "--ignore_label", "255", "--mode", "resize"),
+            *("--output", "o", "--label_map", "1=0,2=1", "--ignore_label", "255", "--mode", "tile"),
+            *("--tile_overlap", "0.5", "--tta", "d4"),
             *("--max_pixels", "10", "--max_failure_ratio", "0.25", "--backend", "litert", "--batch_size", "8"),
             *("--threads", "2", "--direct_num_workers", "2", "--direct_running_mode=multi_threading"),
         ]
     )
     assert (options.input, options.ground_truth) == (("a", "b"), ("c", "d"))
-    assert (options.label_map, options.ignore_label, options.mode) == ("1=0,2=1", 255, "resize")
+    assert (options.label_map, options.ignore_label, options.mode) == ("1=0,2=1", 255, "tile")
+    assert (options.tile_overlap, options.tta) == (0.5, "d4")
     assert (options.max_pixels, options.max_failure_ratio, options.backend) == (10, 0.25, "litert")
     assert (options.batch_size, options.threads) == (8, 2)
     assert options.beam_args == ("--direct_num_workers", "2", "--direct_running_mode=multi_threading")
@@ -107,6 +108,10 @@ def test_there_are_no_abbreviations(short: str) -> None:
         (["--max_failure_ratio", "half"], "'half' is not a number"),
         (["--backend", "onnx"], "invalid choice: 'onnx'"),
         (["--mode", "stretch"], "argument --mode: invalid choice: 'stretch' (choose from "),
+        (["--tile_overlap", "1"], "1 is not between 0 and 0.9"),
+        (["--tile_overlap", "-0.1"], "-0.1 is not between 0 and 0.9"),
+        (["--tile_overlap", "nan"], "nan is not between 0 and 0.9"),
+        (["--tta", "rotate"], "invalid choice: 'rotate'"),
         (["--input"], "expected one argument"),
         (["--direct_num_workers", "two"], "invalid int value: 'two'"),
         (["--ground_truth", "a", "--ground_truth", "b"], "each --input needs its own"),
@@ -127,14 +132,8 @@ def test_what_is_not_supported_yet_is_not_offered(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         parse_options(["--help"])
     words = set(re.split(r"[^a-z0-9_-]+", capsys.readouterr().out))
-    assert {"auto", "resize", "--mode"} <= words
-    assert words.isdisjoint((*LATER_MODES, *LATER_OPTIONS))
-
-
-@pytest.mark.parametrize("mode", LATER_MODES)
-def test_a_mode_that_is_not_supported_yet_says_so(mode: str) -> None:
-    line = refusal(*NEEDED, "--mode", mode)
-    assert line.startswith(f"argument --mode: invalid choice: '{mode}', which is not supported yet (choose from auto, ")
+    assert {"auto", "resize", "tile", "--mode", "--tile_overlap", "--tta"} <= words
+    assert words.isdisjoint(LATER_OPTIONS)
 
 
 @pytest.mark.parametrize(

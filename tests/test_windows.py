@@ -66,7 +66,7 @@ def recipe(tiny_model_spec: ModelSpec) -> Recipe:
 @pytest.fixture
 def tiles(recipe: Recipe) -> Iterator[Recipe]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODES, "plain_tiles", PlainTiles)  # type: ignore[arg-type]
+        patch.setitem(MODES, "plain_tiles", lambda _: PlainTiles())  # type: ignore[arg-type]
         yield replace(recipe, mode="plain_tiles")
 
 
@@ -105,8 +105,8 @@ def test_the_recipes_mode_decides_what_the_engine_sees(recipe: Recipe, tiles: Re
     expected = [pixels[top : top + 32, left : left + 32] for top in (0, 32) for left in (0, 32, 64)]
     assert np.array_equal(tiled.seen, expected)
     assert len(resized.seen) == 1
-    with pytest.raises(OptionError, match="no mode 'tile'"):
-        Segmenter(replace(recipe, mode="tile"), all_outputs(recipe, tmp_path / "out"), tiled)
+    with pytest.raises(OptionError, match="no mode 'stretch'"):
+        Segmenter(replace(recipe, mode="stretch"), all_outputs(recipe, tmp_path / "out"), tiled)
 
 
 @settings(max_examples=25, deadline=None)
@@ -119,7 +119,7 @@ def test_any_division_into_strips_gives_the_same_records_and_files(
     recipe = Recipe(tiny_model_spec, "digest", LabelMap.identity(3), None, 1_000_000)
     results = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODES, "plain_tiles", PlainTiles)  # type: ignore[arg-type]
+        patch.setitem(MODES, "plain_tiles", lambda _: PlainTiles())  # type: ignore[arg-type]
         recipe = replace(recipe, mode="plain_tiles" if mode == "t" else "resize")
         for name, strip_pixels, engine_batch in (("whole", 1 << 22, None), ("strips", max_pixels, batch)):
             patch.setattr(strips, "MAX_STRIP_PIXELS", strip_pixels)
@@ -242,7 +242,7 @@ def test_a_mode_that_leaves_rows_out_is_a_defect(
 
             return AllButOne()
 
-    monkeypatch.setitem(MODES, "forgetful", Forgetful)  # type: ignore[arg-type]
+    monkeypatch.setitem(MODES, "forgetful", lambda _: Forgetful())  # type: ignore[arg-type]
     recipe = replace(recipe, mode="forgetful")
     segmenter = Segmenter(recipe, all_outputs(recipe, tmp_path / "out"), PassingEngine())
     with pytest.raises(AssertionError, match="unfinished"):
@@ -290,4 +290,4 @@ def test_the_option_decides_the_mode_of_a_job(tiles: Recipe, tmp_path: Path) -> 
         mode: np.array_equal(Image.open(tmp_path / mode / "masks/0.png.png"), whole_reference(pictures[0]))
         for mode in MODES
     }
-    assert equal == {"resize": False, tiles.mode: True}
+    assert equal == {"resize": False, "tile": True, tiles.mode: True}

@@ -10,8 +10,6 @@ from pipeline.core.errors import OptionError
 from pipeline.core.labels import IgnoreLabel
 
 LATER_OPTIONS = (
-    "--tile_overlap",
-    "--tta",
     "--instances",
     "--pixel_size_m",
 )
@@ -28,7 +26,9 @@ class JobOptions:
         output: a folder or bucket prefix.
         label_map: `RAW=CLASS_ID,…`; None for the model's own.
         ignore_label: the raw value of pixels to ignore; None for the model's own.
-        mode: `auto` or `resize`.
+        mode: `auto`, `resize` or `tile`.
+        tile_overlap: the share of a tile that it has in common with the next; None for the default.
+        tta: test-time augmentation: `none`, `flip` or `d4`.
         group_by: the manifest column that groups pictures; None for none.
         group_by_regex: the regular expression whose first group, found in the id, groups pictures; None for none.
         mask_format: `png`, `tar` or `none`.
@@ -56,6 +56,8 @@ class JobOptions:
     label_map: str | None
     ignore_label: IgnoreLabel | None
     mode: str
+    tile_overlap: float | None
+    tta: str
     group_by: str | None
     group_by_regex: str | None
     mask_format: str

@@ -13,9 +13,8 @@ from pipeline.engines.backends import BACKEND_NAMES, FLOAT32, PRECISIONS
 from pipeline.output.earlier_run import EXISTING, RESUME
 from pipeline.output.mask_output import MASK_FORMATS
 from pipeline.segmenting.modes import AUTO_MODE, MODES
-
-LATER_MODES = ("tile",)
-"""Modes that are not supported yet; the error says so."""
+from pipeline.segmenting.tile_axis import DEFAULT_TILE_OVERLAP, MAX_TILE_OVERLAP
+from pipeline.segmenting.tta import NO_TTA, TTA
 
 _MIN_SIMILARITY = 0.7
 
@@ -43,13 +42,6 @@ def similar_option(name: str, known: Sequence[str]) -> str | None:
     begun = (option for option in known if option.startswith(name))
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_MIN_SIMILARITY)
     return next(begun, None) or next(iter(near), None)
-
-
-def _mode(text: str) -> str:
-    if text in LATER_MODES and text not in MODES:
-        modes = ", ".join((AUTO_MODE, *MODES))
-        raise argparse.ArgumentTypeError(f"invalid choice: {text!r}, which is not supported yet (choose from {modes})")
-    return text
 
 
 def _whole(minimum: int) -> Any:
@@ -86,6 +78,13 @@ def _ratio(text: str) -> float:
     value = _number(text)
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _overlap(text: str) -> float:
+    value = _number(text)
+    if not 0.0 <= value <= MAX_TILE_OVERLAP:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {MAX_TILE_OVERLAP}")
     return value
 
 
@@ -179,10 +178,23 @@ def command_parser() -> StrictParser:
     pictures = parser.add_argument_group("how pictures are treated")
     pictures.add_argument(
         "--mode",
-        type=_mode,
         default=AUTO_MODE,
         choices=(AUTO_MODE, *MODES),
-        help="resize stretches the whole picture to the model's size; auto is resize (default: %(default)s)",
+        help="resize stretches the whole picture to the model's size; tile cuts it into overlapping tiles at full"
+        " resolution; auto is resize (default: %(default)s)",
+    )
+    pictures.add_argument(
+        "--tile_overlap",
+        type=_overlap,
+        metavar="SHARE",
+        help=f"with tiles: the share of a tile that it has in common with the next (default: {DEFAULT_TILE_OVERLAP})",
+    )
+    pictures.add_argument(
+        "--tta",
+        choices=tuple(TTA),
+        default=NO_TTA,
+        help="test-time augmentation: flip averages the logits of each picture or tile and its mirror image, d4 those"
+        " of its eight rotations and mirror images (default: %(default)s)",
     )
     pictures.add_argument(
         "--max_pixels",

@@ -16,7 +16,8 @@ from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 from pipeline.output.removal import check_removal, foreseen
-from pipeline.segmenting.modes import AUTO_MODE, RESIZE
+from pipeline.segmenting.modes import AUTO_MODE, RESIZE, TILE, make_mode
+from pipeline.segmenting.tile_axis import DEFAULT_TILE_OVERLAP
 from pipeline.sources.checks import check_pictures, check_truths
 from pipeline.sources.manifest import OWN_COLUMNS
 from pipeline.sources.source import Source
@@ -80,6 +81,9 @@ def _recipe(options: JobOptions, model: ModelFolder, pictures: Iterable[Source])
     ignore_label = model.spec.ignore_label if options.ignore_label is None else options.ignore_label
     label_map = _label_map(options, model, pictures)
     label_map.check(model.spec.num_classes, ignore_label)
+    mode = RESIZE if options.mode == AUTO_MODE else options.mode
+    overlap = _tile_overlap(options, mode)
+    make_mode(mode, model.spec, tile_overlap=overlap, tta=options.tta)  # refuses what does not suit the model
     return Recipe(
         spec=model.spec,
         model_digest=model.digest,
@@ -87,8 +91,19 @@ def _recipe(options: JobOptions, model: ModelFolder, pictures: Iterable[Source])
         ignore_label=ignore_label,
         max_pixels=options.max_pixels,
         backend=model.backend,
-        mode=RESIZE if options.mode == AUTO_MODE else options.mode,
+        mode=mode,
+        tile_overlap=overlap,
+        tta=options.tta,
     )
+
+
+def _tile_overlap(options: JobOptions, mode: str) -> float:
+    """The overlap of tiles; 0 without tiles, so that no result depends on it."""
+    if mode == TILE:
+        return DEFAULT_TILE_OVERLAP if options.tile_overlap is None else options.tile_overlap
+    if options.tile_overlap is not None:
+        raise OptionError(f"--tile_overlap needs --mode {TILE}")
+    return 0.0
 
 
 def _label_map(options: JobOptions, model: ModelFolder, pictures: Iterable[Source]) -> LabelMap:

@@ -21,7 +21,7 @@ from pipeline.segmenting.fetcher import Fetched
 from pipeline.segmenting.finishing import PictureFinisher, Segmented
 from pipeline.segmenting.inferring import Inference
 from pipeline.segmenting.mode import View
-from pipeline.segmenting.modes import mode_named
+from pipeline.segmenting.modes import make_mode
 from pipeline.segmenting.preparing import model_inputs, open_picture, picture_info, read_truth, split_of
 from pipeline.segmenting.stage_clock import Seconds
 
@@ -97,7 +97,7 @@ class Computing:
         self._recipe = recipe
         self._destination = destination
         self._fingerprints = Fingerprints(recipe)
-        self._mode = mode_named(recipe.mode)
+        self._mode = make_mode(recipe.mode, recipe.spec, tile_overlap=recipe.tile_overlap, tta=recipe.tta)
         self._measures = measures_for(recipe.spec.num_classes)
         self._inference = Inference(engine, max_items)
         self._decoding = decoding
@@ -166,6 +166,9 @@ class Computing:
             outputs=self._destination.missing(picture),
         )
         keep = finisher.needs_pixels
+        assembler_bytes = self._mode.assembler_bytes(info, self._recipe.spec)
+        if work.held is not None and assembler_bytes:
+            work.held.resize(work.raster.decoded_bytes + assembler_bytes)
         for view, taken in model_inputs(work.raster, self._mode, self._recipe.spec, run.seconds, keep=keep):
             run.items.append(_Item(work, finisher, view, taken))
             self._infer(run, self._inference.max_items)
@@ -173,7 +176,8 @@ class Computing:
                 return
         if work.held is not None and not keep:
             # The pixels are freed; what is left is the truth, and the mask to come.
-            work.held.resize(info.height * info.width + (truth.nbytes if isinstance(truth, np.ndarray) else 0))
+            truth_bytes = truth.nbytes if isinstance(truth, np.ndarray) else 0
+            work.held.resize(info.height * info.width + truth_bytes + assembler_bytes)
 
     def _finish_all(self, run: _Run) -> None:
         self._infer(run, 1)

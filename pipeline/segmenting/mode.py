@@ -60,6 +60,10 @@ class View:
     margins: tuple[int, int, int, int] = (0, 0, 0, 0)
     turn: Turn = UPRIGHT
 
+    def shows_same(self, other: "View") -> bool:
+        """Whether another view shows the same pixels, turned or not."""
+        return (self.window, self.margins) == (other.window, other.margins)
+
     def with_margins(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Adds the mirrored margins to the window's pixels, (h, w, bands)."""
         above, below, left, right = self.margins

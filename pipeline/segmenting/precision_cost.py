@@ -60,7 +60,8 @@ def precision_cost(pictures: Sequence[Located], model: ModelFolder, recipe: Reci
 def _records(pictures: Sequence[Located], engine: Engine, recipe: Recipe, output: str) -> Iterable[PictureRecord]:
     """The records of pictures of which nothing is written, as a failure would delete in the job's own output."""
     with tempfile.TemporaryDirectory() as nowhere:
-        segmenter = Segmenter(recipe, Destination(nowhere, ()), engine, FileReader(output))
+        batch = backend_named(recipe.backend).batch_size
+        segmenter = Segmenter(recipe, Destination(nowhere, ()), engine, FileReader(output), engine_batch=batch)
         for picture in pictures:
             for outcome in segmenter.segment([replace(picture, overlay=False)])[0]:
                 if isinstance(outcome, PictureRecord):

@@ -101,13 +101,18 @@ def model_inputs(
     """
     views = mode.views(raster.info, spec)
     view = next(views)
+    upright: ModelInput | None = None
     while True:
-        with timed("decode", seconds):
-            pixels = raster.read(view.window)
-        with timed("resize", seconds):
-            taken = _taken(view, pixels, spec)
-        del pixels
+        if upright is None:
+            with timed("decode", seconds):
+                pixels = raster.read(view.window)
+            with timed("resize", seconds):
+                upright = _upright(view, pixels, spec)
+            del pixels
+        taken = view.turn.apply(upright)
         following = next(views, None)
+        if following is None or not following.shows_same(view):
+            upright = None
         if following is None and not keep:
             raster.close()
         yield view, taken
@@ -116,7 +121,8 @@ def model_inputs(
         view = following
 
 
-def _taken(view: View, pixels: npt.NDArray[Any], spec: ModelSpec) -> ModelInput:
-    taken = view.turn.apply(model_input(view.with_margins(pixels), spec.input))
-    # While a view of the decoded picture waits for the engine, all of the picture would stay in memory.
-    return taken.copy() if np.may_share_memory(taken, pixels) else taken
+def _upright(view: View, pixels: npt.NDArray[Any], spec: ModelSpec) -> ModelInput:
+    """A view's pixels as the model takes them, not turned."""
+    upright = model_input(view.with_margins(pixels), spec.input)
+    # While a part of the decoded picture's memory waits for the engine, all of it would be kept.
+    return upright.copy() if np.may_share_memory(upright, pixels) else upright

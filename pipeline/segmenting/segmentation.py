@@ -22,7 +22,9 @@ from pipeline.engines.base import Engine
 from pipeline.engines.load import load_engine
 from pipeline.engines.model_folder import open_model
 from pipeline.output.encode import encode_mask, palette_of
-from pipeline.segmenting.modes import RESIZE
+from pipeline.segmenting.modes import RESIZE, make_mode
+from pipeline.segmenting.tile_axis import DEFAULT_TILE_OVERLAP
+from pipeline.segmenting.tta import NO_TTA
 from pipeline.segmenting.whole import segment_raster
 from pipeline.storage import filesystem
 
@@ -117,6 +119,8 @@ class Model:
         *,
         probabilities: bool = False,
         mode: str = RESIZE,
+        tile_overlap: float = DEFAULT_TILE_OVERLAP,
+        tta: str = NO_TTA,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
     ) -> Segmentation:
         """Segments one picture.
@@ -124,7 +128,9 @@ class Model:
         Args:
             picture: see `Picture`.
             probabilities: whether they are wanted, too.
-            mode: one of `pipeline.segmenting.modes.MODES`.
+            mode: `resize`, or `tile` for full resolution.
+            tile_overlap: the share of a tile that it has in common with the next, 0 to 0.9; unused without tiles.
+            tta: test-time augmentation: `none`, `flip` or `d4`.
             max_pixels: a larger file is refused before it is decoded; None for no limit.
 
         Returns:
@@ -132,13 +138,15 @@ class Model:
 
         Raises:
             PictureError: the picture can't be read or decoded.
+            OptionError: there is no such mode or augmentation, or it doesn't suit the model.
             ValueError: an array of another shape or dtype.
         """
+        chosen = make_mode(mode, self.spec, tile_overlap=tile_overlap, tta=tta)
         image = self._decoded(picture, max_pixels)
         raster = ArrayRaster(image.pixels)
         masks: list[npt.NDArray[Any]] = []
         planes: list[npt.NDArray[np.uint8]] = []
-        for rows in segment_raster(raster, self._engine, self.spec, mode):
+        for rows in segment_raster(raster, self._engine, self.spec, chosen):
             masks.append(rows.mask)
             if probabilities:
                 planes.append(rows.probabilities())

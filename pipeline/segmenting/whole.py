@@ -6,19 +6,18 @@ from collections.abc import Iterator
 from pipeline.core.raster import Raster
 from pipeline.core.spec import ModelSpec
 from pipeline.engines.base import Engine, input_batch
-from pipeline.segmenting.mode import FinishedRows
-from pipeline.segmenting.modes import RESIZE, mode_named
+from pipeline.segmenting.mode import FinishedRows, Mode
 from pipeline.segmenting.preparing import model_inputs
 
 
-def segment_raster(raster: Raster, engine: Engine, spec: ModelSpec, mode: str = RESIZE) -> Iterator[FinishedRows]:
+def segment_raster(raster: Raster, engine: Engine, spec: ModelSpec, mode: Mode) -> Iterator[FinishedRows]:
     """Segments one picture.
 
     Args:
         raster: the picture.
         engine: the loaded model.
         spec: the model's.
-        mode: one of `pipeline.segmenting.modes.MODES`.
+        mode: as `pipeline.segmenting.modes.make_mode` makes it.
 
     Yields:
         Its finished rows, from top to bottom.
@@ -26,8 +25,7 @@ def segment_raster(raster: Raster, engine: Engine, spec: ModelSpec, mode: str = 
     Raises:
         PictureError: stage `decode`; the picture can't be decoded or has another number of bands than the model.
     """
-    info, chosen = raster.info, mode_named(mode)
-    assembler = chosen.assembler(info, spec)
-    for view, taken in model_inputs(raster, chosen, spec, defaultdict(float), keep=True):
+    assembler = mode.assembler(raster.info, spec)
+    for view, taken in model_inputs(raster, mode, spec, defaultdict(float), keep=True):
         (logits,) = engine.logits(input_batch([taken]))
         yield from assembler.add(view, logits)

@@ -1,0 +1,87 @@
+"""Where tiles are along one side of a picture, and how much each of them counts at each pixel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.errors import OptionError
+
+DEFAULT_TILE_OVERLAP = 0.25
+MAX_TILE_OVERLAP = 0.9
+"""At 0.9 a pixel is in 100 tiles."""
+
+
+def check_tile_overlap(overlap: float) -> None:
+    """Refuses an overlap out of its range.
+
+    Raises:
+        OptionError: it is not between 0 and `MAX_TILE_OVERLAP`.
+    """
+    if not 0.0 <= overlap <= MAX_TILE_OVERLAP:
+        raise OptionError(f"--tile_overlap {overlap} is not between 0 and {MAX_TILE_OVERLAP}")
+
+
+@dataclass(frozen=True, slots=True)
+class TileAxis:
+    """Tiles of one size along one side of a picture, in equal steps.
+
+    There are as few as cover the side, one where it is not longer than a tile; they reach beyond both of its ends by
+    the same number of pixels, or by one more beyond the last.
+
+    Args:
+        length: of the picture's side, px.
+        tile: of a tile, px.
+        step: from one tile to the next, px; at most a tile.
+    """
+
+    length: int
+    tile: int
+    step: int
+
+    @staticmethod
+    def of(length: int, tile: int, overlap: float) -> "TileAxis":
+        """The tiles whose overlap is the given share of a tile, rounded to pixels.
+
+        Args:
+            length: of the picture's side, px.
+            tile: of a tile, px.
+            overlap: 0 to `MAX_TILE_OVERLAP`.
+        """
+        return TileAxis(length, tile, max(1, tile - round(tile * overlap)))
+
+    @property
+    def count(self) -> int:
+        """The number of tiles."""
+        return 1 + max(0, -(-(self.length - self.tile) // self.step))
+
+    def start(self, index: int) -> int:
+        """The first pixel of a tile; negative if the tile begins before the picture.
+
+        Args:
+            index: of the tile, from 0.
+        """
+        span = self.tile + (self.count - 1) * self.step
+        return index * self.step - (span - self.length) // 2
+
+    def inside(self, index: int) -> tuple[int, int]:
+        """The part of a tile that is in the picture: its first pixel, and one past its last, in the picture."""
+        start = self.start(index)
+        return max(0, start), min(self.length, start + self.tile)
+
+    def weights(self) -> npt.NDArray[np.float32]:
+        """The share of each tile in the blended value of each pixel.
+
+        Over a tile, u from -1 to 1, the weight is (1 - u²)², which is 0 with slope 0 at both ends as a Hann window is,
+        and computed from whole numbers, so that it is the same on every machine. Divided by the sum over the tiles.
+
+        Returns:
+            (count, tile) float32 above 0 and at most 1; over the tiles of a pixel they add up to 1.
+        """
+        place = 2 * np.arange(self.tile, dtype=np.int64) + 1
+        kernel = ((place * (2 * self.tile - place)) ** 2).astype(np.float64)
+        total = np.zeros(self.tile + (self.count - 1) * self.step)
+        parts = [slice(index * self.step, index * self.step + self.tile) for index in range(self.count)]
+        for part in parts:
+            total[part] += kernel
+        return np.stack([kernel / total[part] for part in parts]).astype(np.float32)
