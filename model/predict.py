@@ -39,7 +39,8 @@ def predict(
         How many pictures were segmented, and a line for each that could not be.
 
     Raises:
-        OptionError: the model, the mode or the output can't be used, a file is missing, or two pictures have the same name.
+        OptionError: the model, the mode or the output can't be used, a file is missing, or two pictures have the same
+            name.
     """
     named = _names(pictures)
     segmenter = load_model(model, precision=precision)
