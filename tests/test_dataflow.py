@@ -149,7 +149,7 @@ SHUFFLED = {
     "WriteTables/GroupByShard": "TupleCoder[VarIntCoder, BytesCoder]",
     "SettleMasks/GroupByPart": "TupleCoder[TupleCoder[StrUtf8Coder, VarIntCoder], BytesCoder]",
 }
-OTHERS = re.compile(r"Sum|Count|SpreadSources|SpreadRemains")
+OTHERS = re.compile(r"Sum|Count|SpreadSources|SpreadPaths")
 
 
 def test_no_pixels_cross_a_shuffle(submitted: Submitted) -> None:

@@ -10,15 +10,15 @@ from pipeline.output.earlier_run import (
     ERROR,
     OVERWRITE,
     RESUME,
+    EarlierPath,
     FoundFile,
     FoundPart,
     Marker,
-    Remains,
     begin,
     begin_writing,
     check_output,
     holds_results,
-    read_remains,
+    read_earlier,
 )
 from pipeline.output.journal_format import FORMAT
 
@@ -49,7 +49,7 @@ def output(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_fresh_output_is_marked_and_has_no_remains(tmp_path: Path) -> None:
+def test_a_fresh_output_is_marked_and_has_nothing_of_earlier_runs(tmp_path: Path) -> None:
     assert begin(str(tmp_path), RESUME, None) == []
     assert names_of(tmp_path) == {"_progress/output.json"}
     assert holds_results(str(tmp_path))
@@ -58,22 +58,22 @@ def test_a_fresh_output_is_marked_and_has_no_remains(tmp_path: Path) -> None:
 
 def test_of_an_earlier_run_nothing_is_deleted_but_what_was_cut_off(output: Path) -> None:
     before = names_of(output)
-    remains = begin(str(output), RESUME, None)
+    paths = begin(str(output), RESUME, None)
     assert names_of(output) == before - set(LEFT)
-    assert {(one.kind, one.uri.removeprefix(f"{output}/")) for one in remains} == {
+    assert {(one.kind, one.uri.removeprefix(f"{output}/")) for one in paths} == {
         *(("journal", name) for name in JOURNAL),
         *((name, folder) for name, folder in (("mask", "masks"), ("overlay", "overlays"))),
         ("probabilities", "probabilities"),
     }
-    for one in remains:
+    for one in paths:
         if one.kind == "journal":
             assert one.written_ns == Path(one.uri).stat().st_mtime_ns
 
 
 def test_with_overwrite_the_journal_is_deleted_so_that_a_killed_job_does_not_resume_it(output: Path) -> None:
     before = names_of(output)
-    remains = begin(str(output), OVERWRITE, None)
-    assert {one.kind for one in remains} == {"mask", "overlay", "probabilities"}
+    paths = begin(str(output), OVERWRITE, None)
+    assert {one.kind for one in paths} == {"mask", "overlay", "probabilities"}
     assert names_of(output) == before - {*LEFT, *JOURNAL, "_progress/journal/notes.txt"}
 
 
@@ -98,7 +98,7 @@ def test_the_summary_is_deleted_before_the_marker_names_another_model(
 def test_masks_are_found_as_files_and_in_tar_files(output: Path) -> None:
     (output / "masks/notes.txt").write_bytes(b"mine")
     (output / "masks/part-mine.tar").write_bytes(b"mine")
-    found = list(read_remains(Remains("mask", str(output / "masks"))))
+    found = list(read_earlier(EarlierPath("mask", str(output / "masks"))))
     written_ns = {path.name: path.stat().st_mtime_ns for path in (output / "masks").iterdir()}
     assert sorted(found, key=repr) == [
         FoundFile("mask", "a.png", 5, written_ns["a.png.png"]),

@@ -14,7 +14,7 @@ from pipeline.core.errors import StorageError
 from pipeline.core.records import Failure, OutputFile, PictureRecord
 from pipeline.output import journal
 from pipeline.output.delivery import Delivery
-from pipeline.output.earlier_run import Remains, read_remains
+from pipeline.output.earlier_run import EarlierPath, read_earlier
 from pipeline.output.journal import Journal
 from pipeline.output.journal_format import FORMAT, encode_member, entries, entry_line, parse_entry
 
@@ -179,7 +179,7 @@ def test_what_has_no_header_is_left_out(header: str) -> None:
 def test_a_later_format_stops_the_job_with_a_line(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(member_of({"maskbeam_journal": FORMAT + 1}, entry_line(FAILURE)))
     with pytest.raises(StorageError, match=f"later version of maskbeam: its journal has format {FORMAT + 1}"):
-        list(read_remains(Remains("journal", str(tmp_path / "a.jsonl.gz"), 1)))
+        list(read_earlier(EarlierPath("journal", str(tmp_path / "a.jsonl.gz"), 1)))
 
 
 def test_a_journal_that_cannot_be_written_stops_the_job(tmp_path: Path) -> None:

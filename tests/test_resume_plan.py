@@ -15,7 +15,7 @@ from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, FileRef, Located, OutputFile, PictureRecord
 from pipeline.engines.model_folder import open_model
-from pipeline.output.earlier_run import FoundFile, Recorded
+from pipeline.output.earlier_run import FoundFile, JournalEntry
 from pipeline.output.journal_format import entries, entry_line
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import OUTPUTS, requested_outputs
@@ -56,12 +56,12 @@ def failure_of(picture: Located = PICTURE, recipe: Recipe = RECIPE, error_type: 
     return Failure(picture.image_id, "/in/a.png", "decode", error_type, "it is broken", fingerprint)
 
 
-def recorded(outcome: PictureRecord | Failure, written_ns: int = 1000) -> Recorded:
-    return Recorded(outcome.image_id, entry_line(outcome).rstrip("\n"), written_ns)
+def recorded(outcome: PictureRecord | Failure, written_ns: int = 1000) -> JournalEntry:
+    return JournalEntry(outcome.image_id, entry_line(outcome).rstrip("\n"), written_ns)
 
 
 def plan_of(
-    outcomes: Sequence[Recorded],
+    outcomes: Sequence[JournalEntry],
     files: Sequence[FoundFile],
     *,
     picture: Located | None = PICTURE,
@@ -98,7 +98,7 @@ def kind_of(plan: ResumePlan) -> str:
         ([], [], "infer"),
     ],
 )
-def test_what_is_still_valid(outcomes: list[Recorded], files: list[FoundFile], kind: str) -> None:
+def test_what_is_still_valid(outcomes: list[JournalEntry], files: list[FoundFile], kind: str) -> None:
     plan = plan_of(outcomes, files)
     assert kind_of(plan) == kind
     # A picture that is done again replaces its mask, or deletes it; nothing else does so before.
@@ -230,7 +230,7 @@ def test_files_without_a_picture_are_stale() -> None:
 @pytest.mark.parametrize("overlay", [False, True])
 @pytest.mark.parametrize("probabilities", [False, True])
 @pytest.mark.parametrize("outcomes", [[], [recorded(record_of())], [recorded(failure_of())]])
-def test_what_is_no_longer_wanted_is_stale(overlay: bool, probabilities: bool, outcomes: list[Recorded]) -> None:
+def test_what_is_no_longer_wanted_is_stale(overlay: bool, probabilities: bool, outcomes: list[JournalEntry]) -> None:
     picture = replace(PICTURE, overlay=overlay)
     files = [replace(MASK, output=name) for name in ("mask", "overlay", "probabilities")]
     options: dict[str, object] = {"mask_format": "png", "overlays": 9, "probabilities": probabilities}
@@ -378,7 +378,7 @@ def found_then(case: dict[str, Any]) -> list[FoundFile]:
 def test_a_run_of_version_1_is_resumed(case: dict[str, Any]) -> None:
     recipe = replace(RECIPE, max_pixels=178_956_970)
     content = (VERSION_1 / f"{case['name']}.jsonl.gz").read_bytes()
-    outcomes = [Recorded(image_id, line, 2) for image_id, line in entries(content)]
+    outcomes = [JournalEntry(image_id, line, 2) for image_id, line in entries(content)]
     planner = ResumePlanner(recipe, Destination("/out", requested_outputs(OPTIONS[case["name"]], recipe)))
     plan = planner.plan(located_then(case), outcomes, found_then(case))
     assert (plan.todo, plan.updates, plan.stale) == ([], [], [])
@@ -420,7 +420,7 @@ def test_a_run_of_format_2_is_resumed(case: dict[str, Any]) -> None:
     """
     recipe = replace(RECIPE, max_pixels=178_956_970)
     content = (VERSION_2 / f"{case['name']}.jsonl.gz").read_bytes()
-    outcomes = [Recorded(image_id, line, 2) for image_id, line in entries(content)]
+    outcomes = [JournalEntry(image_id, line, 2) for image_id, line in entries(content)]
     options = OPTIONS[case["name"]]
     destination = Destination("/out", requested_outputs(options, recipe), packs_masks=options["mask_format"] == "tar")
     pictures = [

@@ -39,10 +39,10 @@ from pipeline.sources.sources import parse_sources, parse_truths
 from pipeline.storage import filesystem
 from pipeline.transforms import pack_failures as packing
 from pipeline.transforms import segment_images, update_pictures
+from pipeline.transforms.begin_run import BeginRun, ReadEarlierRun
 from pipeline.transforms.locate_pictures import LocatePictures, Locations
 from pipeline.transforms.pack_failures import PackFailures
 from pipeline.transforms.picture_counts import NAMESPACE
-from pipeline.transforms.remains import BeginRun, ReadRemains
 from pipeline.transforms.segment_images import EngineSettings, SegmentImages
 from pipeline.transforms.sum_totals import SumTotalsFn
 from pipeline.transforms.write_results import WriteFailures, WriteSummary, WriteTables
@@ -80,8 +80,8 @@ def locate(root: beam.Pipeline, output: Path, pictures: Sequence[object], truths
     recipe = Recipe(ModelSpec("m", 8, 8, 3, tuple(classes_of(3))), "digest", LabelMap.identity(3), None, 10**6)
     destination = Destination(str(output), (MaskOutput(recipe),))
     planner = ResumePlanner(recipe, destination)
-    remains = root | BeginRun(destination, "resume") | ReadRemains()
-    located: Locations = root | LocatePictures(flat, masks, SILENT, remains, planner)
+    earlier = root | BeginRun(destination, "resume") | ReadEarlierRun()
+    located: Locations = root | LocatePictures(flat, masks, SILENT, earlier, planner)
     return located
 
 

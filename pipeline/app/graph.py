@@ -15,10 +15,11 @@ from pipeline.output.resume import ResumePlanner
 from pipeline.progress.counts import ProgressReporter
 from pipeline.sources.pairing import Grouping
 from pipeline.sources.source import Source
+from pipeline.transforms.begin_run import BeginRun, ReadEarlierRun
 from pipeline.transforms.compare_precisions import ComparePrecisions
 from pipeline.transforms.locate_pictures import LocatePictures
 from pipeline.transforms.pack_failures import PackFailures, truth_failures
-from pipeline.transforms.remains import ApproveRemoval, Await, BeginRun, DeleteStale, ReadRemains
+from pipeline.transforms.remove_stale import ApproveRemoval, Await, DeleteStale
 from pipeline.transforms.segment_images import EngineSettings, SegmentImages
 from pipeline.transforms.settle_masks import DeleteOtherParts, SettleMasks
 from pipeline.transforms.update_pictures import UpdatePictures, inferred_again
@@ -66,11 +67,11 @@ def build(root: beam.Pipeline, job: Job) -> None:
         job: the job.
     """
     output = job.destination.root
-    begun = root | "BeginRun" >> BeginRun(job.destination, job.existing)
-    remains = begun | "ReadRemains" >> ReadRemains()
+    paths = root | "BeginRun" >> BeginRun(job.destination, job.existing)
+    earlier = paths | "ReadEarlierRun" >> ReadEarlierRun()
     planner = ResumePlanner(job.recipe, job.destination, retry_failed=job.retry_failed)
     locations = root | "Locate" >> LocatePictures(
-        job.pictures, job.truths, job.progress, remains, planner, job.grouping, job.overlays
+        job.pictures, job.truths, job.progress, earlier, planner, job.grouping, job.overlays
     )
     marker = Marker(job.recipe.inference_digest())
     may_remove = job.prune or job.existing == OVERWRITE

@@ -61,7 +61,7 @@ class Marker:
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class EarlierPath:
     """A file or folder of an earlier run that is to be read or listed.
 
     Args:
@@ -76,8 +76,8 @@ class Remains:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """An outcome that an earlier run recorded.
+class JournalEntry:
+    """An entry of the journal: the outcome of a picture.
 
     Args:
         image_id: the picture's.
@@ -112,7 +112,7 @@ class FoundFile:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundPart:
+class FoundTar:
     """A tar file of masks that is in the output; the journal says what it holds.
 
     Args:
@@ -177,7 +177,7 @@ def _foreign_folder(output: str) -> str | None:
     return next((name for name, folder in folders if any(True for _ in _files(folder))), None)
 
 
-def begin(output: str, existing: str, holder: Holder | None) -> list[Remains]:
+def begin(output: str, existing: str, holder: Holder | None) -> list[EarlierPath]:
     """Takes an output for a run, and says what an earlier run left. Of its results nothing is changed yet.
 
     Args:
@@ -208,11 +208,11 @@ def begin(output: str, existing: str, holder: Holder | None) -> list[Remains]:
             parts = []
     except OSError as error:
         raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
-    remains = [Remains(one.name, filesystem.join(output, one.folder)) for one in registry.OUTPUTS]
+    paths = [EarlierPath(one.name, filesystem.join(output, one.folder)) for one in registry.OUTPUTS]
     for part in parts:
         if part.uri.endswith(PART_SUFFIX):
-            remains.append(Remains(_JOURNAL, part.uri, part.modified_ns))
-    return remains
+            paths.append(EarlierPath(_JOURNAL, part.uri, part.modified_ns))
+    return paths
 
 
 def begin_writing(output: str, marker: Marker) -> None:
@@ -232,26 +232,26 @@ def begin_writing(output: str, marker: Marker) -> None:
         raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
 
 
-def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile | FoundPart]:
+def read_earlier(path: EarlierPath) -> Iterator[JournalEntry | FoundFile | FoundTar]:
     """Reads one part of the journal, or lists a folder.
 
     Raises:
         StorageError: it can't be read, though it is there.
     """
     try:
-        if remains.kind == _JOURNAL:
-            for image_id, line in entries(filesystem.read_bytes(remains.uri)):
-                yield Recorded(image_id, line, remains.written_ns)
+        if path.kind == _JOURNAL:
+            for image_id, line in entries(filesystem.read_bytes(path.uri)):
+                yield JournalEntry(image_id, line, path.written_ns)
             return
-        output = next(one for one in registry.OUTPUTS if one.name == remains.kind)
-        for stored in _files(remains.uri):
-            image_id = stored.uri[len(remains.uri) :].lstrip("/")
+        output = next(one for one in registry.OUTPUTS if one.name == path.kind)
+        for stored in _files(path.uri):
+            image_id = stored.uri[len(path.uri) :].lstrip("/")
             if image_id.endswith(output.suffix):
                 image_id = image_id[: -len(output.suffix)]
                 yield FoundFile(output.name, image_id, stored.size_bytes, stored.modified_ns)
             elif output.name == MASK and is_part(f"{output.folder}/{image_id}"):
                 part = f"{output.folder}/{image_id}"
-                yield FoundPart(part, stored.size_bytes, stored.modified_ns)
+                yield FoundTar(part, stored.size_bytes, stored.modified_ns)
                 for packed_id, size_bytes, offset_bytes in version_1_members(part, stored):
                     yield FoundFile(MASK, packed_id, size_bytes, stored.modified_ns, part, offset_bytes)
     except FileNotFoundError:  # a part that a run of long ago deletes only now
@@ -260,7 +260,7 @@ def read_remains(remains: Remains) -> Iterator[Recorded | FoundFile | FoundPart]
         reason = f"{error}; --existing overwrite does all anew"
         raise StorageError(f"the output was written by a later version of maskbeam: {reason}") from error
     except OSError as error:
-        raise StorageError(f"the output can't be read: {remains.uri}: {error.strerror or error}") from error
+        raise StorageError(f"the output can't be read: {path.uri}: {error.strerror or error}") from error
 
 
 def _files(folder: str) -> Iterator[filesystem.StoredFile]:

@@ -14,7 +14,7 @@ from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, Located, OutputFile, PictureRecord, Update
 from pipeline.output import registry
-from pipeline.output.earlier_run import FoundFile, Recorded
+from pipeline.output.earlier_run import FoundFile, JournalEntry
 from pipeline.output.journal_format import parse_entry
 from pipeline.output.journal_v1 import MEASURES_V1, VERSION_1, FingerprintsV1
 from pipeline.output.mask_output import MASK
@@ -79,7 +79,7 @@ class ResumePlanner:
     def plan(
         self,
         located: Sequence[Located],
-        recorded: Iterable[Recorded],
+        entries: Iterable[JournalEntry],
         files: Iterable[FoundFile],
         parts: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     ) -> ResumePlan:
@@ -89,7 +89,7 @@ class ResumePlanner:
             located: pictures with distinct ids.
             recorded: what was recorded of these or of pictures that are gone.
             files: what was written of the same.
-            parts: size and time of writing, as in `FoundPart`, of the tar files of masks, by name.
+            parts: size and time of writing, as in `FoundTar`, of the tar files of masks, by name.
 
         Returns:
             Every picture once, and the files that no picture claims.
@@ -98,7 +98,7 @@ class ResumePlanner:
         for file in files:
             found.setdefault(file.image_id, []).append(file)
         outcomes: dict[str, list[_Dated]] = {}
-        for entry in sorted(recorded, key=lambda entry: -entry.written_ns):
+        for entry in sorted(entries, key=lambda entry: -entry.written_ns):
             outcomes.setdefault(entry.image_id, []).append((parse_entry(entry.line), entry.written_ns))
         for image_id, dated in outcomes.items():
             packed = [mask for outcome, _ in dated if (mask := _packed_mask(outcome, parts)) is not None]

@@ -9,7 +9,7 @@ from apache_beam.pvalue import AsDict, AsSingleton, PBegin, PCollection, TaggedO
 
 from pipeline.core.errors import TRUTH_STAGE, StorageError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Update
-from pipeline.output.earlier_run import FoundFile, Recorded
+from pipeline.output.earlier_run import FoundFile, JournalEntry
 from pipeline.output.keeper import keep_output
 from pipeline.output.outputs import Destination
 from pipeline.output.resume import ResumePlanner
@@ -18,9 +18,9 @@ from pipeline.sources.ignored import Ignored
 from pipeline.sources.pairing import Grouping, overlay_rank, pair
 from pipeline.sources.source import Listed, Source
 from pipeline.transforms import coders
+from pipeline.transforms.begin_run import FOUND_FILE, JOURNAL_ENTRY, EarlierRun, unpack
 from pipeline.transforms.pack_failures import PackFailures
 from pipeline.transforms.picture_counts import PictureCounts
-from pipeline.transforms.remains import FOUND_FILE, RECORDED, EarlierRun, unpack_remains
 
 # A candidate of the join as primitives: picture or mask, its id, its file, a manifest's mask and columns.
 _Candidate = tuple[Any, ...]
@@ -96,18 +96,18 @@ class _PairDoFn(beam.DoFn):
     def process(
         self,
         element: tuple[str, Iterable[_Candidate]],
-        found_parts: dict[str, tuple[int, int]],
+        tars: dict[str, tuple[int, int]],
         last_overlay: int = -1,
     ) -> Iterator[Any]:
         pictures: list[Listed] = []
         truths: list[FileRef] = []
-        recorded: list[Recorded] = []
+        entries: list[JournalEntry] = []
         files: list[FoundFile] = []
         for candidate in element[1]:
             role = candidate[0]
-            if role in (RECORDED, FOUND_FILE):
-                found = unpack_remains(candidate)
-                recorded.append(found) if isinstance(found, Recorded) else files.append(found)
+            if role in (JOURNAL_ENTRY, FOUND_FILE):
+                found = unpack(candidate)
+                entries.append(found) if isinstance(found, JournalEntry) else files.append(found)
                 continue
             listed = _unpack_candidate(candidate)
             if role == _PICTURE:
@@ -116,7 +116,7 @@ class _PairDoFn(beam.DoFn):
                 truths.append(listed.file)
         paired = pair(pictures, truths, self._grouping)
         located = [replace(one, overlay=overlay_rank(one.image_id) <= last_overlay) for one in paired.located]
-        work = self._planner.plan(located, recorded, files, found_parts)
+        work = self._planner.plan(located, entries, files, tars)
         self._counts.add(Count.RESUMED, len(work.records))
         self._counts.add(Count.FAILED, len(paired.failures) + len(work.failures))
         yield from work.todo
@@ -146,7 +146,7 @@ class LocatePictures(beam.PTransform[Any, Any]):
         pictures: parsed sources of pictures.
         truths: parsed sources of masks, in the order of `pictures`, or none.
         progress: where to report how many were found.
-        remains: what `ReadRemains` emits.
+        earlier: what `ReadEarlierRun` emits.
         planner: decides which of them are still valid.
         grouping: how a picture's group is determined, None without groups.
         overlays: the number of pictures with an overlay.
@@ -157,14 +157,14 @@ class LocatePictures(beam.PTransform[Any, Any]):
         pictures: Sequence[Source],
         truths: Sequence[Source],
         progress: ProgressReporter,
-        remains: EarlierRun,
+        earlier: EarlierRun,
         planner: ResumePlanner,
         grouping: Grouping | None = None,
         overlays: int = 0,
     ) -> None:
         super().__init__()
         self._overlays = overlays
-        self._remains = remains
+        self._earlier = earlier
         self._planner = planner
         self._sources = [(_PICTURE, source) for source in pictures] + [(_TRUTH, source) for source in truths]
         self._progress = progress
@@ -185,12 +185,12 @@ class LocatePictures(beam.PTransform[Any, Any]):
         if self._overlays:
             last_overlay = [AsSingleton(listed.candidates | "ChooseOverlays" >> _LastOverlay(self._overlays))]
         paired = (
-            (listed.candidates, self._remains.keyed)
-            | "WithRemains" >> beam.Flatten()
+            (listed.candidates, self._earlier.keyed)
+            | "WithEarlierRun" >> beam.Flatten()
             | "JoinByKey" >> beam.GroupByKey()
             | "Pair"
             >> beam.ParDo(
-                _PairDoFn(self._progress, self._planner, self._grouping), AsDict(self._remains.parts), *last_overlay
+                _PairDoFn(self._progress, self._planner, self._grouping), AsDict(self._earlier.tars), *last_overlay
             )
             .with_output_types(
                 Located,

@@ -40,20 +40,20 @@ def locate(root: Path) -> None:
 
     from pipeline.progress.counts import SILENT
     from pipeline.sources.folders import FolderSource
+    from pipeline.transforms.begin_run import BeginRun, ReadEarlierRun
     from pipeline.transforms.locate_pictures import LocatePictures, Resume
-    from pipeline.transforms.remains import BeginRun, ReadRemains
 
     logging.getLogger().setLevel(logging.ERROR)
     before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     output = root / "out"
     start = time.perf_counter()
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    remains = pipeline | BeginRun(str(output), "resume") | ReadRemains()
+    earlier = pipeline | BeginRun(str(output), "resume") | ReadEarlierRun()
     locations = pipeline | LocatePictures(
         [FolderSource(str(root / "images"))],
         [FolderSource(str(root / "masks"))],
         SILENT,
-        remains,
+        earlier,
         Resume("digest"),
     )
     counted = (
