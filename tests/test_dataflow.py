@@ -147,7 +147,7 @@ def _leaves(pipeline: beam_runner_api_pb2.Pipeline) -> list[beam_runner_api_pb2.
 SHUFFLED = {
     "Locate/JoinByKey": "TupleCoder[StrUtf8Coder, FastPrimitivesCoder]",
     "WriteTables/GroupByShard": "TupleCoder[VarIntCoder, BytesCoder]",
-    "SettleMasks/GroupByPart": "TupleCoder[TupleCoder[StrUtf8Coder, VarIntCoder], BytesCoder]",
+    "RepackMasks/GroupByPart": "TupleCoder[TupleCoder[StrUtf8Coder, VarIntCoder], BytesCoder]",
 }
 OTHERS = re.compile(r"Sum|Count|SpreadSources|SpreadPaths")
 

@@ -12,7 +12,7 @@ from pipeline.output.earlier_run import (
     RESUME,
     EarlierPath,
     FoundFile,
-    FoundPart,
+    FoundTar,
     Marker,
     begin,
     begin_writing,
@@ -102,7 +102,7 @@ def test_masks_are_found_as_files_and_in_tar_files(output: Path) -> None:
     written_ns = {path.name: path.stat().st_mtime_ns for path in (output / "masks").iterdir()}
     assert sorted(found, key=repr) == [
         FoundFile("mask", "a.png", 5, written_ns["a.png.png"]),
-        FoundPart(f"masks/{TAR}", 5, written_ns[TAR]),
+        FoundTar(f"masks/{TAR}", 5, written_ns[TAR]),
     ]
 
 
@@ -110,7 +110,7 @@ def test_masks_are_found_as_files_and_in_tar_files(output: Path) -> None:
 def test_which_outputs_may_be_used(existing: str, output: Path, tmp_path: Path) -> None:
     check_output(str(tmp_path / "fresh"), existing, [])
     if existing == ERROR:
-        with pytest.raises(OptionError, match="holds results"):
+        with pytest.raises(OptionError, match="has results"):
             check_output(str(output), existing, [])
     else:
         check_output(str(output), existing, [])

@@ -62,7 +62,7 @@ def test_an_output_whose_masks_would_be_pictures(some: Archive, tmp_path: Path) 
         (some.images / "**" / "*.*", tmp_path / "link" / "out"),
     ):
         line = refused(tmp_path, "--input", source, output=output)
-        assert line == f"--output {output} is within {source}: its masks would be taken for pictures"
+        assert line == f"--output {output} is within {source}: its masks would be read as pictures"
     # Patterns that no mask matches, and a link that the walk does not follow.
     for number, (source, output) in enumerate(
         (

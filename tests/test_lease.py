@@ -19,11 +19,11 @@ from small_archive import TINY_MODEL, Archive, run_job
 
 from pipeline.core.errors import OutputInUseError
 from pipeline.core.records import Failure
-from pipeline.output import keeper, lease
+from pipeline.output import lease, lease_renewal
 from pipeline.output.holder import Holder, process_state
 from pipeline.output.journal import Journal
-from pipeline.output.keeper import Keeper, end, keep
 from pipeline.output.lease import VALID_S, check_free, release, renew, take
+from pipeline.output.lease_renewal import LeaseRenewer, release_lease, renewer_of
 
 ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = Holder("first", "machine-a", started_s=1_700_000_000.0)
@@ -190,11 +190,11 @@ def test_a_process_that_cannot_be_seen_counts_as_alive(tmp_path: Path, changes: 
         check_free(str(tmp_path))
 
 
-def test_a_keeper_renews_and_notices_that_the_lease_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewer_renews_and_notices_that_the_lease_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "VALID_S", 0.4)
     take(str(tmp_path), ELSEWHERE)
-    kept = Keeper(str(tmp_path), ELSEWHERE, check_s=0.02)
-    time.sleep(1.0)  # without the keeper it would have expired
+    kept = LeaseRenewer(str(tmp_path), ELSEWHERE, check_s=0.02)
+    time.sleep(1.0)  # without the renewal it would have expired
     with pytest.raises(OutputInUseError):
         take(str(tmp_path), SECOND)
     kept.check()
@@ -204,7 +204,7 @@ def test_a_keeper_renews_and_notices_that_the_lease_is_lost(tmp_path: Path, monk
         until_raised(kept.check)
 
 
-def test_a_keeper_tolerates_a_store_that_fails_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewer_tolerates_a_store_that_fails_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take(str(tmp_path), ELSEWHERE)
     failed = threading.Event()
 
@@ -213,17 +213,17 @@ def test_a_keeper_tolerates_a_store_that_fails_for_a_while(tmp_path: Path, monke
         raise OSError(5, "no store")
 
     with monkeypatch.context() as patched:
-        patched.setattr(keeper, "renew", fail)
-        kept = Keeper(str(tmp_path), ELSEWHERE, check_s=0.01)
+        patched.setattr(lease_renewal, "renew", fail)
+        kept = LeaseRenewer(str(tmp_path), ELSEWHERE, check_s=0.01)
         assert failed.wait(30)
     kept.check()
     kept.stop()
 
 
-def test_a_stopped_keeper_ends_before_its_next_look(tmp_path: Path) -> None:
+def test_a_stopped_renewer_ends_before_its_next_check(tmp_path: Path) -> None:
     take(str(tmp_path), ELSEWHERE)
     before = set(threading.enumerate())
-    kept = Keeper(str(tmp_path), ELSEWHERE, check_s=600)
+    kept = LeaseRenewer(str(tmp_path), ELSEWHERE, check_s=600)
     (thread,) = set(threading.enumerate()) - before
     kept.stop()
     thread.join(10)
@@ -231,19 +231,19 @@ def test_a_stopped_keeper_ends_before_its_next_look(tmp_path: Path) -> None:
     kept.check()
 
 
-def test_a_process_has_one_keeper_a_run(tmp_path: Path) -> None:
+def test_a_process_has_one_renewer_a_run(tmp_path: Path) -> None:
     take(str(tmp_path), ELSEWHERE)
-    first = keep(str(tmp_path), ELSEWHERE)
-    assert keep(str(tmp_path), ELSEWHERE) is first
-    end(str(tmp_path), ELSEWHERE)
+    first = renewer_of(str(tmp_path), ELSEWHERE)
+    assert renewer_of(str(tmp_path), ELSEWHERE) is first
+    release_lease(str(tmp_path), ELSEWHERE)
     assert not lease_file(tmp_path).exists()
     take(str(tmp_path), ELSEWHERE)
-    assert keep(str(tmp_path), ELSEWHERE) is not first
-    end(str(tmp_path), ELSEWHERE)
+    assert renewer_of(str(tmp_path), ELSEWHERE) is not first
+    release_lease(str(tmp_path), ELSEWHERE)
 
 
 def test_a_run_that_lost_its_output_records_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "CHECK_S", 0.02)
+    monkeypatch.setattr(lease_renewal, "CHECK_S", 0.02)
     take(str(tmp_path), ELSEWHERE)
     book = Journal(str(tmp_path), ELSEWHERE)
     book.add([OUTCOME])
@@ -251,7 +251,7 @@ def test_a_run_that_lost_its_output_records_nothing_more(tmp_path: Path, monkeyp
     take(str(tmp_path), SECOND)
     with pytest.raises(OutputInUseError):
         until_raised(lambda: book.add([OUTCOME]))
-    end(str(tmp_path), ELSEWHERE)
+    release_lease(str(tmp_path), ELSEWHERE)
     assert lease_file(tmp_path).exists()  # the second run's
 
 

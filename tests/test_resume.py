@@ -193,7 +193,7 @@ def test_retry_failed(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_existing_overwrite_and_error(done: Done) -> None:
     refused = done.again("--existing", "error")
     assert refused.status == 2
-    assert "holds results" in refused.err
+    assert "has results" in refused.err
     assert refused.err.count("\n") == 1
     anew = done.again("--existing", "overwrite")
     assert anew.summary["run"]["resumed"] == 0

@@ -22,7 +22,7 @@ from pipeline.core.errors import StorageError
 from pipeline.core.records import OutputFile, PictureRecord
 from pipeline.output import tar_parts
 from pipeline.output.delivery import file_uri, read_file
-from pipeline.output.settling import delete_other_parts, has_other_members, part_and_size, rewritten, unpacked
+from pipeline.output.repacking import delete_other_parts, has_other_members, part_and_size, rewritten, unpacked
 from pipeline.output.tar_parts import TarParts, is_part, member_bytes
 from pipeline.storage import filesystem
 

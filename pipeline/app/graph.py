@@ -20,8 +20,8 @@ from pipeline.transforms.compare_precisions import ComparePrecisions
 from pipeline.transforms.locate_pictures import LocatePictures
 from pipeline.transforms.pack_failures import PackFailures, truth_failures
 from pipeline.transforms.remove_stale import ApproveRemoval, Await, DeleteStale
+from pipeline.transforms.repack_masks import DeleteOtherParts, RepackMasks
 from pipeline.transforms.segment_images import EngineSettings, SegmentImages
-from pipeline.transforms.settle_masks import DeleteOtherParts, SettleMasks
 from pipeline.transforms.update_pictures import UpdatePictures, inferred_again
 from pipeline.transforms.write_results import EndRun, WriteFailures, WriteSummary, WriteTables
 
@@ -83,7 +83,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
     todo = (todo, updated.todo) | "AllToDo" >> beam.Flatten()
     segmented = todo | "Segment" >> SegmentImages(job.engine, job.recipe, job.destination, job.progress)
     resumed = (locations.records, updated.records) | "Resumed" >> beam.Flatten()
-    settled = resumed | "SettleMasks" >> SettleMasks(job.destination, made=segmented.records)
+    settled = resumed | "RepackMasks" >> RepackMasks(job.destination, made=segmented.records)
     records = settled.records
     failed = segmented.failures | "PackFailures" >> PackFailures()
     truth_failed = (

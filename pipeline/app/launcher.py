@@ -22,7 +22,7 @@ from pipeline.core.wording import pictures_text, printable, public_address
 from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.quiet import without_python_stderr
 from pipeline.output.holder import Holder
-from pipeline.output.keeper import end
+from pipeline.output.lease_renewal import release_lease
 from pipeline.output.results import STATUS_NO_TRUTH, STATUS_TOO_MANY_FAILURES, ResultsWriter, RunInfo
 from pipeline.progress.counts import SILENT
 from pipeline.sources.pairing import Grouping
@@ -204,7 +204,7 @@ def _released(output: str, holder: Holder, *, ends_with_launcher: bool) -> Itera
     except BaseException as error:
         if ends_with_launcher or isinstance(error, Exception):
             with suppress(StorageError):  # the error that ended the job is reported; the lease expires
-                end(output, holder)
+                release_lease(output, holder)
         raise
 
 

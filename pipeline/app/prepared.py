@@ -15,7 +15,7 @@ from pipeline.output.earlier_run import RESUME, check_output
 from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
-from pipeline.output.removal import check_removal, foreseen
+from pipeline.output.removal import check_removal, expected_removal
 from pipeline.segmenting.modes import AUTO_MODE, RESIZE, TILE, make_mode
 from pipeline.segmenting.tile_axis import DEFAULT_TILE_OVERLAP
 from pipeline.sources.checks import check_pictures, check_truths
@@ -23,6 +23,7 @@ from pipeline.sources.manifest import OWN_COLUMNS
 from pipeline.sources.source import Source
 from pipeline.sources.sources import parse_sources, parse_truths
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +139,14 @@ def _check_output(options: JobOptions, destination: Destination, recipe: Recipe,
     except StorageError as error:
         raise OptionError(f"--output: {error}") from error
     if options.existing == RESUME:
-        _check_foreseen_removal(destination, recipe, options)
+        _check_expected_removal(destination, recipe, options)
 
 
-def _check_foreseen_removal(destination: Destination, recipe: Recipe, options: JobOptions) -> None:
+def _check_expected_removal(destination: Destination, recipe: Recipe, options: JobOptions) -> None:
     """Refuses a removal that the job would refuse after listing the pictures, as far as it is known now."""
     has_masks = any(output.name == MASK for output in destination.outputs)
-    try:
-        counts = foreseen(destination.root, recipe, has_masks=has_masks)
-    except OSError as error:
-        raise OptionError(f"--output {destination.root} can't be read: {error.strerror or error}") from error
+    with os_errors_as(OptionError, f"--output {destination.root} can't be read"):
+        counts = expected_removal(destination.root, recipe, has_masks=has_masks)
     check_removal(f"--output {destination.root}", counts, may_remove=options.prune)
 
 

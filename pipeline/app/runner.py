@@ -89,7 +89,7 @@ def choose_runner(beam_options: PipelineOptions) -> Runner:
     is_dataflow = name.lower() in _DATAFLOW_NAMES
     if name.lower() in _FLINK_NAMES:
         _check_flink(beam_options)
-    threads, processes = _settle_dataflow(beam_options) if is_dataflow else _portable_processes(beam_options)
+    threads, processes = _configure_dataflow(beam_options) if is_dataflow else _portable_processes(beam_options)
     if errors := PipelineOptionsValidator(beam_options, runner).validate():
         raise OptionError(f"--runner {name}: {' '.join(errors[0].split())}")
     return Runner(name, runner, False, not is_dataflow, threads, processes, accelerator=_take_accelerator(beam_options))
@@ -118,7 +118,7 @@ def check_reachable(runner: Runner, options: JobOptions) -> None:
         )
 
 
-def _settle_dataflow(beam_options: PipelineOptions) -> tuple[int, int]:
+def _configure_dataflow(beam_options: PipelineOptions) -> tuple[int, int]:
     """Adapts Dataflow's defaults to this job, except those that the user set. Returns engine threads and processes."""
     try:
         from apache_beam.runners.dataflow.internal import apiclient  # noqa: F401  (looked for, used by Beam)

@@ -9,6 +9,7 @@ from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
 from pipeline.core.split_digests import SPLIT_FILE, SplitDigests
 from pipeline.engines.backends import AUTO, FLOAT32, backend_named, check_backend
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 _CARRIED = os.path.join(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "model/pretrained"
@@ -157,7 +158,5 @@ def read_spec(name_or_folder: str, folder: str) -> ModelSpec:
 
 
 def _read(uri: str) -> bytes:
-    try:
+    with os_errors_as(ModelError, f"{filesystem.base_name(uri)} can't be read"):
         return filesystem.read_bytes(uri)
-    except OSError as error:
-        raise ModelError(f"{filesystem.base_name(uri)} can't be read: {error.strerror or error}") from error

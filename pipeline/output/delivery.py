@@ -1,4 +1,4 @@
-"""Writing and reading the files of pictures, and removing those of pictures that failed."""
+"""Writes, reads and removes the files of pictures."""
 
 import errno
 import zlib
@@ -13,16 +13,16 @@ from pipeline.output.outputs import EncodedFile
 from pipeline.output.tar_parts import TarParts
 from pipeline.storage import filesystem
 
-# What the file system says of one name, not of the disk: these cost the picture, anything else stops the job.
+# Errors of one name, not of the disk: these fail the picture, all others stop the job.
 _NAME_FAULTS = frozenset((errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST))
 
 
 class Delivery:
-    """Writes the files of pictures; shared by all threads of a process.
+    """Writes the files of pictures; thread-safe.
 
     Args:
         root: the job's absolute folder or bucket prefix.
-        packs_masks: whether masks are packed in tar files; they are stored by `flush`.
+        packs_masks: whether masks are written to tar files, which `flush` stores.
     """
 
     def __init__(self, root: str, *, packs_masks: bool = False) -> None:
@@ -31,7 +31,7 @@ class Delivery:
         self._parts = TarParts(root) if packs_masks else None
 
     def write(self, image_id: str, files: Sequence[EncodedFile]) -> tuple[OutputFile, ...]:
-        """Writes the files of a picture one after the other.
+        """Writes the files of a picture in order.
 
         Args:
             image_id: the picture's.
@@ -41,7 +41,7 @@ class Delivery:
             What was written.
 
         Raises:
-            PictureError: stage `write`; the file system takes no file of this name.
+            PictureError: stage `write`; the file system does not accept the file name.
             StorageError: the output can't be written.
         """
         return tuple([self._written(image_id, file) for file in files])
@@ -55,28 +55,28 @@ class Delivery:
             filesystem.write_bytes(filesystem.join(self._root, encoded.name), encoded.data, self._scratch)
         except OSError as error:
             reason = error.strerror or str(error)
-            if self._is_of_the_name(error):
-                message = f"no file can have its name: {reason}"
+            if self._is_name_error(error):
+                message = f"the file system does not accept its name: {reason}"
                 raise PictureError("write", ErrorType.UNWRITABLE_NAME, message) from error
             raise StorageError(f"the output can't be written: {encoded.name}: {reason}") from error
         return file
 
     def flush(self) -> None:
-        """Stores all that was written.
+        """Stores the open tar file, if any.
 
         Raises:
-            StorageError: the output can't be written; the next call tries again.
+            StorageError: the output can't be written; the next call retries it.
         """
         if self._parts is not None:
             self._parts.flush()
 
     def seal(self) -> None:
-        """Lets no file that was written so far change any more."""
+        """Closes the open tar file, so that no file written so far changes again."""
         if self._parts is not None:
             self._parts.seal()
 
     def remove(self, image_id: str) -> None:
-        """Removes all files of a picture that an earlier run or a first attempt left.
+        """Removes all files of a picture that an earlier run or attempt wrote.
 
         Raises:
             StorageError: they can't be removed.
@@ -85,21 +85,21 @@ class Delivery:
             for output in registry.OUTPUTS:
                 filesystem.delete(filesystem.join(self._root, registry.file_name(output.name, image_id)))
         except OSError as error:
-            if not self._is_of_the_name(error):
+            if not self._is_name_error(error):
                 reason = error.strerror or str(error)
                 raise StorageError(f"the output can't be written: {image_id}: {reason}") from error
 
-    def _is_of_the_name(self, error: OSError) -> bool:
+    def _is_name_error(self, error: OSError) -> bool:
         return error.errno in _NAME_FAULTS and not filesystem.is_remote(self._root)
 
 
 def read_file(root: str, image_id: str, file: OutputFile) -> bytes:
-    """Reads a file of a picture, or its part of a tar file.
+    """Reads a file of a picture, from its tar file if it is in one.
 
     Args:
         root: the job's absolute folder or bucket prefix.
         image_id: the picture's.
-        file: what was written of it.
+        file: as it was recorded.
 
     Raises:
         OSError: it can't be read.
@@ -110,6 +110,6 @@ def read_file(root: str, image_id: str, file: OutputFile) -> bytes:
 
 
 def file_uri(image_id: str, file: OutputFile) -> str:
-    """The address of a picture's file for tables: below `--output`, a tar file's member as `TAR!MEMBER`."""
+    """The path of a picture's file below `--output`, for the tables; of a tar file's member `TAR!MEMBER`."""
     name = registry.file_name(file.output, image_id)
     return f"{file.part}!{name.partition('/')[2]}" if file.part else name

@@ -1,4 +1,4 @@
-"""What an earlier run left in an output: whether it may be used, and the reading of what is there."""
+"""Outputs of earlier runs: whether a job may use one, and what is in it."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -18,12 +18,13 @@ from pipeline.output import registry
 from pipeline.output.holder import Holder
 from pipeline.output.journal import PART_SUFFIX
 from pipeline.output.journal_format import FORMAT, entries
-from pipeline.output.keeper import keep
 from pipeline.output.lease import check_free, take
+from pipeline.output.lease_renewal import renewer_of
 from pipeline.output.mask_output import MASK
 from pipeline.output.tar_parts import is_part, version_1_members
 from pipeline.sources.source import Source
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 RESUME, OVERWRITE, ERROR = EXISTING = ("resume", "overwrite", "error")
 _JOURNAL = "journal"
@@ -31,11 +32,11 @@ _JOURNAL = "journal"
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What marks a folder as an output of maskbeam, whole or not.
+    """Marks a folder as an output of maskbeam, complete or not.
 
     Args:
-        inference: `Recipe.inference_digest` of the last run; "" before one began to write.
-        journal_format: of its journal; 1 where an early version did not say.
+        inference: `Recipe.inference_digest` of the last run; "" if none has started to write.
+        journal_format: the format of its journal; 1 if an early version did not record it.
     """
 
     inference: str = ""
@@ -48,7 +49,7 @@ class Marker:
 
     @staticmethod
     def read(output: str) -> "Marker":
-        """The marker of an output; an empty one where there is none.
+        """The marker of an output; an empty one if it has none.
 
         Raises:
             OSError: it can't be read.
@@ -62,12 +63,12 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class EarlierPath:
-    """A file or folder of an earlier run that is to be read or listed.
+    """A file or folder of an earlier run that has to be read or listed.
 
     Args:
         kind: `journal` for a part of the journal, else the name of the output whose folder it is.
-        uri: its address.
-        written_ns: when it was written, by the store's clock.
+        uri: its path or URI.
+        written_ns: its modification time by the store's clock, ns.
     """
 
     kind: str
@@ -81,8 +82,8 @@ class JournalEntry:
 
     Args:
         image_id: the picture's.
-        line: for `journal_format.parse_entry`.
-        written_ns: when the part of the journal was written.
+        line: the entry, for `journal_format.parse_entry`.
+        written_ns: modification time of the part of the journal that holds it, ns.
     """
 
     image_id: str
@@ -92,15 +93,15 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file of a picture that is in the output.
+    """A file of a picture that exists in the output.
 
     Args:
         output: the name of the output that writes such files.
-        image_id: the picture whose name it has.
+        image_id: the picture that its name belongs to.
         size_bytes: its length.
-        modified_ns: when it, or the tar file that holds it, was written, by the store's clock.
-        part: the tar file that holds it, by its name below `--output`; "" for a file of its own.
-        offset_bytes: where it begins in the part.
+        modified_ns: modification time of the file, or of the tar file that holds it, by the store's clock, ns.
+        part: the tar file that holds it, by its name below `--output`; "" for a separate file.
+        offset_bytes: its offset in the part.
     """
 
     output: str
@@ -113,12 +114,12 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class FoundTar:
-    """A tar file of masks that is in the output; the journal says what it holds.
+    """A tar file of masks that exists in the output; the journal lists its members.
 
     Args:
         name: below `--output`.
         size_bytes: its length.
-        modified_ns: when it was written, by the store's clock.
+        modified_ns: its modification time by the store's clock, ns.
     """
 
     name: str
@@ -127,21 +128,21 @@ class FoundTar:
 
 
 def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
-    """Refuses an output that a job would take for its input, or whose files are not maskbeam's to replace.
+    """Checks that a job may write to an output.
 
     Args:
         output: absolute folder or bucket prefix.
         existing: one of `EXISTING`.
-        sources: what is read.
+        sources: the job's sources of pictures and masks.
 
     Raises:
-        OptionError: it can't be used so.
+        OptionError: the job would read its own output, another run writes to it, or files there are not maskbeam's.
     """
     picture_folders = [*((one.folder, one.suffix) for one in registry.OUTPUTS), ("instances", ".png")]
     own_folders = [*(folder for folder, _ in picture_folders), TABLES_FOLDER, PROGRESS_FOLDER]
     for source in sources:
         if any(source.reads_below(filesystem.join(output, folder), suffix) for folder, suffix in picture_folders):
-            raise OptionError(f"--output {output} is within {source.uri}: its masks would be taken for pictures")
+            raise OptionError(f"--output {output} is within {source.uri}: its masks would be read as pictures")
         for own in own_folders if source.folder is not None else ():
             own_path = filesystem.real_path(filesystem.join(output, own))
             if filesystem.is_within(filesystem.real_path(source.uri), own_path):
@@ -149,14 +150,14 @@ def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
     try:
         check_free(output)
         if existing == ERROR and holds_results(output):
-            raise OptionError(f"--output {output} holds results; --existing resume goes on, overwrite does all anew")
+            raise OptionError(f"--output {output} has results; --existing resume continues, overwrite starts over")
         if (foreign := _foreign_folder(output)) is not None:
-            raise OptionError(f"--output {output} holds a folder {foreign} that maskbeam did not write; name another")
+            raise OptionError(f"--output {output} has a folder {foreign} that maskbeam did not write; choose another")
         written = Marker.read(output).journal_format
         if written > FORMAT and existing != OVERWRITE:
             raise OptionError(
                 f"--output {output} was written by a later version of maskbeam, whose journal has format {written};"
-                f" this version reads up to {FORMAT}. --existing overwrite does all anew"
+                f" this version reads up to {FORMAT}. --existing overwrite starts over"
             )
     except OutputInUseError as error:
         raise OptionError(f"--output {error}") from error
@@ -165,12 +166,12 @@ def check_output(output: str, existing: str, sources: Iterable[Source]) -> None:
 
 
 def holds_results(output: str) -> bool:
-    """Whether a run of maskbeam, whole or not, has left something in an output."""
+    """Whether a run of maskbeam, complete or not, has written to an output."""
     return any(filesystem.exists(filesystem.join(output, name)) for name in (SUMMARY_FILE, MARKER_FILE))
 
 
 def _foreign_folder(output: str) -> str | None:
-    """The first folder with somebody else's files among those in which a job deletes what it does not claim."""
+    """The first folder with files of other programs among those in which a job deletes stale files; None if none."""
     if holds_results(output):
         return None
     folders = ((one.folder, filesystem.join(output, one.folder)) for one in registry.OUTPUTS)
@@ -178,15 +179,15 @@ def _foreign_folder(output: str) -> str | None:
 
 
 def begin(output: str, existing: str, holder: Holder | None) -> list[EarlierPath]:
-    """Takes an output for a run, and says what an earlier run left. Of its results nothing is changed yet.
+    """Acquires an output for a run and lists what earlier runs left there; changes no results.
 
     Args:
         output: absolute folder or bucket prefix.
-        existing: `resume`, or `overwrite`, with which the journal goes.
-        holder: who takes it; None for nobody else could.
+        existing: `resume`, or `overwrite`, which deletes the journal.
+        holder: the run that acquires it; None if no other run can write there.
 
     Returns:
-        What is to be read or listed, nothing for a fresh output.
+        The paths to read or list; none in a new output.
 
     Raises:
         StorageError: the output can't be read or written, or another run writes to it.
@@ -194,7 +195,7 @@ def begin(output: str, existing: str, holder: Holder | None) -> list[EarlierPath
     try:
         if holder is not None:
             take(output, holder)
-            keep(output, holder)
+            renewer_of(output, holder)
         if not holds_results(output):
             filesystem.write_bytes(filesystem.join(output, MARKER_FILE), Marker().to_bytes())
             return []
@@ -207,7 +208,7 @@ def begin(output: str, existing: str, holder: Holder | None) -> list[EarlierPath
                 filesystem.delete(part.uri)
             parts = []
     except OSError as error:
-        raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
+        raise StorageError(f"the output can't be prepared: {output}: {error.strerror or error}") from error
     paths = [EarlierPath(one.name, filesystem.join(output, one.folder)) for one in registry.OUTPUTS]
     for part in parts:
         if part.uri.endswith(PART_SUFFIX):
@@ -216,27 +217,25 @@ def begin(output: str, existing: str, holder: Holder | None) -> list[EarlierPath
 
 
 def begin_writing(output: str, marker: Marker) -> None:
-    """Readies an output for new results: the summary goes, for it marks the end of a job.
+    """Prepares an output for new results: deletes the summary, which marks the end of a job.
 
     Args:
         output: absolute folder or bucket prefix.
-        marker: of the run.
+        marker: the run's.
 
     Raises:
         StorageError: the output can't be written.
     """
-    try:
+    with os_errors_as(StorageError, f"the output can't be prepared: {output}"):
         filesystem.delete(filesystem.join(output, SUMMARY_FILE))
         filesystem.write_bytes(filesystem.join(output, MARKER_FILE), marker.to_bytes())
-    except OSError as error:
-        raise StorageError(f"the output can't be made ready: {output}: {error.strerror or error}") from error
 
 
 def read_earlier(path: EarlierPath) -> Iterator[JournalEntry | FoundFile | FoundTar]:
-    """Reads one part of the journal, or lists a folder.
+    """Reads a part of the journal, or lists the folder of an output.
 
     Raises:
-        StorageError: it can't be read, though it is there.
+        StorageError: it exists and can't be read.
     """
     try:
         if path.kind == _JOURNAL:
@@ -254,10 +253,10 @@ def read_earlier(path: EarlierPath) -> Iterator[JournalEntry | FoundFile | Found
                 yield FoundTar(part, stored.size_bytes, stored.modified_ns)
                 for packed_id, size_bytes, offset_bytes in version_1_members(part, stored):
                     yield FoundFile(MASK, packed_id, size_bytes, stored.modified_ns, part, offset_bytes)
-    except FileNotFoundError:  # a part that a run of long ago deletes only now
+    except FileNotFoundError:  # an old part that another process has just deleted
         return
     except ValueError as error:
-        reason = f"{error}; --existing overwrite does all anew"
+        reason = f"{error}; --existing overwrite starts over"
         raise StorageError(f"the output was written by a later version of maskbeam: {reason}") from error
     except OSError as error:
         raise StorageError(f"the output can't be read: {path.uri}: {error.strerror or error}") from error

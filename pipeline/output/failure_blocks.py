@@ -1,7 +1,7 @@
-"""Many failures in little memory: packed in sorted blocks where they arise, and merged where they are written down.
+"""Failures in compressed, sorted blocks, which are merged when they are written.
 
-A failure is some 700 bytes of Python's memory and, beside its neighbours, some 30 packed. An archive whose million
-members are all empty must not cost a gigabyte.
+A failure takes about 700 bytes as a Python object and about 30 bytes compressed. An archive with a million empty
+members must not take a gigabyte.
 """
 
 import heapq
@@ -13,35 +13,35 @@ from pipeline.core.records import Failure
 from pipeline.output.journal_format import entry_line, parse_entry
 
 FAILURES_A_BLOCK = 4_096
-# So much of each block is unpacked at a time while all of them are merged.
+# Each block is decompressed in pieces of this size while all of them are merged.
 _PIECE_BYTES = 16 << 10
 _order = attrgetter(*Failure.__dataclass_fields__)
 
 
 def pack_failures(failures: Iterable[Failure]) -> bytes:
-    """Packs failures, in any order, into a block for `unpack_failures`."""
+    """Compresses failures, in any order, to a block for `unpack_failures`."""
     return zlib.compress("".join(map(entry_line, sorted(failures, key=_order))).encode(), 1)
 
 
 def unpack_failures(blocks: Iterable[bytes]) -> Iterator[Failure]:
-    """Merges blocks, of each of which a small piece is unpacked at a time.
+    """Merges blocks; only a small piece of each is decompressed at a time.
 
     Args:
-        blocks: of `pack_failures`, in any order.
+        blocks: as `pack_failures` returns them, in any order.
 
     Returns:
-        The failures of all, sorted by their fields, the id first.
+        All failures, sorted by their fields, the id first.
     """
     return heapq.merge(*map(_unpacked, blocks), key=_order)
 
 
 def _unpacked(block: bytes) -> Iterator[Failure]:
     inflater = zlib.decompressobj()
-    rest, begun = block, b""
+    rest, incomplete = block, b""
     while not inflater.eof:
         piece = inflater.decompress(rest, _PIECE_BYTES)
         rest = inflater.unconsumed_tail
-        *lines, begun = (begun + piece).split(b"\n")
+        *lines, incomplete = (incomplete + piece).split(b"\n")
         for line in lines:
             failure = parse_entry(line.decode())
             assert isinstance(failure, Failure)

@@ -1,4 +1,4 @@
-"""Who launched a run: enough to tell on the same machine whether its process still exists."""
+"""Identifies a run and the process that launched it, so that the same machine can check whether that still exists."""
 
 import os
 import socket
@@ -7,20 +7,20 @@ import uuid
 from dataclasses import dataclass, replace
 
 _ENDED_STATES = ("Z", "X", "x")
-"""A killed process is there until its parent asks for its status."""
+"""States of a process that has ended; it exists until its parent reads its status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """One run of a job, made where it is launched.
+    """One run of a job, created by its launcher.
 
     Args:
         run_id: unique.
-        host: the name of the machine that launched it, for people.
-        pid: the launcher's process, where the job ends with it; 0 for a job that goes on without its launcher.
+        host: name of the machine that launched it, for messages.
+        pid: the launcher's process id if the job ends with that process; 0 for a job that continues without it.
         started_s: when it was launched, seconds since the epoch.
-        machine: what tells the machine, and the processes that can see one another, from others; "" if unknown.
-        process_started: what tells the process from a later one of the same number; "" if unknown.
+        machine: identifies the machine's boot and process namespace; "" if unknown.
+        process_started: start time of the process, which distinguishes it from a later one with its id; "" if unknown.
     """
 
     run_id: str
@@ -32,10 +32,10 @@ class Holder:
 
     @staticmethod
     def launched(*, ends_with_launcher: bool) -> "Holder":
-        """A new run that this process launches.
+        """Creates a run that this process launches.
 
         Args:
-            ends_with_launcher: whether the job can't go on without this process.
+            ends_with_launcher: whether the job ends with this process.
         """
         holder = Holder(uuid.uuid4().hex, socket.gethostname(), started_s=time.time())
         if not ends_with_launcher:
@@ -45,7 +45,7 @@ class Holder:
 
 
 def has_ended(holder: Holder) -> bool:
-    """Whether a run's launcher is known to have ended: a process that this one could see and that is not there."""
+    """Whether a run's launcher is known to have ended: a process of this machine that no longer exists."""
     if not holder.pid or not holder.machine or holder.machine != _machine():
         return False
     try:
@@ -53,13 +53,13 @@ def has_ended(holder: Holder) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # somebody else's process of this number
+        pass  # another user's process with this id
     state, started = process_state(holder.pid)
     return state in _ENDED_STATES or (bool(holder.process_started and started) and started != holder.process_started)
 
 
 def _machine() -> str:
-    """The boot of this machine and the namespace of its process numbers; the machine's name where there are none."""
+    """Id of this boot of the machine and of the process namespace; the host name where the system has neither."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
@@ -68,11 +68,11 @@ def _machine() -> str:
 
 
 def process_state(pid: int) -> tuple[str, str]:
-    """A process's state and when it was started, in clock ticks since the boot; "" where the system doesn't say."""
+    """A process's state and its start time in clock ticks since the boot; "" where the system has no `/proc`."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The name in parentheses may hold anything; the state is the third field of all, the start the 22nd.
-            behind = file.read().rpartition(")")[2].split()
-        return behind[0], behind[19]
+            # The name in parentheses may contain any character; the state is the third field, the start time the 22nd.
+            after_name = file.read().rpartition(")")[2].split()
+        return after_name[0], after_name[19]
     except (OSError, IndexError):
         return "", ""

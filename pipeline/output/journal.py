@@ -1,12 +1,12 @@
-"""The resume journal: what each process has finished, kept so that it outlives the process.
+"""The resume journal: the outcomes of finished pictures, stored while the job runs.
 
-A bucket's objects can't be appended to, and a file a picture would be too many. So each process has one open part,
-written anew as a whole (and whole or not at all) every two seconds or 256 pictures, under the same name; beyond 1 MiB,
-some 8,000 pictures, the next part begins. At a job's end the graph writes all outcomes as one part a table shard and
-deletes the others. What a part holds says `journal_format.py`.
+Objects in a bucket can't be appended to, and one file per picture would be too many. So each process has one open part,
+which it rewrites atomically under the same name every two seconds or 256 pictures; above 1 MiB, about 8,000 pictures,
+it starts the next one. At the end of a job, the graph writes all outcomes as one part per table shard and deletes the
+others. `journal_format.py` defines the content of a part.
 
-An outcome is added after its files are written. So a file that is younger than the part that names it was written
-later, by another model or a person: it is compared with its checksum. Both times are the store's own.
+An outcome is added after its files are written. So a file with a later modification time than the part that names it
+was written by something else, and is compared with its checksum. Both times are by the store's clock.
 """
 
 import math
@@ -21,8 +21,9 @@ from pipeline.core.records import Failure, PictureRecord
 from pipeline.output.delivery import Delivery
 from pipeline.output.holder import Holder
 from pipeline.output.journal_format import encode_member, entry_line
-from pipeline.output.keeper import keep
+from pipeline.output.lease_renewal import renewer_of
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 PART_SUFFIX = ".jsonl.gz"
 INTERVAL_S = 2.0
@@ -31,15 +32,15 @@ SEAL_BYTES = 1 << 20
 
 
 class Journal:
-    """One process's part of the journal; its threads share it.
+    """One process's part of the journal; thread-safe.
 
     Args:
         output: absolute folder or bucket prefix.
-        holder: the run that writes there, whose lease is renewed as long as this process works; None for none.
-        delivery: writes the files of which outcomes tell; what it holds is stored before they are.
-        interval_s: at most so long after it was added an outcome is on disk.
-        max_pending: at most so many outcomes are not on disk yet.
-        seal_bytes: a part of this size is not written again.
+        holder: the run, whose lease is renewed while this process works; None without a lease.
+        delivery: writes the files of the outcomes; it is flushed before they are stored.
+        interval_s: maximum time between adding an outcome and storing it.
+        max_pending: maximum number of outcomes that are not stored yet.
+        seal_bytes: a part of at least this size is not written again.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Journal:
         seal_bytes: int = SEAL_BYTES,
     ) -> None:
         self._output = output
-        self._keeper = keep(output, holder) if holder is not None else None
+        self._renewer = renewer_of(output, holder) if holder is not None else None
         self._delivery = delivery
         self._interval_s = interval_s
         self._max_pending = max_pending
@@ -67,16 +68,16 @@ class Journal:
         self._part_name = _new_part_name()
 
     def add(self, outcomes: Sequence[PictureRecord | Failure]) -> None:
-        """Takes finished pictures in; writes at once where enough have come together, else within the interval.
+        """Adds finished pictures; writes at once if enough are pending, else within the interval.
 
         Args:
-            outcomes: of pictures whose masks are written.
+            outcomes: of pictures whose files are written.
 
         Raises:
             StorageError: this or an earlier part can't be written, or another run has taken the output over.
         """
-        if self._keeper is not None:
-            self._keeper.check()
+        if self._renewer is not None:
+            self._renewer.check()
         lines = [entry_line(outcome) for outcome in outcomes]
         with self._lock:
             self._pending.extend(lines)
@@ -91,10 +92,10 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is pending.
+        """Writes pending outcomes.
 
         Raises:
-            StorageError: it can't be written; it stays pending then.
+            StorageError: they can't be written; they stay pending.
         """
         with self._writing:
             with self._lock:
@@ -117,7 +118,7 @@ class Journal:
             if len(part) >= self._seal_bytes:
                 self._part, self._part_name = b"", _new_part_name()
                 if self._delivery is not None:
-                    # Else a tar file could grow on, and be younger than this part, which names its first members.
+                    # Otherwise a tar file that this part names could grow and get a later modification time.
                     self._delivery.seal()
 
     def _flush_later(self) -> None:
@@ -138,12 +139,10 @@ def write_part(output: str, name: str, content: bytes) -> None:
     Raises:
         StorageError: it can't be written.
     """
-    try:
+    with os_errors_as(StorageError, f"the output can't be written: {JOURNAL_FOLDER}"):
         filesystem.write_bytes(filesystem.join(output, JOURNAL_FOLDER, name), content, filesystem.scratch_of(output))
-    except OSError as error:
-        raise StorageError(f"the output can't be written: {JOURNAL_FOLDER}: {error.strerror or error}") from error
 
 
 def _new_part_name() -> str:
-    # The time is for people who look into the folder; the rest makes the name unique among processes.
+    # The time is for users who look into the folder; the rest makes the name unique among processes.
     return f"{math.floor(time.time())}-{uuid.uuid4().hex[:16]}{PART_SUFFIX}"

@@ -1,8 +1,8 @@
-"""The format of the resume journal's parts: gzip members, each a header and a line for each outcome.
+"""The format of the resume journal's parts: gzip members, each with a header line and one line per outcome.
 
-The header is a JSON object with the number of the format, an outcome a JSON object: data, never code. Fields that are
-absent have their defaults and fields that are unknown are ignored, so that a field can be added without a new format.
-What was cut off or spoilt is left out; its pictures are done again. Format 1 is read, too.
+The header is a JSON object with the number of the format; an outcome is a JSON object. Missing fields have their
+defaults and unknown fields are ignored, so a field can be added without a new format. Truncated or damaged entries are
+skipped; their pictures are segmented again. Format 1 is read as well.
 """
 
 import json
@@ -28,14 +28,14 @@ _Record = TypeVar("_Record", PictureRecord, Failure, OutputFile)
 
 
 class GzipMember:
-    """A gzip member in the making: a header and the lines of outcomes, kept packed as they come."""
+    """Builds a gzip member of a header and outcomes, which are compressed as they are added."""
 
     def __init__(self) -> None:
         self._compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
         self._packed = [self._compressor.compress(_HEADER.encode())]
 
-    def noted(self, outcomes: Iterable[_Outcome]) -> Iterator[_Outcome]:
-        """Adds outcomes as they pass."""
+    def recording(self, outcomes: Iterable[_Outcome]) -> Iterator[_Outcome]:
+        """Passes outcomes on and adds each one."""
         for outcome in outcomes:
             self.add(entry_line(outcome))
             yield outcome
@@ -45,7 +45,7 @@ class GzipMember:
         self._packed.append(self._compressor.compress(line.encode()))
 
     def finish(self) -> bytes:
-        """The member; nothing can be added after this."""
+        """Returns the member; nothing can be added after this."""
         return b"".join((*self._packed, self._compressor.flush()))
 
 
@@ -58,7 +58,7 @@ def encode_member(lines: Iterable[str]) -> bytes:
 
 
 def entry_line(outcome: PictureRecord | Failure) -> str:
-    """An outcome as a JSON line; text that is no UTF-8 is escaped."""
+    """An outcome as a JSON line; text that is not UTF-8 is escaped."""
     entry = {"kind": _NAMES[type(outcome)], **_changed(outcome)}
     if "files" in entry:
         entry["files"] = [_changed(file) for file in entry["files"]]
@@ -75,22 +75,22 @@ def parse_entry(line: str) -> PictureRecord | Failure:
     """The inverse of `entry_line`.
 
     Raises:
-        ValueError: the line is no entry, or lacks a field that has no default.
+        ValueError: the line is not an entry, or a required field is missing.
     """
     entry = json.loads(line, parse_constant=_no_constant)
     if not isinstance(entry, dict) or entry.get("kind") not in _KINDS or not isinstance(entry.get("image_id"), str):
         raise ValueError("not an entry of the journal")
     if "files" in entry:
-        entry["files"] = [_made(OutputFile, file) for file in entry["files"]]
-    return _made(PictureRecord, entry) if _KINDS[entry["kind"]] is PictureRecord else _made(Failure, entry)
+        entry["files"] = [_build(OutputFile, file) for file in entry["files"]]
+    return _build(PictureRecord, entry) if _KINDS[entry["kind"]] is PictureRecord else _build(Failure, entry)
 
 
-def _made(record_type: type[_Record], entry: dict[str, Any]) -> _Record:
+def _build(record_type: type[_Record], entry: dict[str, Any]) -> _Record:
     known = {name: _hashable(entry[name]) for name, _ in _DEFAULTS[record_type] if name in entry}
     try:
         return record_type(**known)
     except TypeError as error:
-        raise ValueError(f"an entry of the journal lacks a field: {error}") from error
+        raise ValueError(f"a field of a journal entry is missing: {error}") from error
 
 
 def entries(content: bytes) -> Iterator[tuple[str, str]]:
@@ -100,7 +100,7 @@ def entries(content: bytes) -> Iterator[tuple[str, str]]:
         content: the part's bytes.
 
     Yields:
-        Image ids and lines for `parse_entry`. What is spoilt or cut off is left out.
+        Image ids and lines for `parse_entry`; damaged or truncated ones are skipped.
 
     Raises:
         ValueError: the part is of a later format.
@@ -123,7 +123,7 @@ def entries(content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _members(content: bytes) -> Iterator[str]:
-    """The whole members, whose checksums zlib has proven."""
+    """The complete members, whose checksums zlib has verified."""
     while content:
         decompressor = zlib.decompressobj(_GZIP)
         try:
@@ -141,4 +141,4 @@ def _hashable(value: Any) -> Any:
 
 
 def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no value of the journal")
+    raise ValueError(f"{text} is not a valid value")

@@ -1,7 +1,7 @@
-"""The journal of version 1, as far as an output that an earlier version of maskbeam left is taken up.
+"""Reading the journal of version 1, so that a job can resume an output of an early version of maskbeam.
 
-Its members begin with a header that names the fields of records and failures, and an entry holds the fields in that
-order. One fingerprint held everything, the options of what is written included.
+Its members begin with a header that names the fields of records and failures; an entry has the values in that order.
+Its one fingerprint covered everything, including the options for the written files.
 """
 
 import hashlib
@@ -14,26 +14,26 @@ from pipeline.core.recipe import Recipe, identity_of
 from pipeline.core.records import Failure, Located, PictureRecord
 
 VERSION_1 = "1:"
-"""What a fingerprint of version 1 begins with in an entry that was brought to the present form."""
+"""Prefix of version 1's fingerprints in entries that were converted to the present form."""
 
 MEASURES_V1 = ("area_px", "confusion")
-"""The measures that version 1 had."""
+"""The measures of version 1."""
 
 _MASK_FORMATS = ("png", "tar", "none")
 
 
 def keyed_entry(header: Mapping[str, Any], values: Sequence[Any]) -> dict[str, Any]:
-    """An entry in the present form.
+    """Converts an entry to the present form.
 
     Args:
-        header: of the member that holds it.
+        header: the header of its member.
         values: the entry.
 
     Returns:
-        The fields by their names, `kind` among them.
+        The fields by name, including `kind`.
 
     Raises:
-        ValueError: it is no entry of version 1.
+        ValueError: it is not an entry of version 1.
     """
     if not isinstance(values, list) or not values or not isinstance(header.get(values[0]), list):
         raise ValueError("not an entry of the journal")
@@ -50,12 +50,12 @@ def keyed_entry(header: Mapping[str, Any], values: Sequence[Any]) -> dict[str, A
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenThen:
-    """What the options of a run of version 1 were.
+class OptionsV1:
+    """The options of a run of version 1 that chose what it wrote.
 
     Args:
         has_mask: whether it wrote masks.
-        outputs: names of what it wrote of the picture besides.
+        outputs: names of the other outputs that it wrote for the picture.
     """
 
     has_mask: bool
@@ -63,9 +63,9 @@ class WrittenThen:
 
 
 class FingerprintsV1:
-    """Version 1's fingerprints under the present recipe, for each choice of what is written.
+    """Version 1's fingerprints of the present recipe, for each combination of its output options.
 
-    Version 1 left the input section of `metadata.json` out: whoever changed it then can't be told from who didn't.
+    Version 1 did not include the input section of `metadata.json`, so changes of that section can't be detected.
 
     Args:
         recipe: the job's.
@@ -88,15 +88,15 @@ class FingerprintsV1:
             digest = hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
             self._settings.append((digest, mask_format != "none", probabilities))
 
-    def written_then(self, outcome: PictureRecord | Failure, picture: Located) -> WrittenThen | None:
-        """What was written when an outcome was recorded, if the picture and all else are as they were then.
+    def options_of(self, outcome: PictureRecord | Failure, picture: Located) -> OptionsV1 | None:
+        """The options with which an outcome was recorded, if the picture and the recipe have not changed since.
 
         Args:
             outcome: of `picture`, with a fingerprint of version 1.
             picture: as it is now.
 
         Returns:
-            What was written; None where the outcome no longer holds.
+            The options; None if the outcome is no longer valid.
         """
         # A failure's group was not recorded; it is the present one unless the options for groups were changed.
         group = outcome.group if isinstance(outcome, PictureRecord) else picture.group
@@ -106,5 +106,5 @@ class FingerprintsV1:
             fingerprint = hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
             if outcome.fingerprint == VERSION_1 + fingerprint:
                 names = (("probabilities", probabilities), ("overlay", overlay))
-                return WrittenThen(has_mask, tuple(name for name, is_written in names if is_written))
+                return OptionsV1(has_mask, tuple(name for name, is_written in names if is_written))
         return None

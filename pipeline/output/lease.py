@@ -1,8 +1,8 @@
-"""Who may write to an output: one run at a time, which holds a lease in `_progress/lease.json`.
+"""The lease of an output in `_progress/lease.json`: one run at a time may write.
 
-A run takes the lease by a conditional write before anything else, renews it as long as one of its processes works, and
-gives it back at its end. A lease that was not renewed in time has expired. One of a process of this machine that no
-longer exists counts as expired at once, so that a killed job can be resumed.
+A run acquires the lease by a conditional write before anything else, renews it as long as one of its processes works,
+and releases it at its end. A lease that was not renewed in time has expired. A lease of a process on this machine that
+no longer exists has expired at once, so that a killed job can be resumed.
 
 The times are those of the machines that write them: their clocks must agree to within half a minute.
 """
@@ -17,9 +17,10 @@ from pipeline.core.errors import OutputInUseError, StorageError
 from pipeline.core.layout import LEASE_FILE
 from pipeline.output.holder import Holder, has_ended
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 VALID_S = 180.0
-"""So long a lease is valid after it was renewed."""
+"""Time for which a lease is valid after it was renewed."""
 _ATTEMPTS = 5
 
 
@@ -28,8 +29,8 @@ class _Lease:
     """The content of the file.
 
     Args:
-        holder: who holds it.
-        expires_s: until when it is valid, seconds since the epoch.
+        holder: the run that has it.
+        expires_s: when it expires, seconds since the epoch.
         token: different for each write.
     """
 
@@ -50,7 +51,7 @@ class _Lease:
 
     @staticmethod
     def from_bytes(content: bytes) -> "_Lease | None":
-        """None for what is no lease; unknown fields are ignored."""
+        """The inverse of `to_bytes`; None for invalid content. Unknown fields are ignored."""
         try:
             document = json.loads(content)
             known = {
@@ -64,13 +65,13 @@ class _Lease:
 
 
 def check_free(output: str) -> None:
-    """Makes sure that no other run writes to an output; nothing is written.
+    """Checks that no other run has the lease of an output; writes nothing.
 
     Args:
         output: absolute folder or bucket prefix.
 
     Raises:
-        OutputInUseError: one does.
+        OutputInUseError: another run has it.
         OSError: the output can't be read.
     """
     _, lease = _read(output)
@@ -79,11 +80,11 @@ def check_free(output: str) -> None:
 
 
 def take(output: str, holder: Holder) -> None:
-    """Takes the lease of an output; a run that has it already keeps it.
+    """Acquires the lease of an output; a run that already has it keeps it.
 
     Args:
         output: absolute folder or bucket prefix.
-        holder: who takes it.
+        holder: the run.
 
     Raises:
         OutputInUseError: another run has it.
@@ -101,18 +102,18 @@ def take(output: str, holder: Holder) -> None:
             raise _in_use(output, lease)
         if filesystem.replace_if_unchanged(uri, mine, version):
             return
-    raise OutputInUseError(f"{output} is being taken by other runs at the same time")
+    raise OutputInUseError(f"{output} is being acquired by other runs at the same time")
 
 
 def renew(output: str, holder: Holder) -> bool:
-    """Extends the lease of a run where little of its time is left.
+    """Renews the lease of a run if less than half of its time is left.
 
     Args:
         output: absolute folder or bucket prefix.
-        holder: who holds it.
+        holder: the run.
 
     Returns:
-        Whether the run still holds it.
+        Whether the run still has it.
 
     Raises:
         OSError: the output can't be read or written.
@@ -121,34 +122,32 @@ def renew(output: str, holder: Holder) -> bool:
     if version is None or lease is None or lease.holder.run_id != holder.run_id:
         return False
     if lease.expires_s - time.time() < VALID_S / 2:
-        # Where another process of the run, or another run, was faster, the next look tells.
+        # If another process of this run or another run has written in between, the next check finds that lease.
         filesystem.replace_if_unchanged(filesystem.join(output, LEASE_FILE), _Lease.new(holder).to_bytes(), version)
     return True
 
 
 def release(output: str, holder: Holder) -> None:
-    """Gives the lease of a run back; nothing happens where the run no longer has it.
+    """Releases the lease of a run; does nothing if the run no longer has it.
 
     Args:
         output: absolute folder or bucket prefix.
-        holder: who held it.
+        holder: the run.
 
     Raises:
-        StorageError: it can't be given back.
+        StorageError: the output can't be read or written.
     """
-    try:
+    with os_errors_as(StorageError, f"the output can't be written: {LEASE_FILE}"):
         _, lease = _read(output)
         if lease is not None and lease.holder.run_id == holder.run_id:
             filesystem.delete(filesystem.join(output, LEASE_FILE))
-    except OSError as error:
-        raise StorageError(f"the output can't be written: {LEASE_FILE}: {error.strerror or error}") from error
 
 
 def _read(output: str) -> tuple[str | None, _Lease | None]:
-    """The file's version and content; no version where there is no file."""
+    """The file's version and content; None and None if there is no file."""
     uri = filesystem.join(output, LEASE_FILE)
     try:
-        # In this order a write in between makes a conditional write fail.
+        # In this order, a write between the two calls makes a later conditional write fail.
         version = filesystem.stat_file(uri).version
         return version, _Lease.from_bytes(filesystem.read_bytes(uri))
     except (FileNotFoundError, NotADirectoryError):
@@ -162,5 +161,5 @@ def _in_use(output: str, lease: _Lease) -> OutputInUseError:
     process = f" (process {holder.pid})" if holder.pid else ""
     return OutputInUseError(
         f"{output} is in use by a run that was started on {holder.host or 'another machine'}{process} at {since};"
-        f" if that run has died, its lease ends at {until}"
+        f" if that run has crashed, its lease expires at {until}"
     )

@@ -10,7 +10,7 @@ from pipeline.output.outputs import Rows
 
 MASK = "mask"
 MASK_FORMATS = ("png", "tar", "none")
-"""A file a mask, masks in tar files, no masks."""
+"""One file per mask, masks in tar files, no masks."""
 _MAX_PALETTE = 256
 
 
@@ -38,7 +38,7 @@ class MaskOutput:
         return self._digest
 
     def wants(self, picture: Located) -> bool:
-        """As `Output.wants`: of every picture."""
+        """As `Output.wants`: for every picture."""
         return True
 
     def begin(self, height: int, width: int) -> "_MaskWriter":

@@ -1,7 +1,7 @@
-"""What an output is: a file that a job writes of each picture, made from the picture's finished strips.
+"""The interface of outputs: files that a job writes for each picture, encoded from the picture's finished strips.
 
-An output is added by a module that defines it and a line in `registry.OUTPUTS`. Resuming, the deletion of what is no
-longer wanted and the removal of a failed picture's files iterate over the registry.
+To add an output, define its class in a module and add it to `registry.OUTPUTS`. Resuming, deleting stale files and
+removing the files of failed pictures iterate over that registry.
 """
 
 from collections.abc import Iterable
@@ -19,30 +19,30 @@ from pipeline.output.holder import Holder
 
 
 class StripWriter(Protocol):
-    """Makes the file of one picture."""
+    """Encodes the file of one picture."""
 
     def add(self, strip: Strip) -> None:
-        """Takes the next strip of the picture."""
+        """Adds the next strip of the picture."""
         ...
 
     def finish(self) -> bytes:
-        """Returns the file's content; to be called once, after the last strip."""
+        """Returns the file's content; called once, after the last strip."""
         ...
 
 
 class Output(Protocol):
-    """One kind of file that is written of each picture; small, so that it travels to the workers.
+    """One kind of file that is written for each picture; small, because it is sent to the workers.
 
     Args:
-        recipe: decides what the file shows: class names, colours.
+        recipe: determines what the file shows: class names, colours.
 
     Attributes:
         name: short and stable, for the journal.
-        folder: the folder below the job's output where the files are.
-        suffix: what a file's name has behind the image id.
-        option: the job's option that asks for it.
-        needs_pixels: whether its strips need the picture's own pixels.
-        needs_inference: whether it can't be made from the picture and a mask that is there.
+        folder: the folder of the files below the job's output.
+        suffix: the part of a file's name after the image id.
+        option: the job's option that requests it.
+        needs_pixels: whether its strips need the picture's pixels.
+        needs_inference: whether it needs logits, so that it can't be made from the picture and an existing mask.
     """
 
     name: ClassVar[str]
@@ -56,30 +56,30 @@ class Output(Protocol):
 
     @staticmethod
     def is_requested(value: object) -> bool:
-        """Whether a value of its option asks for this output."""
+        """Whether a value of its option requests this output."""
         ...
 
     def digest(self) -> str:
-        """A digest of everything that changes the file besides what decides the inference."""
+        """A digest of everything that changes the file, except what determines the inference."""
         ...
 
     def wants(self, picture: Located) -> bool:
-        """Whether the file is written of this picture."""
+        """Whether the file is written for this picture."""
         ...
 
     def begin(self, height: int, width: int) -> StripWriter:
-        """Begins the file of a picture of this size, px."""
+        """Returns a writer for the file of a picture of this size, px."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedFile:
-    """A file that is ready to be written.
+    """The encoded file of a picture.
 
     Args:
         output: the output's name.
-        digest: the output's.
-        name: its name below the job's output.
+        digest: the output's digest.
+        name: its path below the job's output.
         data: its content.
     """
 
@@ -91,13 +91,13 @@ class EncodedFile:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a job writes and what it writes of each picture.
+    """Where a job writes and what it writes for each picture.
 
     Args:
         root: absolute folder or bucket prefix.
-        outputs: what is written of each picture, in the order of writing: the mask is the last.
-        packs_masks: whether masks are packed in tar files.
-        holder: the run that writes there; None where nobody else could.
+        outputs: written for each picture, in this order; the mask is last.
+        packs_masks: whether masks are written to tar files.
+        holder: the run that writes there; None without a lease.
     """
 
     root: str
@@ -110,16 +110,16 @@ class Destination:
         return tuple(output for output in self.outputs if output.wants(picture))
 
     def missing(self, picture: Located) -> tuple[Output, ...]:
-        """The outputs of one picture of which an earlier run left nothing to keep, in the order of writing."""
+        """The outputs of one picture that have no file to keep of an earlier run, in the order of writing."""
         kept = {file.output for file in picture.kept_files}
         return tuple(output for output in self.wanted(picture) if output.name not in kept)
 
 
 class PictureWriter:
-    """Makes all files of one picture.
+    """Encodes all files of one picture.
 
     Args:
-        outputs: as `Destination.missing` gives them.
+        outputs: as `Destination.missing` returns them.
         image_id: the picture's.
         height: the picture's height, px.
         width: the picture's width, px.
@@ -127,11 +127,11 @@ class PictureWriter:
 
     def __init__(self, outputs: Iterable[Output], image_id: str, height: int, width: int) -> None:
         self._image_id = image_id
-        self._begun = [(output, output.begin(height, width)) for output in outputs]
+        self._writers = [(output, output.begin(height, width)) for output in outputs]
 
     def add(self, strip: Strip) -> None:
-        """Takes the next strip of the picture; strips come from top to bottom, without gaps."""
-        for _, writer in self._begun:
+        """Adds the next strip of the picture; strips come from top to bottom, without gaps."""
+        for _, writer in self._writers:
             writer.add(strip)
 
     def finish(self) -> list[EncodedFile]:
@@ -143,12 +143,12 @@ class PictureWriter:
                 picture_file(output.folder, self._image_id, output.suffix),
                 writer.finish(),
             )
-            for output, writer in self._begun
+            for output, writer in self._writers
         ]
 
 
 class Rows:
-    """Puts an array together from the rows of strips; one strip of the whole picture is not copied.
+    """Assembles an array from the rows of strips; a single strip of the whole picture is not copied.
 
     Args:
         height: the picture's height, px.
@@ -161,10 +161,10 @@ class Rows:
         self._whole: npt.NDArray[Any] | None = None
 
     def put(self, top: int, rows: npt.NDArray[Any]) -> None:
-        """Takes some rows.
+        """Adds rows.
 
         Args:
-            top: the first one's place in the picture.
+            top: the index of the first one in the picture.
             rows: an array whose `axis` runs over the rows.
         """
         count = rows.shape[self._axis]
@@ -175,9 +175,9 @@ class Rows:
             shape = list(rows.shape)
             shape[self._axis] = self._height
             self._whole = np.empty(shape, rows.dtype)
-        place = [slice(None)] * rows.ndim
-        place[self._axis] = slice(top, top + count)
-        self._whole[tuple(place)] = rows
+        index = [slice(None)] * rows.ndim
+        index[self._axis] = slice(top, top + count)
+        self._whole[tuple(index)] = rows
 
     def whole(self) -> npt.NDArray[Any]:
         """The array of all rows."""

@@ -1,4 +1,4 @@
-"""The overlay: the mask drawn over its picture, an RGB PNG, of as many pictures as are asked for."""
+"""The overlay: the mask drawn over its picture, an RGB PNG, for the number of pictures that `--overlays` requests."""
 
 from typing import ClassVar
 
@@ -33,11 +33,11 @@ class OverlayOutput:
         return bool(value)
 
     def digest(self) -> str:
-        """As `Output.digest`: of the colours, and of the names, one of which may name the background."""
+        """As `Output.digest`: of the colours and names, because one name may mark the background."""
         return self._digest
 
     def wants(self, picture: Located) -> bool:
-        """As `Output.wants`: of the pictures that were chosen when they were located."""
+        """As `Output.wants`: for the pictures that were chosen when they were located."""
         return picture.overlay
 
     def begin(self, height: int, width: int) -> "_OverlayWriter":
@@ -49,7 +49,7 @@ class _OverlayWriter:
     def __init__(self, height: int, width: int, classes: tuple[ClassSpec, ...]) -> None:
         self._classes = classes
         self._drawn = Image.new("RGB", (width, height))
-        # An edge may be that of two strips, so a strip is drawn when the next one is there.
+        # An edge may be between two strips, so a strip is drawn when the next one is known.
         self._last: Strip | None = None
         self._row_above: ClassIds | None = None
 

@@ -1,4 +1,4 @@
-"""The classes' probabilities: an 8-bit plane a class, below one another in one grey PNG."""
+"""The classes' probabilities: an 8-bit plane per class, stacked vertically in one grey PNG."""
 
 from typing import ClassVar
 
@@ -28,11 +28,11 @@ class ProbabilitiesOutput:
         return bool(value)
 
     def digest(self) -> str:
-        """As `Output.digest`: they follow from the inference alone."""
+        """As `Output.digest`: they depend on the inference alone."""
         return self._digest
 
     def wants(self, picture: Located) -> bool:
-        """As `Output.wants`: of every picture."""
+        """As `Output.wants`: for every picture."""
         return True
 
     def begin(self, height: int, width: int) -> "_ProbabilitiesWriter":

@@ -1,4 +1,4 @@
-"""The outputs that there are."""
+"""The registry of outputs."""
 
 from collections.abc import Mapping
 
@@ -10,15 +10,15 @@ from pipeline.output.overlay_output import OverlayOutput
 from pipeline.output.probabilities_output import ProbabilitiesOutput
 
 OUTPUTS: tuple[type[Output], ...] = (ProbabilitiesOutput, OverlayOutput, MaskOutput)
-"""In the order of writing. The mask is the last: where there is one, all else is there, too."""
+"""In the order of writing. The mask is last: if it exists, all other files exist, too."""
 
 
 def requested_outputs(options: Mapping[str, object], recipe: Recipe) -> tuple[Output, ...]:
-    """The outputs that a job's options ask for.
+    """The outputs that a job's options request.
 
     Args:
-        options: the value of each option by its name; those of other things are not looked at.
-        recipe: decides what the outputs show.
+        options: the value of each option by its name; other options are ignored.
+        recipe: determines what the outputs show.
 
     Returns:
         The outputs in the order of writing.
@@ -27,7 +27,7 @@ def requested_outputs(options: Mapping[str, object], recipe: Recipe) -> tuple[Ou
 
 
 def file_name(output: str, image_id: str) -> str:
-    """The name of the file that an output writes of a picture, below the job's output.
+    """The path of an output's file for a picture, below the job's output.
 
     Args:
         output: the output's name.

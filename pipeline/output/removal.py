@@ -1,4 +1,4 @@
-"""Which masks of earlier runs a run would take away, and whether it may."""
+"""Which masks of earlier runs a run would remove, and whether it may."""
 
 import json
 from collections.abc import Iterable
@@ -12,37 +12,37 @@ from pipeline.output.mask_output import MASK_FORMATS
 from pipeline.storage import filesystem
 
 MAX_REMOVED_SHARE = 0.1
-"""More of the masks are removed only on demand."""
+"""A larger share of the masks is removed only on request."""
 
 
 class MaskCounts(NamedTuple):
-    """Masks that are in an output.
+    """Numbers of masks in an output.
 
     Args:
-        there: all of them.
-        unlisted: those of pictures that the sources no longer name, or that failed since.
-        unwanted: those of a job that writes no masks.
-        replaced: those of unchanged pictures that were made with another model or other options, and are made again.
+        existing: all masks.
+        unlisted: masks of pictures that the sources no longer have, or that failed since.
+        unwanted: masks in the output of a job that writes none.
+        replaced: masks of unchanged pictures that another model or other options made, and that are made again.
     """
 
-    there: int = 0
+    existing: int = 0
     unlisted: int = 0
     unwanted: int = 0
     replaced: int = 0
 
     @property
     def removed(self) -> int:
-        """How many go."""
+        """How many are removed."""
         return self.unlisted + self.unwanted + self.replaced
 
     @staticmethod
     def total(counts: Iterable["MaskCounts"]) -> "MaskCounts":
-        """The sum of some."""
+        """The sum of several counts."""
         return MaskCounts(*(sum(column) for column in zip(MaskCounts(), *counts, strict=True)))
 
 
 def removal_text(counts: MaskCounts) -> str:
-    """How many masks go and why, for people; "" where none does."""
+    """How many masks are removed and why, for messages; "" if none is."""
     if not counts.removed:
         return ""
     reasons = [
@@ -54,29 +54,29 @@ def removal_text(counts: MaskCounts) -> str:
         )
         if count
     ]
-    return f"{counts.removed:,} of {counts.there:,} masks of earlier runs: {', '.join(reasons)}"
+    return f"{counts.removed:,} of {counts.existing:,} masks of earlier runs: {', '.join(reasons)}"
 
 
 def check_removal(output: str, counts: MaskCounts, *, may_remove: bool) -> None:
-    """Refuses to take more than a tenth of an output's masks away unless that was asked for.
+    """Checks that a run removes at most a tenth of an output's masks, unless it may remove any number.
 
     Args:
         output: absolute folder or bucket prefix.
         counts: of the output's masks.
-        may_remove: whether any number may go.
+        may_remove: whether any number may be removed.
 
     Raises:
-        OptionError: too many would go.
+        OptionError: too many would be removed.
     """
-    if not may_remove and counts.removed > MAX_REMOVED_SHARE * counts.there:
+    if not may_remove and counts.removed > MAX_REMOVED_SHARE * counts.existing:
         raise OptionError(
             f"{output}: this run would remove {removal_text(counts)}; nothing was removed."
-            " Name another --output, or add --prune to remove them, or --existing overwrite to make all anew"
+            " Choose another --output, or add --prune to remove them, or --existing overwrite to start over"
         )
 
 
-def foreseen(output: str, recipe: Recipe, *, has_masks: bool) -> MaskCounts:
-    """The masks that a finished run left and that a run with this recipe takes away, without a look at the pictures.
+def expected_removal(output: str, recipe: Recipe, *, has_masks: bool) -> MaskCounts:
+    """The masks of a finished run that a run with this recipe removes whatever its pictures are.
 
     Args:
         output: absolute folder or bucket prefix.
@@ -84,20 +84,20 @@ def foreseen(output: str, recipe: Recipe, *, has_masks: bool) -> MaskCounts:
         has_masks: whether the job writes masks.
 
     Returns:
-        The masks that go whatever the pictures are; none where no finished run tells.
+        Their numbers; all 0 without the summary of a finished run.
 
     Raises:
         OSError: the output can't be read.
     """
     try:
         summary = json.loads(filesystem.read_bytes(filesystem.join(output, SUMMARY_FILE)))
-        there = int(summary["images"]["segmented"])
+        existing = int(summary["images"]["segmented"])
         if summary["run"]["options"]["mask_format"] == MASK_FORMATS[-1]:
             return MaskCounts()
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
         return MaskCounts()
     if not has_masks:
-        return MaskCounts(there, unwanted=there)
+        return MaskCounts(existing, unwanted=existing)
     inference = Marker.read(output).inference
     is_other = bool(inference) and inference != recipe.inference_digest()
-    return MaskCounts(there, replaced=there if is_other else 0)
+    return MaskCounts(existing, replaced=existing if is_other else 0)

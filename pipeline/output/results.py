@@ -1,4 +1,4 @@
-"""What a job leaves besides masks: tables, failures, the report and, last of all, the summary."""
+"""Writes a job's results besides the files of pictures: tables, failures, the report and last the summary."""
 
 import io
 import json
@@ -28,32 +28,33 @@ from pipeline.core.statistics import statistics
 from pipeline.core.totals import Totals
 from pipeline.output import journal, tables
 from pipeline.output.journal_format import GzipMember, entry_line
-from pipeline.output.keeper import keep_output
+from pipeline.output.lease_renewal import check_lease
 from pipeline.output.outputs import Destination
 from pipeline.output.removal import MaskCounts
 from pipeline.output.run_counts import CountKey, RunCounts
 from pipeline.output.summary_csv import summary_csv
 from pipeline.report.page import report_html
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 SUMMARY_SCHEMA_VERSION = 1
 STATUS_DONE = "done"
 STATUS_TOO_MANY_FAILURES = "too_many_failures"
 STATUS_NO_TRUTH = "no_ground_truth"
-_MOST_FAILURES_IN_REPORT = 100
+_MAX_FAILURES_IN_REPORT = 100
 _FAILURES_PART = f"failures{journal.PART_SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What the launcher knows of a run before it begins.
+    """Properties of a run that the launcher knows before its start.
 
     Args:
         started_s: seconds since the epoch.
         options: maskbeam's own options and the runner's name, no secrets.
         versions: of maskbeam and the libraries that make results.
         max_failure_ratio: the share of failures above which the job counts as failed.
-        wants_truth: whether the job counts as failed, too, where pictures were segmented and none was scored.
+        wants_truth: whether the job also counts as failed if pictures were segmented and none was scored.
     """
 
     started_s: float
@@ -65,13 +66,13 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class WrittenFailures:
-    """What the summary and the report need of the failures once they are written.
+    """The properties of the written failures that the summary and the report show.
 
     Args:
-        count: pictures that could not be segmented, and broken sources of pictures.
+        count: number of pictures that could not be segmented, and of faults of sources of pictures.
         first: the first hundred, sorted by id.
-        by_type: how many of each `error_type`, those of truths included.
-        truth_count: ground truths that could not be used, and broken sources of them.
+        by_type: number of each `error_type`, including those of ground truths.
+        truth_count: number of ground truths that could not be used, and of faults of their sources.
     """
 
     count: int
@@ -82,14 +83,14 @@ class WrittenFailures:
 
 @dataclass(frozen=True, slots=True)
 class ResultsWriter:
-    """Writes below one output; small, so that it travels to the workers.
+    """Writes the results of one output; small, because it is sent to the workers.
 
     Args:
-        destination: where to.
+        destination: where to write.
         spec: the model's.
         model_name: as the user named it.
         model_digest: SHA-256 of the model file.
-        run: what the launcher knows.
+        run: properties of the run.
     """
 
     destination: Destination
@@ -104,33 +105,33 @@ class ResultsWriter:
         return self.destination.root
 
     def write_shard(self, shard: int, shards: int, records: Iterable[PictureRecord]) -> str:
-        """Writes one Parquet file of pictures' rows, which come in order of their ids, and returns its name."""
-        keep_output(self.destination)
+        """Writes one Parquet file of rows of pictures, which are in order of their ids; returns its name."""
+        check_lease(self.destination)
         name = shard_name(shard, shards)
         member = GzipMember()
-        self._write(name, tables.pictures_parquet(member.noted(records), self.spec.class_names, self.model_digest))
+        self._write(name, tables.pictures_parquet(member.recording(records), self.spec.class_names, self.model_digest))
         journal.write_part(self.output, _journal_part(name), member.finish())
         return name
 
     def write_failures(self, failures: Iterable[Failure]) -> WrittenFailures:
-        """Writes `failures.jsonl`, empty where nothing failed, of failures that come in their order."""
+        """Writes sorted failures to `failures.jsonl`; the file is empty if there are none."""
         first: list[Failure] = []
         by_type: Counter[str] = Counter()
         truth_count = 0
         member = GzipMember()
 
-        def noted() -> Iterator[Failure]:
+        def counted() -> Iterator[Failure]:
             nonlocal truth_count
             for failure in failures:
                 truth_count += failure.stage == TRUTH_STAGE
                 by_type[failure.error_type] += 1
-                if len(first) < _MOST_FAILURES_IN_REPORT:
+                if len(first) < _MAX_FAILURES_IN_REPORT:
                     first.append(failure)
                 if failure.fingerprint:
                     member.add(entry_line(failure))
                 yield failure
 
-        self._write(FAILURES_FILE, tables.failures_jsonl(noted()))
+        self._write(FAILURES_FILE, tables.failures_jsonl(counted()))
         journal.write_part(self.output, _FAILURES_PART, member.finish())
         return WrittenFailures(by_type.total() - truth_count, tuple(first), dict(sorted(by_type.items())), truth_count)
 
@@ -150,13 +151,13 @@ class ResultsWriter:
 
         Args:
             totals: the sums over all pictures.
-            failures: what was written of them.
-            shards: the Parquet files that were written; others in their folder are an earlier run's and go.
-            removed: masks of earlier runs that were removed.
-            counts: all others.
-            groups: the sums a group; empty where groups were not asked for, or are too many.
-            group_count: how many groups there are.
-            precision_cost: what int8 costs, where that was measured; one or none.
+            failures: properties of the written failures.
+            shards: the Parquet files that were written; other ones in their folder are deleted.
+            removed: counts of the masks of earlier runs that were removed.
+            counts: all other counts.
+            groups: the sums of each group; empty if groups were not requested or are too many.
+            group_count: the number of groups.
+            precision_cost: the cost of int8 if it was measured; one or none.
 
         Returns:
             The summary.
@@ -164,7 +165,7 @@ class ResultsWriter:
         Raises:
             StorageError: the output can't be written.
         """
-        keep_output(self.destination)
+        check_lease(self.destination)
         names = set(shards)
         self._delete_stale_parts(names)
         summary = self._summary(totals, failures, removed, RunCounts.of(counts), groups)
@@ -233,7 +234,7 @@ class ResultsWriter:
         }
 
     def _delete_stale_parts(self, shards: set[str]) -> None:
-        """Deletes the tables of other numbers of shards, and the parts of the journal that the new ones replace."""
+        """Deletes tables of another number of shards, and the parts of the journal that the new ones replace."""
         parts = {_journal_part(shard) for shard in shards} | {_FAILURES_PART}
         for folder, ending, written in (
             (TABLES_FOLDER, ".parquet", {filesystem.base_name(shard) for shard in shards}),
@@ -244,14 +245,12 @@ class ResultsWriter:
                     filesystem.delete(stored.uri)
 
     def _write(self, name: str, data: bytes) -> None:
-        try:
+        with os_errors_as(StorageError, f"the output can't be written: {name}"):
             filesystem.write_bytes(filesystem.join(self.output, name), data, filesystem.scratch_of(self.output))
-        except OSError as error:
-            raise StorageError(f"the output can't be written: {name}: {error.strerror or error}") from error
 
 
 def _json_bytes(content: dict[str, Any]) -> bytes:
-    """JSON with a line a value. With many groups it has millions of lines, so their texts are not kept side by side."""
+    """Indented JSON. With many groups it has millions of lines, so they are encoded one by one."""
     text = io.BytesIO()
     for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(content):
         text.write(part.encode())
@@ -260,7 +259,7 @@ def _json_bytes(content: dict[str, Any]) -> bytes:
 
 
 def _journal_part(shard: str) -> str:
-    """The part of the journal that goes with a shard of the tables."""
+    """The part of the journal that belongs to a shard of the tables."""
     return f"{filesystem.base_name(shard).removesuffix('.parquet')}{journal.PART_SUFFIX}"
 
 

@@ -1,8 +1,8 @@
-"""What of an earlier run still holds, picture by picture: a pure function of its journal and of the files there are.
+"""Which results of earlier runs are still valid: a pure function of the journal and the existing files.
 
-A record has one fingerprint of the inference and one of its values (ground truth, label map, what is measured); each of
-its files has the digest of what the output shows besides. So a change of options redoes what it changes and no more:
-what needs logits is inferred, what follows from the picture and its mask is made from these.
+A record has one fingerprint of the inference and one of its values (ground truth, label map, measures), and each of its
+files has a digest of its output's settings. So a change of options redoes only what it affects: outputs that need
+logits are inferred again, the others are made from the picture and its mask.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,23 +23,23 @@ from pipeline.output.removal import MaskCounts
 from pipeline.output.tar_parts import is_of_version_1
 
 RETRIED_ERRORS = frozenset((ErrorType.MISSING, ErrorType.UNREADABLE, ErrorType.STORE_FAULT, ErrorType.OUT_OF_MEMORY))
-"""Failures that say more of the store or the machine than of the picture: taken up again on every resume."""
+"""Failures caused by the store or the machine rather than the picture; retried on every resume."""
 
 _Dated = tuple[PictureRecord | Failure, int]
-"""An outcome, and when the part of the journal that names it was written."""
+"""An outcome, and the modification time of its part of the journal, ns."""
 
 
 @dataclass(slots=True)
 class ResumePlan:
-    """What of some pictures is done and what is to do.
+    """The work on pictures that is left to do, and the results that are still valid.
 
     Args:
         todo: pictures to segment; their `kept_files` are not written again.
-        updates: pictures of which something is to be made or verified without the engine.
-        records: pictures of which nothing is missing.
-        failures: failures that still hold.
-        stale: names, below the output, of files that no picture claims.
-        masks: how many masks there are, and how many of them go.
+        updates: pictures with something to make or verify without the engine.
+        records: pictures that are up to date.
+        failures: failures that are still valid.
+        stale: paths, below the output, of files that belong to no picture.
+        masks: numbers of existing masks and of masks to remove.
     """
 
     todo: list[Located] = field(default_factory=list)
@@ -52,7 +52,7 @@ class ResumePlan:
 
 @dataclass(frozen=True, slots=True)
 class _Usable:
-    """A file of an earlier run that is there, and whether somebody else may have written it since."""
+    """An existing file of an earlier run, and whether something else may have written it since."""
 
     file: OutputFile
     is_doubtful: bool
@@ -64,7 +64,7 @@ class ResumePlanner:
     Args:
         recipe: the job's.
         destination: the job's.
-        retry_failed: whether no failure holds.
+        retry_failed: whether all failures are retried.
     """
 
     def __init__(self, recipe: Recipe, destination: Destination, *, retry_failed: bool = False) -> None:
@@ -81,18 +81,18 @@ class ResumePlanner:
         located: Sequence[Located],
         entries: Iterable[JournalEntry],
         files: Iterable[FoundFile],
-        parts: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+        tars: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     ) -> ResumePlan:
         """Plans what to do.
 
         Args:
             located: pictures with distinct ids.
-            recorded: what was recorded of these or of pictures that are gone.
-            files: what was written of the same.
-            parts: size and time of writing, as in `FoundTar`, of the tar files of masks, by name.
+            entries: the journal's entries of these pictures and of pictures that were removed.
+            files: existing files of the same pictures.
+            tars: size and modification time, as in `FoundTar`, of the tar files of masks, by name.
 
         Returns:
-            Every picture once, and the files that no picture claims.
+            The plan, which has every picture once, and the files that belong to no picture.
         """
         found: dict[str, list[FoundFile]] = {}
         for file in files:
@@ -101,7 +101,7 @@ class ResumePlanner:
         for entry in sorted(entries, key=lambda entry: -entry.written_ns):
             outcomes.setdefault(entry.image_id, []).append((parse_entry(entry.line), entry.written_ns))
         for image_id, dated in outcomes.items():
-            packed = [mask for outcome, _ in dated if (mask := _packed_mask(outcome, parts)) is not None]
+            packed = [mask for outcome, _ in dated if (mask := _packed_mask(outcome, tars)) is not None]
             if packed:
                 found.setdefault(image_id, []).extend(dict.fromkeys(packed))
         plan = ResumePlan()
@@ -112,11 +112,11 @@ class ResumePlanner:
         ids = {picture.image_id for picture in located}
         counts += [
             MaskCounts(1, unlisted=1)
-            for image_id, there in found.items()
-            if image_id not in ids and any(file.output == MASK for file in there)
+            for image_id, existing in found.items()
+            if image_id not in ids and any(file.output == MASK for file in existing)
         ]
         plan.masks = MaskCounts.total(counts)
-        unclaimed = [file for there in found.values() for file in there if not file.part]
+        unclaimed = [file for existing in found.values() for file in existing if not file.part]
         plan.stale = sorted({registry.file_name(file.output, file.image_id) for file in unclaimed})
         return plan
 
@@ -124,20 +124,20 @@ class ResumePlanner:
         self,
         picture: Located,
         outcomes: Sequence[_Dated],
-        there: list[FoundFile],
+        existing: list[FoundFile],
         plan: ResumePlan,
     ) -> MaskCounts:
-        """Adds one picture to a plan, removes from `there` what the picture claims, and counts its mask."""
+        """Adds one picture to a plan, removes its valid files from `existing`, and counts its mask."""
         records: list[tuple[PictureRecord, int]] = []
         failure: Failure | None = None
         for outcome, written_ns in outcomes:
-            holding = self._holding(picture, outcome)
-            if isinstance(holding, PictureRecord):
-                records.append((holding, written_ns))
-            elif holding is not None:
-                failure = failure or holding
-        has_mask = int(any(file.output == MASK for file in there))
-        update = self._update(picture, records, there) if records else None
+            valid = self._valid(picture, outcome)
+            if isinstance(valid, PictureRecord):
+                records.append((valid, written_ns))
+            elif valid is not None:
+                failure = failure or valid
+        has_mask = int(any(file.output == MASK for file in existing))
+        update = self._update(picture, records, existing) if records else None
         if update is None and failure is not None:
             plan.failures.append(failure)
             return MaskCounts(has_mask, unlisted=has_mask)
@@ -145,8 +145,8 @@ class ResumePlanner:
         claimed = set(wanted)
         mask = update.record.file(MASK) if update else None
         if self.destination.packs_masks and (mask is None or mask.part):
-            claimed.discard(MASK)  # what is done again goes into a tar file
-        there[:] = [file for file in there if file.output not in claimed]
+            claimed.discard(MASK)  # a mask that is made again is written to a tar file
+        existing[:] = [file for file in existing if file.output not in claimed]
         is_replaced = False
         if update is None or self._needs_inference(update):
             kept = tuple(file for file in update.record.files if file.output not in update.verify) if update else ()
@@ -162,16 +162,16 @@ class ResumePlanner:
         return MaskCounts(has_mask, replaced=has_mask if is_replaced else 0)
 
     def _is_of_other_recipe(self, fingerprint: str, picture: Located) -> bool:
-        # Version 1's don't tell what has changed.
+        # From a fingerprint of version 1, what has changed is unknown.
         return fingerprint.startswith(VERSION_1) or self._fingerprints.is_of_other_recipe(fingerprint, picture)
 
-    def _holding(self, picture: Located, outcome: PictureRecord | Failure) -> PictureRecord | Failure | None:
-        """An outcome in the present form where it is one of the picture as it is now; None for others."""
+    def _valid(self, picture: Located, outcome: PictureRecord | Failure) -> PictureRecord | Failure | None:
+        """An outcome in the present form if it is valid for the picture as it is now; else None."""
         if outcome.fingerprint.startswith(VERSION_1):
-            outcome_then = self._from_version_1(picture, outcome)
-            if outcome_then is None:
+            converted = self._from_version_1(picture, outcome)
+            if converted is None:
                 return None
-            outcome = outcome_then
+            outcome = converted
         if isinstance(outcome, Failure):
             is_present = outcome.fingerprint == self._fingerprints.of_failure(picture)
             return outcome if is_present and not self._is_retried(outcome.error_type) else None
@@ -180,15 +180,15 @@ class ResumePlanner:
         return replace(outcome, source_uri=picture.image.display_uri, group=picture.group)
 
     def _from_version_1(self, picture: Located, outcome: PictureRecord | Failure) -> PictureRecord | Failure | None:
-        then = self._version_1.written_then(outcome, picture)
-        if then is None:
+        options = self._version_1.options_of(outcome, picture)
+        if options is None:
             return None
         if isinstance(outcome, Failure):
-            # Version 1 did not segment a picture whose truth failed: it is done now.
+            # Version 1 did not segment a picture whose truth failed; it is segmented now.
             is_of_truth = outcome.stage == TRUTH_STAGE
             return None if is_of_truth else replace(outcome, fingerprint=self._fingerprints.of_failure(picture))
-        masks = [replace(file, digest=self._digests[file.output]) for file in outcome.files if then.has_mask]
-        others = [OutputFile(name, self._digests[name]) for name in then.outputs]
+        masks = [replace(file, digest=self._digests[file.output]) for file in outcome.files if options.has_mask]
+        others = [OutputFile(name, self._digests[name]) for name in options.outputs]
         return replace(
             outcome,
             fingerprint=self._fingerprints.of_image(picture),
@@ -206,10 +206,10 @@ class ResumePlanner:
         return self._retry_failed or error_type in RETRIED_ERRORS
 
     def _update(
-        self, picture: Located, records: Sequence[tuple[PictureRecord, int]], there: Sequence[FoundFile]
+        self, picture: Located, records: Sequence[tuple[PictureRecord, int]], existing: Sequence[FoundFile]
     ) -> Update:
-        """What is missing of a picture, the newest of its records first."""
-        usable = {output.name: _usable(output.name, records, there) for output in registry.OUTPUTS}
+        """What is missing for a picture; its records are in order, the newest first."""
+        usable = {output.name: _usable(output.name, records, existing) for output in registry.OUTPUTS}
         measured = self._fingerprints.of_measures(picture)
         record, must_measure = records[0][0], True
         for candidate, _ in records:
@@ -247,24 +247,25 @@ class ResumePlanner:
         return update.mask is None and bool(update.make or update.measure)
 
 
-def _packed_mask(outcome: PictureRecord | Failure, parts: Mapping[str, tuple[int, int]]) -> FoundFile | None:
-    """The mask that a record says to be in a tar file, where this is there and long enough; None for others."""
+def _packed_mask(outcome: PictureRecord | Failure, tars: Mapping[str, tuple[int, int]]) -> FoundFile | None:
+    """A record's mask in a tar file, if that file exists and is long enough; else None."""
     mask = outcome.file(MASK) if isinstance(outcome, PictureRecord) else None
-    if mask is None or not mask.offset_bytes or mask.part not in parts:
+    if mask is None or not mask.offset_bytes or mask.part not in tars:
         return None
-    size_bytes, modified_ns = parts[mask.part]
+    size_bytes, modified_ns = tars[mask.part]
     if mask.offset_bytes + mask.size_bytes > size_bytes:
         return None
     return FoundFile(MASK, outcome.image_id, mask.size_bytes, modified_ns, mask.part, mask.offset_bytes)
 
 
-def _usable(output: str, records: Iterable[tuple[PictureRecord, int]], there: Iterable[FoundFile]) -> _Usable | None:
-    """The file of an output that one of the records names and that is there with its size.
+def _usable(output: str, records: Iterable[tuple[PictureRecord, int]], existing: Iterable[FoundFile]) -> _Usable | None:
+    """The existing file of an output that has the size in one of the records.
 
-    A file that is younger than the part of the journal which names it is doubtful: somebody else may have written it.
+    A file is doubtful if its modification time is later than that of the part of the journal that names it: something
+    else may have written it.
     """
     doubtful: _Usable | None = None
-    files = [found for found in there if found.output == output]
+    files = [found for found in existing if found.output == output]
     for record, written_ns in records:
         file = record.file(output)
         for found in files if file is not None else ():
@@ -273,16 +274,16 @@ def _usable(output: str, records: Iterable[tuple[PictureRecord, int]], there: It
             is_doubtful = found.modified_ns > written_ns
             if is_doubtful and file.crc32 < 0:
                 continue
-            placed = replace(file, size_bytes=found.size_bytes, part=found.part, offset_bytes=found.offset_bytes)
+            located = replace(file, size_bytes=found.size_bytes, part=found.part, offset_bytes=found.offset_bytes)
             if not is_doubtful:
-                return _Usable(placed, is_doubtful=False)
-            doubtful = doubtful or _Usable(placed, is_doubtful=True)
+                return _Usable(located, is_doubtful=False)
+            doubtful = doubtful or _Usable(located, is_doubtful=True)
     return doubtful
 
 
 def _is_of(found: FoundFile, file: OutputFile) -> bool:
-    """Whether what was found may be what was recorded, by place and size; version 1 did not record places."""
+    """Whether a found file may be the recorded one, by location and size; version 1 did not record locations."""
     if file.size_bytes not in (found.size_bytes, -1):
         return False
-    is_same_place = (found.part, found.offset_bytes) == (file.part, file.offset_bytes)
-    return is_same_place or is_of_version_1(found.part)
+    is_same_location = (found.part, found.offset_bytes) == (file.part, file.offset_bytes)
+    return is_same_location or is_of_version_1(found.part)

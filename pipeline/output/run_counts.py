@@ -1,10 +1,10 @@
-"""What is counted of a run, as it is summed over workers: numbers under a name and a detail."""
+"""The counts of a run, which are summed over workers: numbers by name and detail."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 CountKey = tuple[str, str]
-"""A name, and a detail where there are several of it, else ""."""
+"""A name, and a detail if the count has several; else ""."""
 
 RESUMED, UPDATED, INFERRED_AGAIN, UNPAIRED_TRUTH = "resumed", "updated", "inferred_again", "unpaired_truth"
 IGNORED, SECONDS, DELETED = "ignored", "seconds", "deleted"
@@ -15,12 +15,12 @@ class RunCounts:
     """The counts of a run.
 
     Args:
-        resumed: pictures whose inference is an earlier run's.
-        updated: those of them of which something was made or verified.
-        inferred_again: pictures that were inferred again for an output that needs it; their other files were kept.
-        unpaired_truth: masks that belong to no picture.
-        ignored: how many files of the sources are no pictures, by their endings.
-        seconds: seconds a stage, summed over workers.
+        resumed: number of pictures whose inference is from an earlier run.
+        updated: how many of these got new or verified outputs or values.
+        inferred_again: number of pictures inferred again for an output that needs logits; their other files were kept.
+        unpaired_truth: number of masks without a picture.
+        ignored: numbers of files of the sources that are not pictures, by ending.
+        seconds: seconds by stage, summed over workers.
     """
 
     resumed: int = 0
@@ -32,7 +32,7 @@ class RunCounts:
 
     @staticmethod
     def of(sums: Mapping[CountKey, float]) -> "RunCounts":
-        """The counts out of their sums; what was never counted is 0."""
+        """Makes the counts from their sums; missing ones are 0."""
         return RunCounts(
             **{name: int(sums.get((name, ""), 0)) for name in (RESUMED, UPDATED, INFERRED_AGAIN, UNPAIRED_TRUTH)},
             ignored={detail: int(sums[name, detail]) for name, detail in sorted(sums) if name == IGNORED},

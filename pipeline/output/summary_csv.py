@@ -7,22 +7,22 @@ from typing import Any
 from pipeline.core.wording import printable
 
 _INTERVAL, _NOTE = "_ci95", "_ci95_note"
-# In `area` these are named after it; the others have names of their own.
+# Keys of `area` whose columns get a prefix; other keys are column names already.
 _AREA_COLUMNS = {"px": "area_px", "fraction": "area_fraction", "m2": "area_m2"}
-# A spreadsheet takes a cell that begins so for a formula, and runs it.
+# A spreadsheet reads a cell that starts with one of these as a formula and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def summary_csv(summary: dict[str, Any]) -> str:
-    """Writes the classes as CSV: a header, then a row a class, by class id, a column for each number of a class.
+    """Writes the classes as CSV: a header, then one row per class in order of class id.
 
     Args:
         summary: the content of `summary.json`.
 
     Returns:
-        Comma-separated text with `\\n` line ends. A null is an empty cell; intervals take two columns, `_low` and
-        `_high`, and notes none; a name that a spreadsheet would take for a formula has an apostrophe before it, and
-        its control characters are escaped.
+        Comma-separated text with `\\n` line ends. Null is an empty cell; an interval has two columns, `_low` and
+        `_high`; notes have none. A name that a spreadsheet would read as a formula is prefixed by an apostrophe, and
+        control characters are escaped.
     """
     rows = [_row(entry) for entry in summary["classes"]]
     lines = io.StringIO()
@@ -40,11 +40,11 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
         elif key.endswith(_INTERVAL):
             row[f"{key}_low"], row[f"{key}_high"] = value or (None, None)
         elif not key.endswith(_NOTE):
-            row[key] = _harmless(value) if isinstance(value, str) else value
+            row[key] = _escape_formula(value) if isinstance(value, str) else value
     return row
 
 
-def _harmless(text: str) -> str:
-    # Escapes for control characters keep it at a line a class; the csv module of Python 3.11 leaves "\r" unquoted.
+def _escape_formula(text: str) -> str:
+    # Escaping control characters keeps one line per class; the csv module of Python 3.11 doesn't quote "\r".
     apostrophe = "'" if text.startswith(_FORMULA_STARTS) else ""
     return apostrophe + printable(text)

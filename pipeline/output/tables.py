@@ -1,4 +1,4 @@
-"""Rows to tables: Parquet a shard of pictures, and JSON lines of failures. The same rows give the same bytes."""
+"""Encodes tables: a Parquet file per shard of pictures, and JSON lines of failures. Equal rows give equal bytes."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ _KINDS = {"int64": pa.int64(), "float64": pa.float64()}
 
 
 def shard_count(pictures: int) -> int:
-    """How many Parquet files hold the rows of so many pictures: at least 1, at most about 20,000 rows each."""
+    """The number of Parquet files for a number of pictures: at least 1, with about 20,000 rows each at most."""
     return max(1, -(-pictures // PICTURES_A_SHARD))
 
 
@@ -34,11 +34,11 @@ def shard_of(image_id: str, shards: int) -> int:
 
 
 def pictures_parquet(records: Iterable[PictureRecord], class_names: Sequence[str], model_digest: str) -> bytes:
-    """Encodes pictures' rows, a few thousand at a time.
+    """Encodes the rows of pictures, a few thousand at a time.
 
     Args:
         records: the pictures of one shard, in order of their ids.
-        class_names: the model's, by class id; they become the columns' endings, or above 32 classes lists.
+        class_names: the model's, by class id: suffixes of columns up to 32 classes; above, columns are lists.
         model_digest: SHA-256 of the model file.
 
     Returns:
@@ -78,27 +78,27 @@ def _uri_of(row: PictureRecord, output: str) -> str | None:
 def _measured(
     rows: Sequence[PictureRecord], measure: Measure, class_names: Sequence[str]
 ) -> Iterator[tuple[str, pa.Array]]:
-    """The columns of one measure; all null in the rows of pictures that have no value of it."""
+    """The columns of one measure; null in the rows of pictures that have no value of it."""
     values = [row.value(measure.name) for row in rows]
     cells = [None if v is None else measure.row(v, row) for v, row in zip(values, rows, strict=True)]
-    for place, column in enumerate(measure.columns):
+    for position, column in enumerate(measure.columns):
         kind = _KINDS[column.kind]
         if not column.by_class:
-            yield column.name, pa.array([row and row[place] for row in cells], kind)
+            yield column.name, pa.array([row and row[position] for row in cells], kind)
             continue
-        of_rows: list[Any] = [[None] * len(class_names) if row is None else row[place] for row in cells]
+        lists: list[Any] = [[None] * len(class_names) if row is None else row[position] for row in cells]
         if len(class_names) > _MAX_CLASSES_AS_COLUMNS:
-            yield column.name, pa.array(of_rows, pa.list_(kind))
+            yield column.name, pa.array(lists, pa.list_(kind))
             continue
         for class_id, slug in enumerate(class_slugs(list(class_names))):
-            yield f"{column.name}_{slug}", pa.array([of_row[class_id] for of_row in of_rows], kind)
+            yield f"{column.name}_{slug}", pa.array([values_by_class[class_id] for values_by_class in lists], kind)
 
 
 def failures_jsonl(failures: Iterable[Failure]) -> bytes:
-    """Encodes failures, one JSON object a line.
+    """Encodes failures, one JSON object per line.
 
     Args:
-        failures: in the order of their lines; none is kept.
+        failures: in the order of the lines; iterated once.
 
     Returns:
         UTF-8 text; empty without failures.

@@ -1,11 +1,11 @@
-"""Masks in tar files: `masks/part-ID-NUMBER.tar`, a member a mask, named as WebDataset reads it.
+"""Masks in tar files `masks/part-ID-NUMBER.tar`, one member per mask, with names for WebDataset.
 
 A picture `north/a.jpg` has the member `north/a.jpg.png`: key `north/a`, extension `jpg.png`, so that tar files of
-pictures and of masks join by key. Each process writes tar files of its own: their names are unique, so nobody else
-writes to them. The open one is written anew as a whole, whole or not at all, whenever the journal is, before it; from
-16 MiB on the next one begins. Its members keep their places, so whatever the journal says of it stays true.
+pictures and of masks join by key. Each process writes its own tar files, whose names are unique. It rewrites the open
+one atomically before each write of the journal, and starts the next one above 16 MiB. Members keep their offsets, so
+earlier entries of the journal stay valid.
 
-Which tar file holds a mask depends on how the work was divided; the tables say it, as `TAR!MEMBER`.
+Which tar file has a mask depends on how the work was divided; the tables name it, as `TAR!MEMBER`.
 """
 
 import re
@@ -19,6 +19,7 @@ from pipeline.output.mask_output import MaskOutput
 from pipeline.sources.archives.members import Member
 from pipeline.sources.archives.parallel import walk_stored_tar
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 PART_BYTES = 16 << 20
 BLOCK_BYTES = 512
@@ -26,17 +27,17 @@ END_MARK = bytes(2 * BLOCK_BYTES)
 _FOLDER, _SUFFIX = MaskOutput.folder, MaskOutput.suffix
 PARTS_GLOB = f"{_FOLDER}/part-*.tar"
 _PART_NAME = re.compile(rf"{_FOLDER}/part-(?:[0-9a-f]{{16}}|\d{{5,}}-of-\d{{5,}})-\d{{5}}\.tar")
-"""With `K-of-N` in the place of the id, those of version 1."""
+"""With `K-of-N` in place of the id, names of version 1."""
 _VERSION_1_NAME = re.compile(rf"{_FOLDER}/part-\d{{5,}}-of-\d{{5,}}-\d{{5}}\.tar")
 
 
 class TarParts:
-    """The tar files of one process; its threads share it.
+    """Writes the tar files of one process; thread-safe.
 
     Args:
         root: absolute folder or bucket prefix.
-        name: 16 hexadecimal digits that no other process or task has; by default random ones.
-        part_bytes: from this size on a file gets no more members; by default `PART_BYTES`.
+        name: 16 hexadecimal digits, unique among processes and tasks; random by default.
+        part_bytes: a file of at least this size gets no more members; by default `PART_BYTES`.
     """
 
     def __init__(self, root: str, name: str | None = None, part_bytes: int | None = None) -> None:
@@ -51,14 +52,14 @@ class TarParts:
         self._unwritten: dict[str, list[bytes]] = {}
 
     def add(self, image_id: str, data: bytes) -> tuple[str, int]:
-        """Adds a mask; it is stored by the next `flush`.
+        """Adds a mask, which the next `flush` stores.
 
         Args:
             image_id: the picture's.
-            data: the mask's file.
+            data: the encoded mask.
 
         Returns:
-            The tar file that will hold it, by its name below `--output`, and where it begins there.
+            The path of its tar file below `--output`, and its offset there.
         """
         header = member_header(image_id, len(data))
         with self._lock:
@@ -68,15 +69,15 @@ class TarParts:
             self._pieces += [header, data, bytes(-len(data) % BLOCK_BYTES)]
             self._size = offset + padded(len(data))
             part = self._part
-            # The list itself: a flush takes what it holds by then.
+            # Not a copy: a flush writes all members that the list has by then.
             self._unwritten[part] = self._pieces
             return part, offset
 
     def flush(self) -> None:
-        """Writes all tar files that got members since they were written last.
+        """Writes all tar files that have new members.
 
         Raises:
-            StorageError: one can't be written; it will be tried again.
+            StorageError: one can't be written; the next call retries it.
         """
         with self._writing:
             with self._lock:
@@ -84,15 +85,16 @@ class TarParts:
                 contents = {part: [*pieces, END_MARK] for part, pieces in unwritten.items()}
             for part, pieces in contents.items():
                 try:
-                    uri = filesystem.join(self._root, part)
-                    filesystem.write_bytes(uri, b"".join(pieces), filesystem.scratch_of(self._root))
-                except OSError as error:
+                    with os_errors_as(StorageError, f"the output can't be written: {part}"):
+                        uri = filesystem.join(self._root, part)
+                        filesystem.write_bytes(uri, b"".join(pieces), filesystem.scratch_of(self._root))
+                except StorageError:
                     with self._lock:
                         self._unwritten = unwritten | self._unwritten
-                    raise StorageError(f"the output can't be written: {part}: {error.strerror or error}") from error
+                    raise
 
     def seal(self) -> None:
-        """Lets the next mask begin a new tar file."""
+        """Closes the open tar file; the next mask starts a new one."""
         with self._lock:
             if self._pieces:
                 self._begin_part()
@@ -107,41 +109,41 @@ class TarParts:
 
 
 def member_header(image_id: str, size_bytes: int) -> bytes:
-    """What stands before a mask in a tar file."""
+    """The header of a mask's member in a tar file."""
     member = tarfile.TarInfo(f"{image_id}{_SUFFIX}")
     member.size = size_bytes
     return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
 def padded(size_bytes: int) -> int:
-    """A size rounded up to whole blocks."""
+    """A size rounded up to a multiple of the block size."""
     return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def member_bytes(image_id: str, size_bytes: int) -> int:
-    """What a mask takes of a tar file."""
+    """The bytes that a mask takes in a tar file, including its header."""
     return len(member_header(image_id, size_bytes)) + padded(size_bytes)
 
 
 def is_part(name: str) -> bool:
-    """Whether a name below `--output` is that of a tar file of masks."""
+    """Whether a path below `--output` is that of a tar file of masks."""
     return _PART_NAME.fullmatch(name) is not None
 
 
 def is_of_version_1(part: str) -> bool:
-    """Whether a tar file's name is one that version 1 gave."""
+    """Whether a path below `--output` is that of a tar file of version 1."""
     return _VERSION_1_NAME.fullmatch(part) is not None
 
 
 def version_1_members(part: str, stored: filesystem.StoredFile) -> Iterator[tuple[str, int, int]]:
-    """The masks in a tar file of version 1, whose journal did not say their places.
+    """Lists the masks in a tar file of version 1, whose journal did not record their offsets.
 
     Args:
-        part: its name below `--output`.
+        part: its path below `--output`.
         stored: the file.
 
     Yields:
-        Image id, size and place; nothing for other tar files.
+        Image id, size in bytes and offset of each mask; nothing for other tar files.
 
     Raises:
         OSError: it can't be read.

@@ -14,6 +14,7 @@ from pipeline.core.errors import StorageError
 from pipeline.core.layout import SCRATCH_FOLDER
 from pipeline.storage import local_files, object_stores, store_pool, walk
 from pipeline.storage.globs import GLOB_CHARACTERS, glob_regex
+from pipeline.storage.os_errors import os_errors_as
 from pipeline.storage.retries import CHECK_PATIENCE_S as CHECK_PATIENCE_S
 from pipeline.storage.retries import patience as patience
 from pipeline.storage.store_options import StoreOptions
@@ -332,8 +333,6 @@ def check_writable(folder: str) -> None:
         StorageError: it can't.
     """
     probe = join(folder, SCRATCH_FOLDER, f"writable-{uuid.uuid4().hex}")
-    try:
+    with os_errors_as(StorageError, f"{folder} can't be written"):
         write_bytes(probe, b"")
         delete(probe)
-    except OSError as error:
-        raise StorageError(f"{folder} can't be written: {error.strerror or error}") from error

@@ -10,7 +10,7 @@ from apache_beam.pvalue import AsDict, AsSingleton, PBegin, PCollection, TaggedO
 from pipeline.core.errors import TRUTH_STAGE, StorageError
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord, Update
 from pipeline.output.earlier_run import FoundFile, JournalEntry
-from pipeline.output.keeper import keep_output
+from pipeline.output.lease_renewal import check_lease
 from pipeline.output.outputs import Destination
 from pipeline.output.resume import ResumePlanner
 from pipeline.progress.counts import Count, ProgressReporter
@@ -61,7 +61,7 @@ def _candidates(element: tuple[int, Source], progress: ProgressReporter, destina
     """
     role, source = element
     counts = PictureCounts(progress)
-    keep_output(destination)
+    check_lease(destination)
     try:
         for item in source.items():
             if isinstance(item, Listed):
@@ -91,7 +91,7 @@ class _PairDoFn(beam.DoFn):
         self._grouping = grouping
 
     def setup(self) -> None:
-        keep_output(self._planner.destination)
+        check_lease(self._planner.destination)
 
     def process(
         self,
@@ -128,7 +128,7 @@ class _PairDoFn(beam.DoFn):
             yield TaggedOutput("updates", update)
         for failure in (*paired.failures, *paired.truth_failures, *work.failures):
             yield TaggedOutput("failures", failure)
-        if work.masks.there:
+        if work.masks.existing:
             yield TaggedOutput("masks", tuple(work.masks))
         for name in work.stale:
             yield TaggedOutput("stale", name)

@@ -10,7 +10,7 @@ from pipeline.core.records import PictureRecord
 from pipeline.core.totals import Totals
 from pipeline.output import tables
 from pipeline.output.failure_blocks import unpack_failures
-from pipeline.output.keeper import end
+from pipeline.output.lease_renewal import release_lease
 from pipeline.output.outputs import Destination
 from pipeline.output.removal import MaskCounts
 from pipeline.output.results import ResultsWriter, WrittenFailures
@@ -211,7 +211,7 @@ class EndRun(beam.PTransform[Any, Any]):
         def end_run(_: dict[str, Any]) -> None:
             remove_spool(output)
             if holder is not None:
-                end(output, holder)
+                release_lease(output, holder)
 
         ended: PCollection[None] = summary | "EndRun" >> beam.Map(end_run)
         return ended

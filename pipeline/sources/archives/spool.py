@@ -15,6 +15,7 @@ from pipeline.core.errors import StorageError
 from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import Spooled
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 PART_BYTES = 16 << 20
 
@@ -72,10 +73,8 @@ class Spool:
         if self._root is None:
             return
         uri = filesystem.join(self._root, _part_name(self._name, part))
-        try:
+        with os_errors_as(StorageError, f"the output can't be written: {uri}"):
             filesystem.write_bytes(uri, data)
-        except OSError as error:
-            raise StorageError(f"the output can't be written: {uri}: {error.strerror or error}") from error
 
 
 def parts_of(place: Spooled) -> Iterator[tuple[str, int, int]]:
@@ -105,7 +104,5 @@ def remove_spool(output: str) -> None:
     Raises:
         StorageError: it can't be removed.
     """
-    try:
+    with os_errors_as(StorageError, "the spool can't be removed"):
         filesystem.delete_folder(filesystem.join(output, SPOOL_FOLDER))
-    except OSError as error:
-        raise StorageError(f"the spool can't be removed: {error.strerror or error}") from error

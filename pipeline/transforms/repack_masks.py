@@ -10,7 +10,7 @@ from pipeline.core.records import PictureRecord
 from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import file_name
-from pipeline.output.settling import delete_other_parts, has_other_members, part_and_size, rewritten, unpacked
+from pipeline.output.repacking import delete_other_parts, has_other_members, part_and_size, rewritten, unpacked
 from pipeline.output.tables import shard_of
 from pipeline.transforms import coders
 
@@ -32,7 +32,7 @@ class Settled(NamedTuple):
     stale: PCollection[str]
 
 
-class SettleMasks(beam.PTransform[Any, Any]):
+class RepackMasks(beam.PTransform[Any, Any]):
     """Takes records of earlier runs and brings their masks into the form that the job asks for.
 
     Args:

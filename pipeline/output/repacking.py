@@ -1,8 +1,8 @@
-"""Bringing the masks of all runs into the form that the job asks for, before the tables name them.
+"""Converts the masks of earlier runs to the job's mask format, before the tables name them.
 
-With `--mask_format tar` a tar file holds masks that the tables name, and no others: one with members of pictures that
-left, changed or were done twice is written anew without them, under another name. Masks in files of their own are
-packed. With `png` masks in tar files get files of their own. Nothing is deleted here.
+With `--mask_format tar`, a tar file has only masks that the tables name: one with masks of pictures that were removed,
+changed or segmented twice is rewritten without them under another name, and separate mask files are packed. With `png`,
+masks in tar files are unpacked to separate files. Nothing is deleted here.
 """
 
 import zlib
@@ -18,84 +18,80 @@ from pipeline.output.mask_output import MASK
 from pipeline.output.registry import file_name
 from pipeline.output.tar_parts import END_MARK, PARTS_GLOB, TarParts, is_part, member_bytes
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 _THREADS = 16
-"""A bucket answers in some 50 ms, so many at a time."""
+"""Parallel requests; a bucket responds in about 50 ms."""
 
 
 def part_and_size(record: PictureRecord) -> Iterator[tuple[str, int]]:
-    """The tar file of a record's mask and what the mask takes of it; nothing for a mask in a file of its own."""
+    """The tar file of a record's mask and the bytes that the mask takes there; nothing for a separate mask file."""
     mask = record.file(MASK)
     if mask is not None and mask.part:
         yield mask.part, member_bytes(record.image_id, mask.size_bytes)
 
 
 def has_other_members(root: str, part: str, size_bytes: int) -> bool:
-    """Whether a tar file holds more than what is known of it.
+    """Whether a tar file has more members than the known ones.
 
     Args:
         root: absolute folder or bucket prefix.
-        part: its name below it.
-        size_bytes: what all known members take.
+        part: its path below `root`.
+        size_bytes: bytes that all known members take.
 
     Raises:
         StorageError: it can't be looked up.
     """
-    try:
+    with os_errors_as(StorageError, f"the output can't be read: {part}"):
         return filesystem.stat_file(filesystem.join(root, part)).size_bytes != size_bytes + len(END_MARK)
-    except OSError as error:
-        raise StorageError(f"the output can't be read: {part}: {error.strerror or error}") from error
 
 
 def rewritten(root: str, part: str, records: Iterable[PictureRecord]) -> list[PictureRecord]:
-    """Writes the masks of some records as a tar file of their own.
+    """Writes the masks of records to a new tar file.
 
     Args:
         root: absolute folder or bucket prefix.
-        part: the tar file that holds them with others; "" for files of their own.
-        records: their masks are there.
+        part: the tar file that has them now; "" for separate files.
+        records: of the masks.
 
     Returns:
-        The records, with the new places.
+        The records, with the new locations of their masks.
 
     Raises:
-        StorageError: a mask is not what was recorded, or the tar file can't be written.
+        StorageError: a mask differs from its record, or the tar file can't be written.
     """
     in_order = sorted(records, key=lambda record: record.image_id)
     masks = [_mask(record) for record in in_order]
-    # A repeated task writes the same again.
+    # The name depends on the content, so a repeated task writes the same file again.
     parts = TarParts(root, digest_of(part, [(r.image_id, m.crc32) for r, m in zip(in_order, masks, strict=True)]))
-    settled = []
+    repacked = []
     for record, mask, data in zip(in_order, masks, _contents(root, part, in_order), strict=True):
-        place, offset = parts.add(record.image_id, data)
-        settled.append(_with_mask(record, replace(mask, part=place, offset_bytes=offset)))
+        new_part, offset = parts.add(record.image_id, data)
+        repacked.append(_with_mask(record, replace(mask, part=new_part, offset_bytes=offset)))
     parts.flush()
-    return settled
+    return repacked
 
 
 def unpacked(root: str, part: str, records: Iterable[PictureRecord]) -> list[PictureRecord]:
-    """Writes the masks of some records, which a tar file holds, as files of their own.
+    """Writes masks of a tar file to separate files.
 
     Args:
         root: absolute folder or bucket prefix.
         part: the tar file.
-        records: of pictures whose masks it holds.
+        records: of the masks to unpack.
 
     Returns:
-        The records, with the new places.
+        The records, with the new locations of their masks.
 
     Raises:
-        StorageError: a mask is not what was recorded, or a file can't be written.
+        StorageError: a mask differs from its record, or a file can't be written.
     """
     in_order = sorted(records, key=lambda record: record.image_id)
     scratch = filesystem.scratch_of(root)
 
     def write(record: PictureRecord, data: bytes) -> PictureRecord:
-        try:
+        with os_errors_as(StorageError, f"the output can't be written: the mask of {record.image_id}"):
             filesystem.write_bytes(filesystem.join(root, file_name(MASK, record.image_id)), data, scratch)
-        except OSError as error:
-            reason = error.strerror or error
-            raise StorageError(f"the output can't be written: the mask of {record.image_id}: {reason}") from error
         return _with_mask(record, replace(_mask(record), part="", offset_bytes=0))
 
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -107,29 +103,30 @@ def delete_other_parts(root: str, named: Iterable[str]) -> int:
 
     Args:
         root: absolute folder or bucket prefix.
-        named: those that records name.
+        named: the tar files that records name.
 
     Returns:
-        How many were deleted.
+        The number of deleted files.
 
     Raises:
         StorageError: they can't be listed or deleted.
     """
     kept, deleted = set(named), 0
-    try:
+    with os_errors_as(StorageError, f"the output can't be written: {PARTS_GLOB}"):
         for stored in filesystem.list_glob(filesystem.join(root, PARTS_GLOB)):
             name = stored.uri.removeprefix(f"{root}/")
             if is_part(name) and name not in kept:
                 filesystem.delete_with_empty_folders(stored.uri, root)
                 deleted += 1
-    except OSError as error:
-        raise StorageError(f"the output can't be written: {PARTS_GLOB}: {error.strerror or error}") from error
     return deleted
 
 
 def _contents(root: str, part: str, records: Sequence[PictureRecord]) -> Iterator[bytes]:
-    """The masks of records, as they were recorded; a tar file is read once."""
-    whole = _read_whole(root, part) if part else b""
+    """The masks of records, verified against their checksums; a tar file is read once."""
+    whole = b""
+    if part:
+        with os_errors_as(StorageError, f"the output can't be read: {part}"):
+            whole = filesystem.read_bytes(filesystem.join(root, part))
     with ThreadPoolExecutor(_THREADS) as threads:
         single = threads.map(lambda record: _read_single(root, record), () if part else records)
         for record in records:
@@ -140,18 +137,9 @@ def _contents(root: str, part: str, records: Sequence[PictureRecord]) -> Iterato
             yield data
 
 
-def _read_whole(root: str, part: str) -> bytes:
-    try:
-        return filesystem.read_bytes(filesystem.join(root, part))
-    except OSError as error:
-        raise StorageError(f"the output can't be read: {part}: {error.strerror or error}") from error
-
-
 def _read_single(root: str, record: PictureRecord) -> bytes:
-    try:
+    with os_errors_as(StorageError, f"the mask of {record.image_id} can't be read"):
         return read_file(root, record.image_id, _mask(record))
-    except OSError as error:
-        raise StorageError(f"the mask of {record.image_id} can't be read: {error.strerror or error}") from error
 
 
 def _mask(record: PictureRecord) -> OutputFile:
