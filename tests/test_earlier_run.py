@@ -86,7 +86,7 @@ def test_the_summary_is_deleted_before_the_marker_names_another_model(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(earlier_run.storage, "write_bytes", full)
+        patched.setattr(earlier_run.filesystem, "write_bytes", full)
         with pytest.raises(StorageError, match="No space left"):
             begin_writing(str(output), Marker("d2"))
     assert "summary.json" not in names_of(output)

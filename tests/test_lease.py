@@ -89,15 +89,15 @@ def test_a_lease_that_another_run_takes_in_between_is_not_taken(
 ) -> None:
     take(str(tmp_path), ELSEWHERE)
     age(tmp_path, VALID_S + 1)
-    replace_if_unchanged = lease.storage.replace_if_unchanged
+    replace_if_unchanged = lease.filesystem.replace_if_unchanged
     third = Holder("third", "machine-c", started_s=1_700_000_200.0)
 
     def after_another(uri: str, content: bytes, version: str) -> bool:
-        monkeypatch.setattr(lease.storage, "replace_if_unchanged", replace_if_unchanged)
+        monkeypatch.setattr(lease.filesystem, "replace_if_unchanged", replace_if_unchanged)
         take(str(tmp_path), third)
         return replace_if_unchanged(uri, content, version)
 
-    monkeypatch.setattr(lease.storage, "replace_if_unchanged", after_another)
+    monkeypatch.setattr(lease.filesystem, "replace_if_unchanged", after_another)
     with pytest.raises(OutputInUseError, match="machine-c"):
         take(str(tmp_path), SECOND)
     assert renew(str(tmp_path), third)
