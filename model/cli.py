@@ -80,7 +80,10 @@ def _add_train(commands: Any) -> None:
     data.add_argument("--val_fraction", type=float, metavar="X", help="share that chooses the best epoch")
     data.add_argument("--test_fraction", type=float, metavar="X", help="share kept for the scores at the end")
     net = train.add_argument_group("network")
-    net.add_argument("--preset", metavar="NAME", help="residual or chapter")
+    net.add_argument("--preset", metavar="NAME", help="efficientnet_lite, residual or chapter")
+    net.add_argument(
+        "--encoder", metavar="NAME", help="lite0, lite1 or lite2 with ImageNet weights; none for random weights"
+    )
     net.add_argument(
         "--mode", type=_mode, default="resize", metavar="resize", help="the whole picture at the model's size"
     )
@@ -96,6 +99,9 @@ def _add_train(commands: Any) -> None:
     how.add_argument("--loss", metavar="NAME", help="ce, ce_dice or focal")
     how.add_argument("--class_weights", metavar="W,…", help="a weight for each class, or balanced")
     how.add_argument("--learning_rate", type=float, metavar="X", help="the highest rate")
+    how.add_argument(
+        "--encoder_rate_factor", type=float, metavar="X", help="multiplies the rate in a pretrained encoder, 0 to 1"
+    )
     how.add_argument("--schedule", metavar="NAME", help="cosine or constant")
     how.add_argument("--warmup_epochs", type=float, metavar="X", help="epochs over which the rate rises")
     how.add_argument("--augment", metavar="NAME", help="none, flip, light or full")

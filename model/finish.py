@@ -143,6 +143,8 @@ def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
         "preset": config.preset,
         "width": config.width,
         "depth": config.depth,
+        **({"encoder": config.encoder} if config.encoder else {}),
+        **job.start.metadata(),
         "seed": options.seed,
         "command": _command(job),
     }

@@ -6,6 +6,7 @@ from model.dataset import PreparedData
 from model.network import NetworkConfig
 from model.options import TrainOptions
 from model.split import Split
+from model.start import Start
 from pipeline.core.split_digests import SplitDigests
 from pipeline.core.truth import Labels
 
@@ -23,6 +24,7 @@ class TrainingJob:
         split: which pictures are for training, validation and test.
         kept: the ids of the pictures that are scored at the end.
         digests: of the pictures' files, by part.
+        start: the weights before the first epoch.
     """
 
     options: TrainOptions
@@ -33,3 +35,4 @@ class TrainingJob:
     split: Split
     kept: frozenset[str]
     digests: SplitDigests
+    start: Start

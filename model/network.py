@@ -4,19 +4,17 @@ U-Net: Ronneberger, Fischer and Brox, "U-Net: Convolutional networks for biomedi
 Residual blocks: He et al., "Deep residual learning for image recognition", CVPR 2016, figure 5 left. Squeeze and
 excitation: Hu, Shen and Sun, CVPR 2018, figure 3.
 
-An architecture here is a sequence of blocks; the layers of a block are defined by its `Blocks`: `TrainableBlocks` for
-training, and `model.rewrite.InferenceBlocks` for the export, which computes the same faster.
+An architecture here is a sequence of `model.layers.Blocks`. That of the pretrained encoders is `model.efficientnet`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import keras
 
+from model.efficientnet import LEVELS, SCALINGS, efficientnet_unet
+from model.layers import Blocks, Tensor, TrainableBlocks
 from pipeline.core.errors import OptionError
-
-Tensor = Any
 
 LOGITS_LAYER = "logits"
 
@@ -31,8 +29,9 @@ class NetworkConfig:
         depth: number of times that the picture is halved.
         image_height: input height, px.
         image_width: input width, px.
-        channels: 1 or 3.
+        channels: at least 1.
         num_classes: at least 2.
+        encoder: which EfficientNet-Lite is the way down, of the preset `efficientnet_lite`; None in the others.
     """
 
     preset: str
@@ -42,56 +41,28 @@ class NetworkConfig:
     image_width: int
     channels: int
     num_classes: int
+    encoder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One architecture and its default sizes."""
+    """One architecture and its default sizes.
 
-    build: Callable[[NetworkConfig, "Blocks", Tensor], Tensor]
+    Attributes:
+        build: from a picture (N, H, W, channels) uint8 to the last map before the logits.
+        width: filters of the first level.
+        depth: number of times that the picture is halved.
+        image_size: input height and width, px.
+        encoder: the default encoder; None if the architecture has none to choose.
+        max_depth: the most halvings.
+    """
+
+    build: Callable[[NetworkConfig, Blocks, Tensor], Tensor]
     width: int
     depth: int
     image_size: int
-
-
-class Blocks(Protocol):
-    """The building blocks of every architecture; each takes (N, h, w, c) and returns a tensor of the same kind."""
-
-    def conv(
-        self, x: Tensor, filters: int, name: str, *, kernel: int = 3, strides: int = 1, norm: bool, relu: bool = True
-    ) -> Tensor:
-        """A "same" convolution, batch norm if `norm`, ReLU if `relu`."""
-
-    def up_join(self, x: Tensor, skip: Tensor, filters: int, name: str, *, norm: bool) -> Tensor:
-        """`x` doubled by nearest neighbour, joined with `skip` (twice as large), 3×3 convolution, ReLU."""
-
-    def drop(self, x: Tensor, rate: float, name: str) -> Tensor:
-        """Drops whole feature maps in training."""
-
-
-class TrainableBlocks:
-    """The blocks as in the papers."""
-
-    def conv(
-        self, x: Tensor, filters: int, name: str, *, kernel: int = 3, strides: int = 1, norm: bool, relu: bool = True
-    ) -> Tensor:
-        """See `Blocks.conv`."""
-        x = keras.layers.Conv2D(
-            filters, kernel, strides, "same", use_bias=not norm, kernel_initializer="he_normal", name=name
-        )(x)
-        if norm:
-            x = keras.layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(x)
-        return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
-
-    def up_join(self, x: Tensor, skip: Tensor, filters: int, name: str, *, norm: bool) -> Tensor:
-        """See `Blocks.up_join`."""
-        x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_up")(x)
-        x = keras.layers.Concatenate(name=f"{name}_join")([x, skip])
-        return self.conv(x, filters, name, norm=norm)
-
-    def drop(self, x: Tensor, rate: float, name: str) -> Tensor:
-        """See `Blocks.drop`."""
-        return keras.layers.SpatialDropout2D(rate, name=name)(x)
+    encoder: str | None = None
+    max_depth: int = 8
 
 
 def _chapter(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
@@ -110,7 +81,7 @@ def _chapter(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
 
 def _residual_block(blocks: Blocks, x: Tensor, filters: int, name: str) -> Tensor:
     y = blocks.conv(x, filters, f"{name}a", norm=True)
-    y = blocks.conv(y, filters, f"{name}b", norm=True, relu=False)
+    y = blocks.conv(y, filters, f"{name}b", norm=True, activation=None)
     x = keras.layers.Add(name=f"{name}_add")([x, y])
     return keras.layers.ReLU(name=f"{name}_out")(x)
 
@@ -118,7 +89,7 @@ def _residual_block(blocks: Blocks, x: Tensor, filters: int, name: str) -> Tenso
 def _excite(blocks: Blocks, x: Tensor, filters: int, name: str) -> Tensor:
     weight = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(x)
     weight = blocks.conv(weight, max(4, filters // 4), f"{name}_squeeze", kernel=1, norm=False)
-    weight = blocks.conv(weight, filters, f"{name}_excite", kernel=1, norm=False, relu=False)
+    weight = blocks.conv(weight, filters, f"{name}_excite", kernel=1, norm=False, activation=None)
     weight = keras.layers.Activation("sigmoid", name=f"{name}_weight")(weight)
     return keras.layers.Multiply(name=f"{name}_scale")([x, weight])
 
@@ -143,9 +114,18 @@ def _residual(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
     return x
 
 
+def _efficientnet_lite(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
+    """An encoder that can start from ImageNet weights; see `model.efficientnet`."""
+    assert config.encoder is not None
+    return efficientnet_unet(blocks, image, config.encoder, config.width, config.depth)
+
+
 PRESETS: dict[str, Preset] = {
     "residual": Preset(_residual, width=16, depth=4, image_size=128),
     "chapter": Preset(_chapter, width=64, depth=2, image_size=128),
+    "efficientnet_lite": Preset(
+        _efficientnet_lite, width=16, depth=LEVELS, image_size=160, encoder="lite0", max_depth=LEVELS
+    ),
 }
 """By name; the first is the default."""
 
@@ -160,8 +140,13 @@ def check_config(config: NetworkConfig) -> None:
         raise OptionError(f"--preset {config.preset} is none of {', '.join(PRESETS)}")
     if not 1 <= config.width <= 1024:
         raise OptionError(f"--width must be 1 to 1024, not {config.width}")
-    if not 1 <= config.depth <= 8:
-        raise OptionError(f"--depth must be 1 to 8, not {config.depth}")
+    preset = PRESETS[config.preset]
+    if not 1 <= config.depth <= preset.max_depth:
+        raise OptionError(f"--depth must be 1 to {preset.max_depth} with --preset {config.preset}, not {config.depth}")
+    if preset.encoder is None and config.encoder is not None:
+        raise OptionError(f"--encoder {config.encoder}: --preset {config.preset} has no encoder to choose")
+    if preset.encoder is not None and config.encoder not in SCALINGS:
+        raise OptionError(f"--encoder {config.encoder} is none of {', '.join((*SCALINGS, 'none'))}")
     if config.num_classes < 2:
         raise OptionError(f"a segmentation needs at least 2 classes, not {config.num_classes}")
     step = 1 << config.depth

@@ -12,6 +12,8 @@ from pipeline.core.labels import IgnoreLabel
 DEFAULT_PRESET = "residual"
 LOSSES = ("ce", "ce_dice", "focal")
 SCHEDULES = ("cosine", "constant")
+ENCODERS = ("lite0", "lite1", "lite2")
+RANDOM_ENCODER = "none"
 PRECISIONS = ("auto", "float32", "mixed_float16")
 
 
@@ -31,6 +33,7 @@ class TrainOptions:
         dataset_name: the training data's name, for the metadata.
         licence: the training data's licence, for the metadata.
         preset: the architecture.
+        encoder: one of `ENCODERS` with its ImageNet weights, or `RANDOM_ENCODER` for random weights.
         image_size: input height and width, px.
         width: filters of the first level.
         depth: number of times that the picture is halved.
@@ -40,6 +43,7 @@ class TrainOptions:
         loss: one of `LOSSES`.
         class_weights: `balanced` or a number for each class.
         learning_rate: the highest of the schedule.
+        encoder_rate_factor: by which the rate is multiplied in a pretrained encoder, 0..1; at 0 its kernels stay.
         schedule: one of `SCHEDULES`.
         warmup_epochs: epochs over which the rate rises to the highest.
         augment: one of `model.augment.AUGMENTATIONS`.
@@ -64,6 +68,7 @@ class TrainOptions:
     dataset_name: str | None = None
     licence: str | None = None
     preset: str = DEFAULT_PRESET
+    encoder: str | None = None
     image_size: tuple[int, int] | None = None
     width: int | None = None
     depth: int | None = None
@@ -73,6 +78,7 @@ class TrainOptions:
     loss: str = "ce_dice"
     class_weights: str | None = None
     learning_rate: float = 2e-3
+    encoder_rate_factor: float = 1.0
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
     augment: str = "light"
@@ -103,12 +109,15 @@ def check_options(options: TrainOptions) -> None:
             raise OptionError(f"{name} must be at least {minimum}, not {value}")
     if not 0.0 < options.learning_rate <= 1.0:
         raise OptionError(f"--learning_rate must be above 0 and at most 1, not {options.learning_rate}")
+    if not 0.0 <= options.encoder_rate_factor <= 1.0:
+        raise OptionError(f"--encoder_rate_factor must be 0 to 1, not {options.encoder_rate_factor}")
     if options.channels not in (1, 3):
         raise OptionError(f"--channels must be 1 or 3, not {options.channels}")
     for name, chosen, known in (
         ("--loss", options.loss, LOSSES),
         ("--schedule", options.schedule, SCHEDULES),
         ("--precision", options.precision, PRECISIONS),
+        ("--encoder", options.encoder or RANDOM_ENCODER, (*ENCODERS, RANDOM_ENCODER)),
     ):
         if chosen not in known:
             raise OptionError(f"{name} {chosen} is none of {', '.join(known)}")

@@ -13,6 +13,7 @@ from model.label_faults import TruthFault, describe_faults
 from model.network import PRESETS, NetworkConfig, check_config
 from model.options import TrainOptions, check_class_weights, parse_class_weights
 from model.split import MIN_VALIDATION_PICTURES, Split, split_pictures
+from model.start import choose_start, encoder_of
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.split_digests import TEST, TRAIN, VALIDATION, SplitDigests
 from pipeline.core.truth import Labels
@@ -35,6 +36,7 @@ def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
         OptionError: the options or the data can't be used.
     """
     config = _network_config(options)
+    start = choose_start(options, config)
     labels, class_names = resolve_classes(options)
     config = replace(config, num_classes=labels.num_classes)
     weights = parse_class_weights(options.class_weights)
@@ -50,7 +52,7 @@ def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
     digests = _digests(data, split, test_pictures)
     _report_classes(data, labels, class_names, say)
     _report_split(split, len(test_pictures), digests, say)
-    return TrainingJob(options, config, labels, class_names, data, split, frozenset(test_pictures), digests)
+    return TrainingJob(options, config, labels, class_names, data, split, frozenset(test_pictures), digests, start)
 
 
 def _network_config(options: TrainOptions) -> NetworkConfig:
@@ -67,6 +69,7 @@ def _network_config(options: TrainOptions) -> NetworkConfig:
         width,
         options.channels,
         num_classes=2,
+        encoder=encoder_of(options),
     )
     check_config(config)
     return config

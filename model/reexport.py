@@ -13,7 +13,7 @@ from model.agreement import Probe
 from model.dataset import load_pair
 from model.encoded_pairs import open_source
 from model.export import export_network
-from model.network import PRESETS, NetworkConfig, build_network
+from model.network import PRESETS, NetworkConfig, build_network, check_config
 from model.sample import draw_samples
 from model.versions import library_versions
 from pipeline.core.errors import ModelError, OptionError, PictureError
@@ -74,7 +74,13 @@ def config_of(spec: ModelSpec) -> NetworkConfig:
         raise ModelError(f"{METADATA_FILE} of {spec.name}: training has no preset, width and depth") from error
     if preset not in PRESETS:
         raise ModelError(f"{METADATA_FILE} of {spec.name}: the preset {preset!r} is none of {', '.join(PRESETS)}")
-    return NetworkConfig(preset, width, depth, spec.height, spec.width, spec.channels, spec.num_classes)
+    encoder = training.get("encoder")
+    config = NetworkConfig(preset, width, depth, spec.height, spec.width, spec.channels, spec.num_classes, encoder)
+    try:
+        check_config(config)
+    except OptionError as error:
+        raise ModelError(f"{METADATA_FILE} of {spec.name}: {error}") from error
+    return config
 
 
 def _load(path: Path, config: NetworkConfig) -> keras.Model:

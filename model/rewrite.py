@@ -37,12 +37,23 @@ class InferenceBlocks:
     """The blocks of `model.network.Blocks` in the exported form; not trainable."""
 
     def conv(
-        self, x: Tensor, filters: int, name: str, *, kernel: int = 3, strides: int = 1, norm: bool, relu: bool = True
+        self,
+        x: Tensor,
+        filters: int,
+        name: str,
+        *,
+        kernel: int = 3,
+        strides: int = 1,
+        norm: bool,
+        activation: str | None = "relu",
     ) -> Tensor:
         """See `Blocks.conv`; batch norm is part of the kernel and bias."""
         del norm
-        activation = "relu" if relu else None
         return keras.layers.Conv2D(filters, kernel, strides, "same", activation=activation, name=name)(x)
+
+    def depthwise(self, x: Tensor, name: str, *, kernel: int, strides: int) -> Tensor:
+        """See `Blocks.depthwise`; batch norm is part of the kernel and bias."""
+        return keras.layers.DepthwiseConv2D(kernel, strides, "same", activation="relu6", name=name)(x)
 
     def up_join(self, x: Tensor, skip: Tensor, filters: int, name: str, *, norm: bool) -> Tensor:
         """See `Blocks.up_join`; the doubled map is never computed."""
@@ -92,7 +103,7 @@ def rewrite_for_inference(network: keras.Model, config: NetworkConfig) -> keras.
     fast = build_logits(config, InferenceBlocks())
     names = {layer.name for layer in fast.layers}
     for layer in network.layers:
-        if not isinstance(layer, keras.layers.Conv2D):
+        if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
             continue
         kernel, bias = _folded(network, layer)
         if layer.name in names:
@@ -106,15 +117,17 @@ def rewrite_for_inference(network: keras.Model, config: NetworkConfig) -> keras.
     return fast
 
 
-def _folded(network: keras.Model, layer: keras.layers.Conv2D) -> tuple[Kernel, npt.NDArray[np.float32]]:
+def _folded(network: keras.Model, layer: keras.layers.Layer) -> tuple[Kernel, npt.NDArray[np.float32]]:
     """A convolution's kernel and bias with its batch norm, if it has one, multiplied in."""
     weights = [np.asarray(weight, np.float64) for weight in layer.get_weights()]
     kernel = weights[0]
-    bias = weights[1] if len(weights) > 1 else np.zeros(kernel.shape[-1])
+    bias = weights[1] if len(weights) > 1 else np.zeros(layer.output.shape[-1])
     names = {other.name for other in network.layers}
     if layer.name != LOGITS_LAYER and f"{layer.name}_norm" in names:
         norm = network.get_layer(f"{layer.name}_norm")
         gamma, beta, mean, variance = (np.asarray(weight, np.float64) for weight in norm.get_weights())
         factor = gamma / np.sqrt(variance + norm.epsilon)
-        kernel, bias = kernel * factor, beta + (bias - mean) * factor
+        # The output channels are the last axis, but of a depthwise kernel, (height, width, channels, 1), the third.
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        kernel, bias = kernel * (factor[:, None] if depthwise else factor), beta + (bias - mean) * factor
     return kernel.astype(np.float32), bias.astype(np.float32)

@@ -18,6 +18,7 @@ from model.fit import CHECKPOINT_FILE, Fitter
 from model.job import TrainingJob
 from model.losses import SegmentationLoss
 from model.network import build_network, logits_of
+from model.optimizer import EncoderAdam
 from model.options import TrainOptions, check_options, parse_class_weights
 from model.preparation import prepare_job
 from pipeline.core.errors import OptionError
@@ -54,7 +55,7 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
 
 def _train(job: TrainingJob, folder: Path, say: Say) -> ModelSpec:
     options = job.options
-    network = build_network(job.config)
+    network = new_network(job)
     fitter = make_fitter(job, network, folder)
     if options.resume and fitter.resume():
         say(f"resumed after epoch {fitter.progress.epoch}")
@@ -98,6 +99,13 @@ def set_seed_and_precision(options: TrainOptions) -> None:
     keras.mixed_precision.set_dtype_policy("mixed_float16" if mixed else "float32")
 
 
+def new_network(job: TrainingJob) -> keras.Model:
+    """The network of a job before its first epoch."""
+    network = build_network(job.config)
+    job.start.apply(network)
+    return network
+
+
 def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
     """Compiles a network with the loss, optimizer and schedule of a job.
 
@@ -112,7 +120,10 @@ def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
     if options.class_weights == "balanced":
         weights = balanced_weights(job.data.store.class_px(job.split.train, job.labels.num_classes))
     loss = SegmentationLoss(options.loss, job.labels.num_classes, weights)
-    optimizer = keras.optimizers.Adam(_learning_rate(options, pictures.steps))
+    rate = _learning_rate(options, pictures.steps)
+    optimizer = keras.optimizers.Adam(rate)
+    if job.start.encoder is not None and options.encoder_rate_factor != 1.0:
+        optimizer = EncoderAdam(rate, options.encoder_rate_factor)
     trained = logits_of(network)
     # XLA made a CPU step two to four times as slow as TensorFlow's own kernels.
     jit: str | bool = False if keras.backend.backend() == "tensorflow" else "auto"

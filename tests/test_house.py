@@ -52,7 +52,9 @@ STORE_OPTIONS = "pipeline.storage.store_options"
 TENSORFLOW_ENGINE = "pipeline.engines.tensorflow"
 TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_datasets", "tensorflow_hub"}
 # These train with any Keras backend.
-KERAS_ALONE = ("model.network", "model.losses", "model.metrics")
+KERAS_ALONE = (
+    "model.layers", "model.efficientnet", "model.encoder_weights", "model.network", "model.losses", "model.metrics",
+)  # fmt: skip
 # Beam reads the hints of these when the graph is built; as strings they would be lost.
 HINTS_READ = ("pipeline.transforms", "pipeline.app.graph")
 

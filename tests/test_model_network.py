@@ -22,7 +22,7 @@ from pipeline.engines.model_folder import carried_names, folder_of  # noqa: E402
 
 def _config(preset: str, **changes: int) -> NetworkConfig:
     values = {"width": 4, "depth": 2, "image_height": 32, "image_width": 48, "channels": 3, "num_classes": 3} | changes
-    return NetworkConfig(preset, **values)
+    return NetworkConfig(preset, **values, encoder=PRESETS[preset].encoder if preset in PRESETS else None)
 
 
 def _randomised(config: NetworkConfig, seed: int) -> "keras.Model":

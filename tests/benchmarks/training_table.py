@@ -95,7 +95,8 @@ def network_size(spec: ModelSpec) -> tuple[int, float, float]:
     start_keras()
     import keras
 
-    from model.network import TrainableBlocks, build_logits
+    from model.layers import TrainableBlocks
+    from model.network import build_logits
     from model.reexport import config_of
     from model.rewrite import InferenceBlocks
 

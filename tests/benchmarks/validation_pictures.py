@@ -29,13 +29,12 @@ def train(options: TrainOptions) -> Matrices:
     """Trains and returns the confusion matrices of all pictures that are not trained on."""
     start_keras()
     from model.fit import confusion_of
-    from model.network import build_network
     from model.preparation import prepare_job
-    from model.train import make_fitter, set_seed_and_precision
+    from model.train import make_fitter, new_network, set_seed_and_precision
 
     job = prepare_job(options, print)
     set_seed_and_precision(options)
-    fitter = make_fitter(job, build_network(job.config), Path(options.output))
+    fitter = make_fitter(job, new_network(job), Path(options.output))
     others = np.concatenate([job.split.validation, job.split.test])
     found: list[npt.NDArray[np.int64]] = []
 
