@@ -34,10 +34,13 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(prog="python -m model", description="Train, export and try the U-Nets that maskbeam runs.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    sample = commands.add_parser("sample", help="make the embedded sample data set of pictures with exact masks")
+    sample = commands.add_parser("sample", help="make a data set of drawn pictures with exact masks")
     sample.add_argument("--output", required=True, metavar="DIR", help="the data set's folder")
     sample.add_argument("--count", type=int, default=100, metavar="N", help="how many pictures")
     sample.add_argument("--seed", type=int, default=7, metavar="S", help="another seed, other pictures")
+    sample.add_argument(
+        "--scene", default="shapes", metavar="NAME", help="shapes, or field: small plants, 12 megapixels"
+    )
     sample.set_defaults(run=_run_sample)
     _add_train(commands)
     export = commands.add_parser("export", help="write a model folder's exports again from its Keras file")
@@ -141,8 +144,10 @@ def _image_size(text: str) -> tuple[int, int]:
 
 def _run_sample(arguments: argparse.Namespace) -> None:
     from model.sample import write_sample
+    from model.scenes import scene_named
 
-    objects = write_sample(Path(arguments.output), arguments.count, arguments.seed)
+    scene = scene_named(arguments.scene)
+    objects = write_sample(Path(arguments.output), arguments.count, arguments.seed, scene)
     _answer(f"{arguments.count} pictures with {objects} objects in {arguments.output}")
 
 

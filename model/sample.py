@@ -4,7 +4,7 @@ Picture number i of a seed is always the same, for any number of pictures.
 """
 
 import colorsys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class SamplePicture:
     Attributes:
         stem: the file's name without its ending.
         image: (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8, 0 background, 1 object, 2 border.
+        mask: (H, W) uint8 class ids.
         instances: (H, W) uint16, 0 for the background, else the number of the visible object.
         ending: `.jpg` or `.png`.
     """
@@ -43,6 +43,23 @@ class SamplePicture:
     mask: npt.NDArray[np.uint8]
     instances: npt.NDArray[np.uint16]
     ending: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A kind of sample.
+
+    Attributes:
+        draw: picture number `index` of a seed, given the seed and the index.
+        stem: what its pictures' names begin with, before the number.
+        class_names: by id; in the masks.
+        palette: three bytes a class, the masks' colours.
+    """
+
+    draw: Callable[[int, int], SamplePicture]
+    stem: str
+    class_names: tuple[str, ...]
+    palette: tuple[int, ...]
 
 
 def border_band(instances: npt.NDArray[np.uint16], band_px: float) -> npt.NDArray[np.bool_]:
@@ -66,15 +83,16 @@ def border_band(instances: npt.NDArray[np.uint16], band_px: float) -> npt.NDArra
     return band
 
 
-def _rgb(hue: float, saturation: float, value: float) -> npt.NDArray[np.float32]:
+def hsv_color(hue: float, saturation: float, value: float) -> npt.NDArray[np.float32]:
+    """A colour, (3,) float32 RGB 0..1, from its hue (1.0 is once around), saturation and value, 0..1."""
     return np.asarray(colorsys.hsv_to_rgb(hue % 1.0, saturation, value), np.float32)
 
 
 def _background(rng: np.random.Generator, height: int, width: int, unit_px: float) -> npt.NDArray[np.float32]:
     """A muted, textured background, (height, width, 3) float32, about 0..1."""
     hue, value = rng.uniform(), rng.uniform(0.3, 0.75)
-    first = _rgb(hue, rng.uniform(0.0, 0.22), value)
-    second = _rgb(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.0, 0.22), value + rng.uniform(-0.2, 0.2))
+    first = hsv_color(hue, rng.uniform(0.0, 0.22), value)
+    second = hsv_color(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.0, 0.22), value + rng.uniform(-0.2, 0.2))
     blend = 0.5 + 0.5 * np.clip(smooth_noise(rng, height, width, max(height, width) / 2), -1, 1)
     ground = first + (second - first) * blend[..., None]
     contrast = np.float32(rng.uniform(0.04, 0.12))
@@ -83,7 +101,7 @@ def _background(rng: np.random.Generator, height: int, width: int, unit_px: floa
 
 def _surface(rng: np.random.Generator, hue: float, height: int, width: int, unit_px: float) -> npt.NDArray[np.float32]:
     """A saturated, textured and softly lit surface for one object, (height, width, 3) float32, about 0..1."""
-    color = _rgb(hue, rng.uniform(0.65, 1.0), rng.uniform(0.6, 1.0))
+    color = hsv_color(hue, rng.uniform(0.65, 1.0), rng.uniform(0.6, 1.0))
     light = 1.0 + 0.15 * smooth_noise(rng, height, width, max(height, width) / 3)
     light += np.float32(rng.uniform(0.03, 0.16)) * texture(rng, height, width, 0.7 * unit_px)
     return (color * light[..., None]).astype(np.float32)
@@ -140,13 +158,17 @@ def draw_samples(count: int, seed: int) -> Iterator[SamplePicture]:
     return (draw_sample(seed, index) for index in range(count))
 
 
-def write_sample(output: Path, count: int, seed: int) -> int:
+SHAPES = Scene(draw_sample, "sample", CLASS_NAMES, _PALETTE)
+
+
+def write_sample(output: Path, count: int, seed: int, scene: Scene = SHAPES) -> int:
     """Writes a sample data set: `images/`, `masks/` and `instances/`.
 
     Args:
         output: the folder, created if missing; pictures of the same names are replaced.
         count: how many pictures, at least 1.
         seed: at least 0.
+        scene: what is drawn.
 
     Returns:
         The number of objects in all pictures together.
@@ -163,14 +185,15 @@ def write_sample(output: Path, count: int, seed: int) -> int:
     try:
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(_names(folders["images"]) - {f"sample_{index:05d}" for index in range(count)})
+        others = sorted(_names(folders["images"]) - {f"{scene.stem}_{index:05d}" for index in range(count)})
         if others:
             raise OptionError(
                 f"--output {output}: images/ holds pictures that are not of this sample, {others[0]} first"
             )
         objects = 0
-        for picture in draw_samples(count, seed):
-            _save(picture, folders)
+        for index in range(count):
+            picture = scene.draw(seed, index)
+            _save(picture, folders, scene.palette)
             objects += int(picture.instances.max())
     except OSError as error:
         raise OptionError(f"--output {output} can't be written: {error.strerror or error}") from error
@@ -181,7 +204,7 @@ def _names(folder: Path) -> set[str]:
     return {path.stem for path in folder.iterdir()}
 
 
-def _save(picture: SamplePicture, folders: dict[str, Path]) -> None:
+def _save(picture: SamplePicture, folders: dict[str, Path], palette: tuple[int, ...]) -> None:
     image_path = folders["images"] / f"{picture.stem}{picture.ending}"
     # Another seed may have written the same name with the other ending, which would be a second picture of that name.
     other = ".jpg" if picture.ending == ".png" else ".png"
@@ -192,6 +215,6 @@ def _save(picture: SamplePicture, folders: dict[str, Path]) -> None:
     else:
         image.save(image_path, compress_level=3)
     mask = Image.fromarray(picture.mask).convert("P")
-    mask.putpalette(_PALETTE)
+    mask.putpalette(palette)
     mask.save(folders["masks"] / f"{picture.stem}.png", compress_level=6)
     Image.fromarray(picture.instances).save(folders["instances"] / f"{picture.stem}.png", compress_level=6)

@@ -15,17 +15,18 @@ FloatImage = npt.NDArray[np.float32]
 _FRACTION_BITS = 4
 
 
-def _ring(count: int) -> Points:
+def ring(count: int) -> Points:
     """Angles of `count` points spread evenly over a circle, radians, (count,)."""
     return np.linspace(0.0, 2.0 * np.pi, count, endpoint=False)
 
 
-def _polar(radii: Points, angles: Points) -> Points:
+def polar(radii: Points, angles: Points) -> Points:
+    """Points around the origin, (n, 2) x and y, from their distances and angles (radians), (n,) each."""
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 
 def _ellipse(rng: np.random.Generator) -> Points:
-    angles = _ring(96)
+    angles = ring(96)
     return np.stack([np.cos(angles), rng.uniform(0.55, 1.0) * np.sin(angles)], axis=1)
 
 
@@ -36,27 +37,27 @@ def _rectangle(rng: np.random.Generator) -> Points:
 
 def _polygon(rng: np.random.Generator) -> Points:
     count = int(rng.integers(3, 8))
-    angles = _ring(count) + rng.uniform(-0.15, 0.15, count)
-    return _polar(rng.uniform(0.9, 1.1, count), angles)
+    angles = ring(count) + rng.uniform(-0.15, 0.15, count)
+    return polar(rng.uniform(0.9, 1.1, count), angles)
 
 
 def _star(rng: np.random.Generator) -> Points:
     spikes = int(rng.integers(5, 8))
     radii = np.tile([1.15, rng.uniform(0.55, 0.7)], spikes)
-    return _polar(radii, _ring(2 * spikes))
+    return polar(radii, ring(2 * spikes))
 
 
 def _blob(rng: np.random.Generator) -> Points:
-    angles = _ring(120)
+    angles = ring(120)
     radii = np.ones_like(angles)
     for frequency in range(2, 6):
         radii += rng.uniform(0.0, 0.26) / (frequency - 0.5) * np.cos(frequency * angles + rng.uniform(0, 2 * np.pi))
-    return _polar(radii, angles)
+    return polar(radii, angles)
 
 
 def _heart(rng: np.random.Generator) -> Points:
     """The curve of https://mathworld.wolfram.com/HeartCurve.html, equation 8, scaled to about unit radius."""
-    angles = _ring(96)
+    angles = ring(96)
     x = 16 * np.sin(angles) ** 3
     y = 13 * np.cos(angles) - 5 * np.cos(2 * angles) - 2 * np.cos(3 * angles) - np.cos(4 * angles)
     return np.stack([x, -y], axis=1) / 15.5

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.cli import main
+from model.field import CROP, SOIL, WEED, draw_field
 from model.sample import BACKGROUND, BORDER, OBJECT, SamplePicture, border_band, draw_sample, write_sample
 from pipeline.core.errors import OptionError
 
@@ -139,3 +141,56 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OptionError, match="can't be written"):
         write_sample(tmp_path / "file", 1, 1)
+
+
+@pytest.fixture(scope="module")
+def field() -> SamplePicture:
+    return draw_field(3, 0, 400, 600)
+
+
+def test_a_field_depends_on_seed_and_number_alone(field: SamplePicture) -> None:
+    same, other = draw_field(3, 0, 400, 600), draw_field(3, 1, 400, 600)
+    for name in ("image", "mask", "instances"):
+        assert np.array_equal(getattr(field, name), getattr(same, name))
+        assert not np.array_equal(getattr(field, name), getattr(other, name))
+
+
+def test_a_fields_plants_are_small_many_and_green(field: SamplePicture) -> None:
+    numbers = np.unique(field.instances)
+    assert numbers.tolist() == list(range(len(numbers)))
+    assert len(numbers) > 60
+    assert {class_id for number in numbers for class_id in np.unique(field.mask[field.instances == number])} == {
+        0,
+        1,
+        2,
+    }
+    for number in numbers[1:]:
+        plant = field.instances == number
+        assert len(np.unique(field.mask[plant])) == 1
+        rows, columns = np.nonzero(plant)
+        assert max(np.ptp(rows), np.ptp(columns)) <= 44
+    plants = field.image[field.mask != SOIL].astype(int)
+    assert (plants[:, 1] > plants[:, 0]).mean() > 0.9
+    soil = field.image[field.mask == SOIL].astype(int)
+    assert (soil[:, 1] > soil[:, 0]).mean() < 0.1
+
+
+def test_crop_and_weeds_have_the_same_colours(field: SamplePicture) -> None:
+    crop, weed = (field.image[field.mask == class_id].mean(axis=0) for class_id in (CROP, WEED))
+    assert np.abs(crop - weed).max() < 20
+
+
+def test_a_field_is_written_at_twelve_megapixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "--output", str(tmp_path), "--count", "1", "--seed", "2", "--scene", "field"]) == 0
+    image, mask = Image.open(tmp_path / "images/field_00000.jpg"), Image.open(tmp_path / "masks/field_00000.png")
+    assert image.size == mask.size == (4000, 3000)
+    plants = int(np.asarray(Image.open(tmp_path / "instances/field_00000.png")).max())
+    assert plants > 2000
+    assert f"1 pictures with {plants} objects" in capsys.readouterr().out
+    assert set(np.unique(np.asarray(mask))) == {SOIL, CROP, WEED}
+
+
+def test_an_unknown_scene_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "--output", str(tmp_path / "out"), "--scene", "sea"]) == 2
+    assert "--scene sea is none of shapes, field" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
