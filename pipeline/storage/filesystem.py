@@ -1,7 +1,7 @@
-"""All access to storage: the same calls for files on this machine, objects in buckets and files on web servers.
+"""The interface of storage: the same functions for local files, objects in buckets and files on web servers.
 
 No partial file has a final name: a local file is written under a temporary name and renamed, an object is written by
-one request. Transient errors are retried for as long as `patience` says; what remains is an `OSError`.
+one request. Transient errors are retried for the time that `patience` sets; then they are raised as `OSError`.
 """
 
 import contextlib
@@ -24,37 +24,37 @@ from pipeline.storage.stored_file import StoreFaultError as StoreFaultError
 
 REMOTE_SCHEMES = ("gs://", "s3://", "az://", *WEB_SCHEMES)
 READ_ONLY, NOT_LISTED = object_stores.READ_ONLY, object_stores.NOT_LISTED
-"""What is said of https:// where an output or a folder is wanted."""
+"""Error messages for https:// where an output or a folder is needed."""
 _FIRST_PIECE_BYTES, _PIECE_BYTES = 64 << 10, 8 << 20
 
 
 def configure(beam_arguments: Sequence[str]) -> None:
-    """Sets how this process reaches stores; a worker that was not told takes what Beam gave it.
+    """Sets how this process accesses stores; a worker without this call uses the options that Beam gave it.
 
     Args:
-        beam_arguments: Beam's own options, such as `--s3_endpoint_url`; others among them are ignored.
+        beam_arguments: Beam's own options, such as `--s3_endpoint_url`; unrelated ones are ignored.
     """
     store_pool.configure(StoreOptions.parse(beam_arguments))
 
 
 def is_remote(uri: str) -> bool:
-    """Whether it is the URI of an object or prefix in a store, and no local path."""
+    """Whether it is the URI of an object or prefix in a store, not a local path."""
     return uri.startswith(REMOTE_SCHEMES)
 
 
 def is_read_only(uri: str) -> bool:
-    """Whether it is a web address, where single files are read and nothing is written or listed."""
+    """Whether it is a web address: single files can be read, nothing can be written or listed."""
     return uri.startswith(WEB_SCHEMES)
 
 
 def absolute(uri: str) -> str:
-    """A local path made absolute and `file://` taken off; a bucket's URI without a closing slash.
+    """Makes a local path absolute and removes `file://`; removes a trailing slash of a bucket's URI.
 
     Args:
-        uri: what a user wrote.
+        uri: as the user wrote it.
 
     Returns:
-        The form that all other functions of this room take.
+        The form that all other functions of this module take.
     """
     if is_remote(uri):
         return uri.rstrip("/")
@@ -62,12 +62,12 @@ def absolute(uri: str) -> str:
 
 
 def real_path(uri: str) -> str:
-    """A local path with its links followed, whether or not it exists; a bucket's URI as it is."""
+    """A local path with all symbolic links resolved, whether or not it exists; a bucket's URI unchanged."""
     return uri if is_remote(uri) else os.path.realpath(uri)
 
 
 def is_within(uri: str, folder: str) -> bool:
-    """Whether a path is a folder or below it, by their names."""
+    """Whether a path is a folder or below it, by comparing the paths."""
     return f"{uri.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
 
 
@@ -86,13 +86,13 @@ def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
 
     Args:
         uri: absolute path or URI.
-        max_bytes: of a longer file no more is read; None for no limit.
+        max_bytes: maximum number of bytes to read; None for no limit.
 
     Returns:
-        Its content, of a longer file the first `max_bytes` and one byte more, so that the caller sees that.
+        Its content; of a longer file the first `max_bytes` + 1 bytes, so that the caller can detect it.
 
     Raises:
-        OSError: it can't be read, or is no plain file (a pipe would wait for ever, a device would never end).
+        OSError: it can't be read, or is not a regular file (reading a pipe may block, a device may have no end).
     """
     if not is_remote(uri):
         return local_files.read(uri, 0, -1 if max_bytes is None else max_bytes + 1)
@@ -100,15 +100,15 @@ def read_bytes(uri: str, max_bytes: int | None = None) -> bytes:
 
 
 def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
-    """Writes a whole file at once, replacing one of the same name.
+    """Writes a whole file atomically, replacing one of the same name.
 
     Args:
-        uri: absolute path or URI; missing folders are made.
+        uri: absolute path or URI; missing folders are created.
         data: the content.
         scratch: a folder on the same disk for the temporary file; by default the file's own folder.
 
     Raises:
-        OSError: it can't be written; a file of this name that was there before is unchanged.
+        OSError: it can't be written; an existing file of this name is unchanged.
     """
     if is_remote(uri):
         object_stores.write(uri, data)
@@ -117,15 +117,15 @@ def write_bytes(uri: str, data: bytes, scratch: str | None = None) -> None:
 
 
 def write_if_absent(uri: str, data: bytes) -> bool:
-    """Writes a whole file if there is none of this name; of several writers at once one succeeds.
+    """Writes a whole file if none of this name exists; of several concurrent writers one succeeds.
 
     Args:
-        uri: absolute path or URI; missing folders are made.
-        data: the content. It must differ between writers (hold a random token, say): where the answer of a store was
-            lost and a retry finds the file, its content decides whose it is.
+        uri: absolute path or URI; missing folders are created.
+        data: the content. It must differ between writers, for example by a random token: if a store's response was lost
+            and the retry finds the file, the content shows which writer succeeded.
 
     Returns:
-        Whether the file was written; False where there is one already, which is left as it is.
+        Whether the file was written; False if one exists, which is unchanged.
 
     Raises:
         OSError: it can't be written.
@@ -134,18 +134,18 @@ def write_if_absent(uri: str, data: bytes) -> bool:
 
 
 def replace_if_unchanged(uri: str, data: bytes, version: str) -> bool:
-    """Replaces a whole file if it still has this version; of several writers at once one succeeds.
+    """Replaces a whole file if it still has this version; of several concurrent writers one succeeds.
 
-    Local writers exclude each other by a lock file, so that this holds against other calls of this function, not
-    against `write_bytes`.
+    Local writers exclude each other by a lock file, so this is atomic with respect to other calls of this function, not
+    to `write_bytes`.
 
     Args:
         uri: absolute path or URI.
         data: the content, different for each writer as in `write_if_absent`.
-        version: `StoredFile.version` as `stat_file` gave it.
+        version: `StoredFile.version` as `stat_file` returned it.
 
     Returns:
-        Whether the file was replaced; False where it has another version or is gone.
+        Whether the file was replaced; False if it has another version or does not exist.
 
     Raises:
         OSError: it can't be written.
@@ -158,14 +158,14 @@ def _write_if(uri: str, data: bytes, version: str | None) -> bool:
     if write_if(uri, data, version):
         return True
     try:
-        # The client may have repeated a write that succeeded and whose answer was lost.
+        # The client may have retried a write that succeeded, after its response was lost.
         return read_bytes(uri, len(data)) == data
     except FileNotFoundError:
         return False
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a file, an object or a local folder of this name."""
+    """Whether a file, an object or a local folder of this name exists."""
     if not is_remote(uri):
         return os.path.exists(uri)
     try:
@@ -176,7 +176,7 @@ def exists(uri: str) -> bool:
 
 
 def is_folder(uri: str) -> bool:
-    """Whether it is a local folder, or a prefix below which a bucket has objects; never of a web address."""
+    """Whether it is a local folder, or a prefix with objects in a bucket; False for a web address."""
     if not is_remote(uri):
         return os.path.isdir(uri)
     return not is_read_only(uri) and next(list_files(uri), None) is not None
@@ -203,9 +203,9 @@ def list_files(folder: str) -> Iterator[StoredFile]:
 
 
 def list_glob(pattern: str) -> Iterator[StoredFile]:
-    """Lists the files that a glob (`*`, `?`, `[…]`, `**` for any number of folders) matches.
+    """Lists the files that match a glob (`*`, `?`, `[…]`, `**` for any number of folders).
 
-    `**` follows no links to folders; a folder that the pattern names is followed where it is a link.
+    `**` does not follow links to folders; the other parts of a pattern do.
 
     Args:
         pattern: absolute path or URI.
@@ -228,15 +228,15 @@ def list_glob(pattern: str) -> Iterator[StoredFile]:
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:
-    """Reads a part of a file.
+    """Reads a range of a file.
 
     Args:
         uri: absolute path or URI.
-        offset: the first byte, from 0.
-        length: in bytes.
+        offset: of the first byte, from 0.
+        length: number of bytes.
 
     Returns:
-        The part; shorter where the file ends.
+        The bytes; fewer at the end of the file.
 
     Raises:
         OSError: it can't be read.
@@ -247,13 +247,13 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
 
 
 def read_pieces(uri: str) -> Iterator[bytes]:
-    """Reads a whole file a piece at a time, so that memory holds no more than one of them.
+    """Reads a whole file in pieces, of which only one is in memory at a time.
 
     Args:
         uri: absolute path or URI.
 
     Yields:
-        Pieces of at most `_PIECE_BYTES` in their order.
+        Pieces of at most `_PIECE_BYTES` bytes, in order.
 
     Raises:
         OSError: it can't be read.
@@ -266,29 +266,29 @@ def read_pieces(uri: str) -> Iterator[bytes]:
         if len(piece) < length:
             return
         offset += len(piece)
-        # Small at first, for callers that need only the beginning.
+        # Small at first, for callers that need only the start of the file.
         length = min(2 * length, _PIECE_BYTES)
 
 
 def stat_file(uri: str) -> StoredFile:
-    """Looks one file up.
+    """Returns the size, version and modification time of one file.
 
     Args:
         uri: absolute path or URI.
 
     Returns:
-        Its size, version and time.
+        The file's properties.
 
     Raises:
-        OSError: there is none, or it can't be looked up.
+        OSError: it does not exist, or the store can't be accessed.
     """
     if not is_remote(uri):
-        return local_files.look_up(uri)
+        return local_files.stat_file(uri)
     return object_stores.stat(uri)
 
 
 def delete(uri: str) -> None:
-    """Deletes one file; it is no error if there is none."""
+    """Deletes one file, if it exists."""
     if not is_remote(uri):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(uri)
@@ -298,7 +298,7 @@ def delete(uri: str) -> None:
 
 
 def delete_with_empty_folders(uri: str, root: str) -> None:
-    """Deletes one file and the folders below `root` that it leaves empty; it is no error if there is none."""
+    """Deletes one file, if it exists, and the folders below `root` that are then empty."""
     delete(uri)
     folder = os.path.dirname(uri)
     with contextlib.suppress(OSError):  # a folder that is not empty
@@ -308,15 +308,15 @@ def delete_with_empty_folders(uri: str, root: str) -> None:
 
 
 def scratch_of(output: str) -> str | None:
-    """The folder of an output's temporary files; None in a bucket, whose objects appear whole."""
+    """The folder of an output's temporary files; None in a bucket, where writes are atomic."""
     return None if is_remote(output) else join(output, SCRATCH_FOLDER)
 
 
 def delete_folder(folder: str) -> None:
-    """Deletes everything below a folder or prefix; it is no error if there is nothing.
+    """Deletes a folder or prefix with its files, if it exists.
 
     Raises:
-        OSError: something there can't be deleted.
+        OSError: a file can't be deleted.
     """
     if not is_remote(folder):
         with contextlib.suppress(FileNotFoundError):
@@ -327,10 +327,10 @@ def delete_folder(folder: str) -> None:
 
 
 def check_writable(folder: str) -> None:
-    """Makes the output folder, and writes and deletes a file in it.
+    """Creates a folder, and writes and deletes a file in it.
 
     Raises:
-        StorageError: it can't.
+        StorageError: it can't be written.
     """
     probe = join(folder, SCRATCH_FOLDER, f"writable-{uuid.uuid4().hex}")
     with os_errors_as(StorageError, f"{folder} can't be written"):

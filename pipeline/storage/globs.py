@@ -1,4 +1,4 @@
-"""What a glob matches, in one reading for files on this machine and for buckets."""
+"""Glob patterns, with the same meaning for local files and for objects in buckets."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ ANY_FOLDERS = "**"
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression: `*` and `?` match within a folder's name, `**/` any number of folders."""
+    """Translates a glob to a regular expression: `*` and `?` match within one name, `**/` any number of folders."""
     parts: list[str] = []
     position = 0
     while position < len(pattern):
@@ -31,12 +31,12 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
 
 
 def can_match_below(pattern: str, folder: str, ending: str) -> bool:
-    """Whether a glob can match a file of some ending below a folder, whether or not there is such a file.
+    """Whether a glob can match a file with an ending below a folder, whether or not such a file exists.
 
     Args:
         pattern: absolute path or URI.
         folder: absolute path or URI.
-        ending: of the file's name.
+        ending: the end of the file's name.
     """
     literal_end = re.split(r"[*?\]]", pattern)[-1].rpartition("/")[2]
     can_end = literal_end.endswith(ending) or ending.endswith(literal_end)
@@ -44,7 +44,7 @@ def can_match_below(pattern: str, folder: str, ending: str) -> bool:
 
 
 def _reaches(parts: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether something below the folder of these names can match the parts of a pattern."""
+    """Whether the parts of a pattern can match a path below a folder, given by its names."""
     if not names:
         return bool(parts)
     if not parts:

@@ -1,7 +1,7 @@
-"""Files on this machine, by plain calls.
+"""Files on this machine, by system calls.
 
-No partial file has a final name: a file is written under a temporary name unique to the process and renamed. Transient
-errors of a mounted disk (EIO, a stale handle) are retried.
+No partial file has a final name: a file is written under a temporary name, unique to the process, and renamed.
+Transient errors of network file systems (EIO, a stale handle) are retried.
 """
 
 import contextlib
@@ -15,40 +15,40 @@ from collections.abc import Callable, Iterator
 from pipeline.storage.retries import is_transient_local, with_retries
 from pipeline.storage.stored_file import StoredFile
 
-# How file systems without hard links refuse one.
+# Errors of file systems without hard links.
 _NO_LINKS = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
-# How network file systems that are mounted without locks refuse one.
+# Errors of network file systems that are mounted without locks.
 _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS))
-# File systems keep modification times in steps of a nanosecond to two seconds.
+# Resolutions of modification times, from one nanosecond to two seconds.
 _MTIME_STEPS_NS = (1, 1_000, 1_000_000, 2_000_000_000)
 
 
 def read(path: str, offset: int, max_bytes: int) -> bytes:
-    """Reads a part of a file.
+    """Reads a range of a file.
 
     Args:
-        path: its name.
-        offset: the first byte, from 0.
-        max_bytes: how many bytes are read at most; -1 for all.
+        path: absolute.
+        offset: of the first byte, from 0.
+        max_bytes: maximum number of bytes; -1 for all.
 
     Raises:
-        OSError: it can't be read, or is no plain file.
+        OSError: it can't be read, or is not a regular file.
     """
     return with_retries(lambda: _read(path, offset, max_bytes), is_transient_local)
 
 
 def _read(path: str, offset: int, max_bytes: int) -> bytes:
-    # Without O_NONBLOCK opening a named pipe waits for a writer.
+    # Without O_NONBLOCK, opening a named pipe blocks until there is a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     with open(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a plain file", path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
         file.seek(offset)
         return _read_up_to(file.read, max_bytes)
 
 
 def _read_up_to(read: Callable[[int], bytes | None], max_bytes: int) -> bytes:
-    """Reads `max_bytes`, or to the end; -1 for no limit. One call may return fewer bytes than it was asked for."""
+    """Reads `max_bytes`, or to the end with -1; one system call may return fewer bytes than requested."""
     parts: list[bytes] = []
     left = max_bytes
     while left:
@@ -61,15 +61,15 @@ def _read_up_to(read: Callable[[int], bytes | None], max_bytes: int) -> bytes:
 
 
 def write(path: str, data: bytes, scratch: str | None) -> None:
-    """Writes a whole file and makes the folders that it needs.
+    """Writes a whole file atomically and creates missing folders.
 
     Args:
-        path: its name.
+        path: absolute.
         data: the content.
         scratch: a folder on the same disk for the temporary file; None for the file's own folder.
 
     Raises:
-        OSError: it can't be written; a file of this name that was there before is unchanged.
+        OSError: it can't be written; an existing file of this name is unchanged.
     """
     with_retries(lambda: _write(path, data, scratch), is_transient_local)
 
@@ -86,12 +86,12 @@ def _write(path: str, data: bytes, scratch: str | None) -> None:
 
 
 def write_if(path: str, data: bytes, version: str | None) -> bool:
-    """Writes a whole file if it has this version, with None if there is none.
+    """Writes a whole file if the existing one has this version; with None, if none exists.
 
     Args:
-        path: its name.
+        path: absolute.
         data: the content.
-        version: its modification time in ns as `look_up` gives it, or None.
+        version: `StoredFile.version` as `stat_file` returns it, or None.
 
     Returns:
         Whether it was written.
@@ -113,16 +113,16 @@ def write_if(path: str, data: bytes, version: str | None) -> bool:
 
 
 def _link_new(temporary: str, path: str) -> bool:
-    """Gives a file a name that no other file has."""
+    """Gives a file another name, unless a file of that name exists."""
     try:
         os.link(temporary, path)
     except FileExistsError:
-        # NFS may repeat a call that succeeded.
+        # NFS may retry a call that succeeded.
         return os.stat(temporary).st_nlink > 1
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # A file system without hard links: the name is taken first, so a reader may see the file empty.
+        # Without hard links an empty file is created first, which a reader may see.
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         except FileExistsError:
@@ -132,7 +132,7 @@ def _link_new(temporary: str, path: str) -> bool:
 
 
 def _replace_version(temporary: str, path: str, version: str) -> bool:
-    """Gives a file the name of another that has this version."""
+    """Replaces a file that has this version by another one."""
     with _locked(path):
         try:
             now_ns = os.stat(path).st_mtime_ns
@@ -140,7 +140,7 @@ def _replace_version(temporary: str, path: str, version: str) -> bool:
             return False
         if str(now_ns) != version:
             return False
-        # Two writes within one tick of the file system's clock must not have one version.
+        # Two writes within the resolution of modification times must have different versions.
         for step_ns in _MTIME_STEPS_NS:
             if os.stat(temporary).st_mtime_ns > now_ns:
                 break
@@ -151,14 +151,14 @@ def _replace_version(temporary: str, path: str, version: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Holds the lock of a path among processes and threads; a process that ends gives it back."""
+    """Holds the lock of a path, which excludes other processes and threads; the end of the process releases it."""
     name = f"{path}.lock"
     while True:
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             _lock(descriptor)
             with contextlib.suppress(FileNotFoundError):
-                # Who held it before has deleted the file: a lock on a deleted file excludes nobody.
+                # The previous holder deletes the file, and a lock on a deleted file has no effect.
                 if os.path.samestat(os.fstat(descriptor), os.stat(name)):
                     break
         except BaseException:
@@ -179,7 +179,7 @@ def _lock(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        # Without locks a race of microseconds between the look at the version and the rename remains.
+        # Without locks, another write between the check of the version and the rename is not detected.
 
 
 def _unlock(descriptor: int) -> None:
@@ -197,7 +197,7 @@ def _write_new(path: str, data: bytes) -> None:
 
 
 def _make_folder_and(act: Callable[[], None], path: str) -> None:
-    """Does something, and again after the path's folder was made if it was missing, which is not checked before."""
+    """Calls a function; if the path's folder is missing, creates it and calls the function again."""
     try:
         act()
     except FileNotFoundError:
@@ -206,7 +206,7 @@ def _make_folder_and(act: Callable[[], None], path: str) -> None:
 
 
 def _make_folders(folder: str) -> None:
-    """Makes a folder and those above it that are missing; `os.makedirs` recurses, and folders may be nested deeper."""
+    """Creates a folder and its missing parents; iterates, because `os.makedirs` fails above the recursion limit."""
     missing = []
     while True:
         try:
@@ -216,7 +216,7 @@ def _make_folders(folder: str) -> None:
             missing.append(folder)
             folder = os.path.dirname(folder)
         except OSError:
-            # A read-only file system may say so before it says that the folder exists.
+            # A read-only file system may report that even if the folder exists.
             if not os.path.isdir(folder):
                 raise
             break
@@ -225,7 +225,7 @@ def _make_folders(folder: str) -> None:
             os.mkdir(below)
 
 
-def look_up(path: str) -> StoredFile:
+def stat_file(path: str) -> StoredFile:
     """As `filesystem.stat_file`."""
     status = os.stat(path)
     return StoredFile(path, status.st_size, str(status.st_mtime_ns), status.st_mtime_ns)

@@ -1,7 +1,7 @@
-"""Objects in Google Cloud Storage, S3, Azure and behind https://, by obstore; its errors become `OSError`.
+"""Objects in Google Cloud Storage, S3, Azure and on web servers, by obstore; its errors are raised as `OSError`.
 
-obstore itself repeats requests that fail with 5xx, 408 or 429, lost connections and answers that break off, and an
-object appears whole or not at all. Its stores are made once a process and shared by all threads.
+obstore retries requests that fail with 5xx, 408 or 429, lost connections and truncated responses, and writes objects
+atomically. Each process creates its stores once and shares them among threads.
 """
 
 import errno
@@ -17,7 +17,7 @@ from pipeline.storage.retries import with_retries
 from pipeline.storage.store_errors import (
     NOT_FOUND,
     http_status,
-    is_behind_end,
+    is_past_end,
     is_transient,
     is_wrong_region,
     os_error,
@@ -28,14 +28,14 @@ from pipeline.storage.stored_file import StoredFile
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta, PutMode
 
-READ_ONLY = "https:// is for reading only"
+READ_ONLY = "https:// is read-only"
 NOT_LISTED = "folders can't be listed over https; name the files in a manifest, or pack them in an archive"
 _T = TypeVar("_T")
 _LIST_CHUNK = 1_000
 
 
 def read(uri: str, max_bytes: int | None = None) -> bytes:
-    """Reads an object, at most so many bytes of it.
+    """Reads an object, or its first `max_bytes` bytes.
 
     Raises:
         OSError: it can't be read.
@@ -58,10 +58,10 @@ def read(uri: str, max_bytes: int | None = None) -> bytes:
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:
-    """Reads `length` bytes of an object from `offset` on; fewer where it ends.
+    """Reads `length` bytes of an object from `offset`; fewer at its end.
 
     Raises:
-        OSError: it can't be read, or the server reads no ranges.
+        OSError: it can't be read, or the server does not support range requests.
     """
 
     def act(store: Store, key: str) -> bytes:
@@ -69,7 +69,7 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         try:
             result = obstore.get(store, key, options=options)
         except exceptions.BaseError as error:
-            if is_behind_end(error):
+            if is_past_end(error):
                 return b""
             raise
         wanted = min(length, int(result.meta["size"]) - offset)
@@ -79,14 +79,14 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
 
 
 def _checked(uri: str, data: bytes, wanted: int) -> bytes:
-    """Refuses an answer of fewer or more bytes than the store announced."""
+    """Checks that a response has the number of bytes that the store announced."""
     if len(data) != wanted:
-        raise ConnectionError(f"{uri}: the answer has {len(data)} of {wanted} bytes")
+        raise ConnectionError(f"{uri}: the response has {len(data)} of {wanted} bytes")
     return data
 
 
 def write(uri: str, data: bytes) -> None:
-    """Makes or replaces an object by one request.
+    """Creates or replaces an object by one request.
 
     Raises:
         OSError: it can't be written.
@@ -95,7 +95,7 @@ def write(uri: str, data: bytes) -> None:
 
 
 def write_if(uri: str, data: bytes, version: str | None) -> bool:
-    """Writes an object if it has this version, with None if there is none.
+    """Writes an object if the existing one has this version; with None, if none exists.
 
     Returns:
         Whether it was written.
@@ -109,7 +109,7 @@ def write_if(uri: str, data: bytes, version: str | None) -> bool:
         if version is not None:
             mode = {"e_tag": version}
             if isinstance(store, GCSStore):
-                # Google's condition is on the generation, which a listing doesn't show.
+                # Google's condition is on the generation, which a listing doesn't have.
                 found = obstore.head(store, key)
                 if _version(found) != version:
                     return False
@@ -129,17 +129,17 @@ def write_if(uri: str, data: bytes, version: str | None) -> bool:
 
 
 def _put(store: Store, key: str, data: bytes, mode: "PutMode") -> None:
-    # So that a browser shows the report and the masks.
+    # With a content type, a browser displays the report and the masks.
     content_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
-    # In one request: the parts of an upload that is killed would remain, unseen and paid for.
+    # In one request: the parts of an interrupted multipart upload would stay in the bucket, hidden and billed.
     obstore.put(store, key, data, attributes={"Content-Type": content_type}, mode=mode, use_multipart=False)
 
 
 def stat(uri: str) -> StoredFile:
-    """Looks an object up.
+    """The properties of an object.
 
     Raises:
-        OSError: there is none.
+        OSError: it does not exist.
     """
 
     def act(store: Store, key: str) -> StoredFile:
@@ -148,17 +148,17 @@ def stat(uri: str) -> StoredFile:
         except (exceptions.BaseError, FileNotFoundError) as error:
             if not isinstance(store, HTTPStore) or http_status(error) in (None, NOT_FOUND):
                 raise
-            # A server may answer GET alone; its body is not read.
+            # Some servers support only GET; the body is not read.
             return _stored(uri, obstore.get(store, key).meta)
 
     return _with_store(uri, act)
 
 
 def list_objects(folder: str) -> Iterator[StoredFile]:
-    """All objects below a prefix, in the order of their keys, without those that only mark a folder.
+    """Lists all objects below a prefix in order of their keys, without empty objects that mark folders.
 
     Args:
-        folder: the URI, without a closing slash.
+        folder: the URI, without a trailing slash.
 
     Raises:
         OSError: it can't be listed.
@@ -168,7 +168,7 @@ def list_objects(folder: str) -> Iterator[StoredFile]:
 
     before: StoredFile | None = None
     for stored in _listed(folder):
-        # obstore shows the empty object `a/` as `a`; what is below `a/` follows at once.
+        # obstore lists the empty object `a/` as `a`; the objects below `a/` follow directly.
         if before and (before.size_bytes or not stored.uri.startswith(f"{before.uri}/")) and before.uri != folder:
             yield before
         before = stored
@@ -177,7 +177,7 @@ def list_objects(folder: str) -> Iterator[StoredFile]:
 
 
 def _listed(folder: str) -> Iterator[StoredFile]:
-    """All that obstore shows below a prefix; a listing that breaks off is begun again behind the last object."""
+    """All objects that obstore lists below a prefix; an interrupted listing is restarted after the last object."""
     scheme, bucket, _ = parts_of(folder)
     pages: Iterator[Sequence[ObjectMeta]] | None = None
     last: str | None = None
@@ -199,7 +199,7 @@ def _listed(folder: str) -> Iterator[StoredFile]:
 
 
 def delete(uri: str) -> None:
-    """Deletes an object; none there may be a `FileNotFoundError`.
+    """Deletes an object; a missing one may raise `FileNotFoundError`.
 
     Raises:
         OSError: it can't be deleted.
@@ -213,13 +213,13 @@ def _stored(uri: str, meta: "ObjectMeta") -> StoredFile:
 
 
 def _version(meta: "ObjectMeta") -> str:
-    """The entity tag in quotes, as most stores give it; Azure's listings leave them out."""
+    """The entity tag in quotes, as most stores return it; Azure's listings omit the quotes."""
     tag = meta["e_tag"] or ""
     return tag if not tag or tag.endswith('"') else f'"{tag}"'
 
 
 def _with_store(uri: str, act: Callable[[Store, str], _T], *, writes: bool = False, listing: bool = False) -> _T:
-    """Does something with an object's store and key, again where that may help, and turns faults into `OSError`."""
+    """Calls a function with an object's store and key; retries transient errors and raises others as `OSError`."""
 
     def attempt() -> _T:
         if not listing and uri.count("/") < 3 and not uri.startswith(WEB_SCHEMES):

@@ -1,4 +1,4 @@
-"""The system's errors as those of maskbeam, with one line of text."""
+"""Converts errors of the operating system to errors of maskbeam."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

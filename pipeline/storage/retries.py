@@ -1,7 +1,7 @@
-"""Trying transient storage errors again: exponential backoff with jitter, for as long as the caller has patience.
+"""Retries transient storage errors with exponential backoff and jitter, for a time that the caller sets.
 
-Delays double from a quarter of a second to ten, each drawn from its upper half ("equal jitter": Brooker, "Exponential
-Backoff and Jitter", AWS Architecture Blog 2015), so that the workers of a cluster don't retry all at once.
+Delays double from 0.25 s to 10 s; each is drawn from its upper half ("equal jitter": Brooker, "Exponential Backoff and
+Jitter", AWS Architecture Blog 2015), so that the workers of a cluster don't retry at the same time.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from typing import TypeVar
 
 ATTEMPTS = 9
 FIRST_DELAY_S = 0.25
-LONGEST_DELAY_S = 10.0
+MAX_DELAY_S = 10.0
 JOB_PATIENCE_S = 180.0
-"""How long after the first attempt of an operation another one begins, while a job runs."""
+"""Maximum time from the first attempt of an operation to the start of the last, while a job runs."""
 CHECK_PATIENCE_S = 5.0
-"""The same for checks before a job, where somebody waits."""
+"""The same for checks before a job, while the user waits."""
 _PATIENCE_S: ContextVar[float] = ContextVar("patience_s", default=JOB_PATIENCE_S)
 _TRANSIENT_ERRNOS = frozenset(
     getattr(errno, name)
@@ -33,10 +33,10 @@ _T = TypeVar("_T")
 
 @contextlib.contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Sets for a `with` block how long storage errors are retried; it holds for this thread, not for new ones.
+    """Sets for a `with` block how long storage errors are retried, in this thread but not in threads that it starts.
 
     Args:
-        seconds: after so long no further attempt begins.
+        seconds: after this time no further attempt starts.
     """
     token = _PATIENCE_S.set(seconds)
     try:
@@ -46,7 +46,7 @@ def patience(seconds: float) -> Iterator[None]:
 
 
 def patience_s() -> float:
-    """How long storage errors are retried here, seconds."""
+    """How long storage errors are retried in this context, seconds."""
     return _PATIENCE_S.get()
 
 
@@ -58,37 +58,37 @@ def with_retries(
     draw: Callable[[], float] = random.random,
     clock: Callable[[], float] = time.monotonic,
 ) -> _T:
-    """Does something, and again where it fails in a way that may pass.
+    """Calls a function and retries it after transient errors.
 
     Args:
-        act: what to do; it may be done several times.
-        is_transient: whether a fault may pass.
-        sleep: waits so many seconds.
-        draw: a number from 0 to 1.
-        clock: seconds on a clock that never goes back.
+        act: the function; it may be called several times.
+        is_transient: whether an error is transient.
+        sleep: waits for a number of seconds.
+        draw: returns a random number from 0 to 1.
+        clock: returns seconds of a monotonic clock.
 
     Returns:
-        What `act` returns.
+        The result of `act`.
 
     Raises:
-        Exception: what `act` raised last.
+        Exception: the last error of `act`.
     """
-    ends = clock() + patience_s()
+    deadline = clock() + patience_s()
     for delay_s in delays():
         try:
             return act()
         except Exception as error:
-            if not is_transient(error) or clock() + delay_s > ends:
+            if not is_transient(error) or clock() + delay_s > deadline:
                 raise
         sleep(delay_s * (0.5 + 0.5 * draw()))
     return act()
 
 
 def delays() -> Iterator[float]:
-    """The longest waits between `ATTEMPTS` attempts, seconds."""
-    return (min(FIRST_DELAY_S * 2**attempt, LONGEST_DELAY_S) for attempt in range(ATTEMPTS - 1))
+    """The maximum delays between `ATTEMPTS` attempts, seconds."""
+    return (min(FIRST_DELAY_S * 2**attempt, MAX_DELAY_S) for attempt in range(ATTEMPTS - 1))
 
 
 def is_transient_local(error: BaseException) -> bool:
-    """Whether a fault of a local or mounted file system may pass: a lost connection, not a full disk."""
+    """Whether an error of a local or network file system is transient: a lost connection, but not a full disk."""
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS

@@ -1,4 +1,4 @@
-"""What obstore raises as an `OSError` with one line of text, and which of it is transient."""
+"""Converts obstore's exceptions to `OSError` with one line of text, and classifies transient."""
 
 import errno
 import re
@@ -12,9 +12,9 @@ _RANGE_NOT_SATISFIABLE = 416
 _NOT_IMPLEMENTED = 501
 _STATUS = re.compile(r"non-2xx status code: (\d{3})|\(code: (\d{3})\)")
 _WRONG_REGION = re.compile(r"incorrectly configured region|AuthorizationHeaderMalformed")
-# What obstore says: 'Generic S3 error: Error performing GET http://… in 2.1s, after 3 retries, max_retries: 9,
-# retry_timeout: 180s - Server returned non-2xx status code: 503 Service Unavailable: <Error>…', and below it its data.
-_NOISE = re.compile(
+# obstore's messages: 'Generic S3 error: Error performing GET http://… in 2.1s, after 3 retries, max_retries: 9,
+# retry_timeout: 180s - Server returned non-2xx status code: 503 Service Unavailable: <Error>…', followed by debug data.
+_PREFIXES = re.compile(
     r"^Generic \w+ error: |Error performing (?:\w+ request: )?| in [\d.]+[µnm]?s\b|, max_retries: \d+"
     r"|, retry_timeout: \w+|Server returned non-2xx status code: |HTTP error: (?:error sending request)?"
 )
@@ -25,30 +25,30 @@ _REASON = re.compile(r'message: "([^"]+)"|error: "([^"]+)"')
 
 
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status in an error of obstore, None where there was none."""
+    """The HTTP status in an exception of obstore; None if it has none."""
     found = _STATUS.search(str(error))
     return int(found[1] or found[2]) if found else None
 
 
-def is_behind_end(error: BaseException) -> bool:
-    """Whether a range was asked for that begins where the object has ended."""
+def is_past_end(error: BaseException) -> bool:
+    """Whether the requested range starts at or after the end of the object."""
     return http_status(error) == _RANGE_NOT_SATISFIABLE or "but object was only" in str(error)
 
 
 def is_wrong_region(error: BaseException) -> bool:
-    """Whether S3 answers that the bucket is in another region."""
+    """Whether S3 reports that the bucket is in another region."""
     return bool(_WRONG_REGION.search(str(error)))
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether another attempt may help after those of obstore: where no status came, and for answers cut short."""
+    """Whether an error that obstore raises after its own retries is worth another attempt: connection errors."""
     if isinstance(error, exceptions.GenericError):
         return http_status(error) is None and not is_wrong_region(error)
     return isinstance(error, ConnectionError)
 
 
 def os_error(error: Exception) -> OSError:
-    """The error as callers know it: not found, no permission, a store's fault that may pass, or another."""
+    """Converts an exception to `FileNotFoundError`, `PermissionError`, `StoreFaultError` or another `OSError`."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     status, text = http_status(error), _one_line(str(error))
@@ -58,7 +58,7 @@ def os_error(error: Exception) -> OSError:
     if isinstance(error, denied) or status in (401, 403) or "token request" in text:
         return PermissionError(errno.EACCES, text)
     if isinstance(error, exceptions.NotSupportedError):
-        return OSError(errno.EOPNOTSUPP, "the server does not read by range; download the file first")
+        return OSError(errno.EOPNOTSUPP, "the server does not support range requests; download the file first")
     if isinstance(error, exceptions.InvalidPathError | ValueError):
         return OSError(errno.EINVAL, text)
     if is_transient(error) or (status and (status >= 500 or status in (408, 429)) and status != _NOT_IMPLEMENTED):
@@ -67,9 +67,9 @@ def os_error(error: Exception) -> OSError:
 
 
 def _one_line(text: str) -> str:
-    """What an error of obstore says, without its data structures and the secrets that a signed address holds."""
-    said, _, data = " ".join(text.split()).partition(" Debug source:")
-    message, reason = _MESSAGE.search(said), None if _STATUS.search(said) else _REASON.search(data)
-    said = _BODY.sub(message[1] if message else "", said)
-    said = " ".join(_QUERY.sub(r"\1", _NOISE.sub("", said)).split()).replace(" - ", ": ").rstrip(" :-")
-    return f"{said}: {reason[1] or reason[2]}"[:300] if reason else said[:300]
+    """The message of an exception of obstore, without debug data and without the secrets of signed URLs."""
+    line, _, data = " ".join(text.split()).partition(" Debug source:")
+    message, reason = _MESSAGE.search(line), None if _STATUS.search(line) else _REASON.search(data)
+    line = _BODY.sub(message[1] if message else "", line)
+    line = " ".join(_QUERY.sub(r"\1", _PREFIXES.sub("", line)).split()).replace(" - ", ": ").rstrip(" :-")
+    return f"{line}: {reason[1] or reason[2]}"[:300] if reason else line[:300]

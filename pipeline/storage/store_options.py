@@ -1,4 +1,4 @@
-"""What an object store is reached with: Beam's options by their names, the environment, the machine's credentials."""
+"""Access to object stores: endpoints and credentials from Beam's options, the environment and the machine."""
 
 import argparse
 import dataclasses
@@ -17,7 +17,7 @@ _GOOGLE_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """The options of Beam that say how stores are reached; a field has the name and the meaning of its option."""
+    """Beam's options for access to stores; fields have the names and meanings of the options."""
 
     s3_access_key_id: str | None = None
     s3_secret_access_key: str | None = field(default=None, repr=False)
@@ -34,7 +34,7 @@ class StoreOptions:
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "StoreOptions":
-        """Takes its own options out of Beam's."""
+        """Extracts the options from Beam's arguments."""
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         for option in dataclasses.fields(cls):
             parser.add_argument(f"--{option.name}", action="store_true" if option.default is False else "store")
@@ -42,7 +42,7 @@ class StoreOptions:
 
     @classmethod
     def of_process(cls) -> "StoreOptions":
-        """The options that Beam gave this process: a worker receives the job's. The defaults outside of a job."""
+        """The options that Beam gave this process, which a worker receives; the defaults outside a job."""
         global _OF_PROCESS
         if "apache_beam" not in sys.modules:
             return cls()
@@ -56,18 +56,18 @@ class StoreOptions:
         return _OF_PROCESS[1]
 
 
-# Beam's options of this process and what was taken from them, for reading them takes milliseconds.
+# Beam's options of this process and the ones extracted from them; extracting takes milliseconds.
 _OF_PROCESS: tuple[object, StoreOptions] = (None, StoreOptions())
 
 
 @dataclass(frozen=True)
 class Access:
-    """How one bucket is reached, in obstore's words.
+    """Access to one bucket, as arguments of obstore's stores.
 
     Args:
-        config: what the store's class takes as `config`.
-        client: what it takes as `client_options`.
-        credential_provider: gives credentials and renews them; None where `config` or obstore itself has them.
+        config: the argument `config`.
+        client: the argument `client_options`.
+        credential_provider: provides and refreshes credentials; None if `config` or obstore itself has them.
     """
 
     config: Any
@@ -76,14 +76,14 @@ class Access:
 
 
 def s3_access(options: StoreOptions, region: str | None = None) -> Access:
-    """How an S3 bucket is reached.
+    """Access to an S3 bucket.
 
-    With boto3 (the extra `aws`) credentials, region and endpoint come from wherever Amazon's tools find them, profiles
-    and single sign-on included; without it from the environment and the machine's role.
+    With boto3 (the extra `aws`), credentials, region and endpoint come from all sources of Amazon's tools, including
+    profiles and single sign-on; without it, from the environment and the machine's role.
 
     Args:
         options: Beam's.
-        region: the bucket's, where it is known better than the machine's settings.
+        region: the bucket's region if it is known; it takes precedence over the machine's settings.
 
     Raises:
         PermissionError: there are no credentials.
@@ -132,7 +132,7 @@ def _boto_session() -> Any:
 
 
 def _verification(verify: str) -> dict[str, Any]:
-    """`--s3_verify`: a file of certificates, or whether certificates are verified."""
+    """Client settings for `--s3_verify`: a file of certificates, or whether certificates are verified."""
     if verify.lower() in ("false", "0", "no"):
         return {"allow_invalid_certificates": True}
     if verify.lower() in ("true", "1", "yes"):
@@ -142,10 +142,10 @@ def _verification(verify: str) -> dict[str, Any]:
 
 
 def gcs_access(options: StoreOptions) -> Access:
-    """How a bucket of Google Cloud Storage is reached.
+    """Access to a bucket of Google Cloud Storage.
 
-    With google-auth (the extra `gcp`) credentials come from wherever Google's tools find them, workload identity
-    federation and impersonation included; without it from a key file, `gcloud`'s login or the machine's account.
+    With google-auth (the extra `gcp`), credentials come from all sources of Google's tools, including workload identity
+    federation and impersonation; without it, from a key file, `gcloud`'s login or the machine's account.
 
     Raises:
         PermissionError: there are no credentials.
@@ -154,7 +154,7 @@ def gcs_access(options: StoreOptions) -> Access:
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if endpoint := emulator or os.environ.get("GOOGLE_BASE_URL"):
         config["base_url"] = endpoint if "://" in endpoint else f"http://{endpoint}"
-    # Objects that are stored compressed come as they are stored: a range of them has no other meaning.
+    # Compressed objects are read as they are stored: ranges refer to the stored bytes.
     client = _client(config.get("base_url")) | {"default_headers": {"accept-encoding": "gzip"}}
     if options.no_auth or emulator:
         # Reads are not signed; obstore asks for a token before it writes.
@@ -165,7 +165,7 @@ def gcs_access(options: StoreOptions) -> Access:
 
 
 def _google_provider(impersonated: str | None) -> Any:
-    """Google's own search for credentials; None where the extra `gcp` is missing."""
+    """A provider with Google's default credentials; None without the extra `gcp`."""
     try:
         import google.auth
         from google.auth import exceptions, impersonated_credentials
@@ -181,7 +181,7 @@ def _google_provider(impersonated: str | None) -> Any:
     except exceptions.DefaultCredentialsError as error:
         raise PermissionError(f"no credentials for gs://: {error}") from error
     if impersonated:
-        # As Beam reads it: the last account is used, those before it delegate.
+        # As in Beam: the last account is impersonated, the others are delegates.
         *delegates, target = impersonated.split(",")
         impersonate: Any = impersonated_credentials.Credentials
         credentials = impersonate(credentials, target, [_GOOGLE_SCOPE], delegates)
@@ -189,7 +189,7 @@ def _google_provider(impersonated: str | None) -> Any:
 
 
 def azure_access(options: StoreOptions) -> Access:
-    """How a container of Azure Blob Storage is reached: a connection string, the environment or the machine's identity.
+    """Access to a container of Azure Blob Storage: a connection string, the environment or the machine's identity.
 
     Raises:
         PermissionError: no storage account is named.
@@ -213,7 +213,7 @@ def azure_access(options: StoreOptions) -> Access:
 
 
 def _connection(text: str) -> "AzureConfig":
-    """A connection string as the Azure portal shows it."""
+    """Parses a connection string of the Azure portal."""
     parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
     if parts.get("UseDevelopmentStorage", "").lower() == "true":
         return {"use_emulator": True}
@@ -229,5 +229,5 @@ def _connection(text: str) -> "AzureConfig":
 
 
 def _client(endpoint: str | None) -> dict[str, Any]:
-    """The client's settings: plain HTTP only where an address asks for it."""
+    """Client settings: plain HTTP is allowed only if the endpoint has it."""
     return {"allow_http": True} if endpoint and endpoint.startswith("http://") else {}

@@ -1,4 +1,4 @@
-"""obstore's stores, made once a process for each bucket and shared by its threads."""
+"""obstore's stores: one per bucket and process, shared by all threads."""
 
 import errno
 import os
@@ -11,14 +11,14 @@ from typing import Any
 
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
-from pipeline.storage.retries import FIRST_DELAY_S, LONGEST_DELAY_S, patience_s
+from pipeline.storage.retries import FIRST_DELAY_S, MAX_DELAY_S, patience_s
 from pipeline.storage.store_options import Access, StoreOptions, azure_access, gcs_access, s3_access
 
 Store = S3Store | GCSStore | AzureStore | HTTPStore
 
 WEB_SCHEMES = ("https://", "http://")
 _CONNECT_S, _READ_S, _WRITE_S = 5, 60, 600
-# An address whose path a server gets exactly as it is written, after obstore has decoded and encoded it.
+# A URL whose path is unchanged after obstore has decoded and encoded it.
 _PART = r"[\w~+@,=:;!$&'()*-][\w.~+@,=:;!$&'()*-]*"
 _PLAIN_URL = re.compile(rf"(https?://[^/?#]+)/({_PART}(?:/{_PART})*)", re.ASCII)
 
@@ -30,7 +30,7 @@ _forked = False
 
 
 def configure(options: StoreOptions | None) -> None:
-    """Sets how stores are reached from here on; None for what Beam gave this process."""
+    """Sets the options for access to stores; None for those that Beam gave this process."""
     global _configured
     with _making:
         _configured = options
@@ -38,9 +38,9 @@ def configure(options: StoreOptions | None) -> None:
 
 
 def store_of(uri: str, writes: bool) -> tuple[Store, str]:
-    """The store that an object is in, and its key there."""
+    """The store of an object, and the object's key there."""
     if _forked:
-        raise OSError(errno.ENOSYS, "object stores can't be used in a forked process; start it by spawn")
+        raise OSError(errno.ENOSYS, "object stores can't be used in a forked process; use the start method spawn")
     scheme, bucket, key = parts_of(uri)
     options = _configured or StoreOptions.of_process()
     wanted = (scheme, bucket, writes, patience_s(), options)
@@ -57,8 +57,8 @@ def store_of(uri: str, writes: bool) -> tuple[Store, str]:
 def parts_of(uri: str) -> tuple[str, str, str]:
     """Splits `s3://bucket/a/b` into `s3`, `bucket` and `a/b`.
 
-    Of a web address the server takes the bucket's place; of one with a query or unusual characters, which have to
-    arrive as they are, the whole address does.
+    In a web address, the server is used as the bucket; if it has a query or characters that must not be re-encoded, the
+    whole address is.
     """
     if uri.startswith(WEB_SCHEMES):
         plain = _PLAIN_URL.fullmatch(uri)
@@ -66,7 +66,7 @@ def parts_of(uri: str) -> tuple[str, str, str]:
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if not bucket:
-        raise OSError(errno.EINVAL, f"no bucket is named in {uri}")
+        raise OSError(errno.EINVAL, f"{uri} has no bucket")
     return scheme, bucket, key
 
 
@@ -83,12 +83,12 @@ def _make_store(scheme: str, bucket: str, writes: bool, options: StoreOptions) -
     if writes:
         client["timeout"] = timedelta(seconds=_WRITE_S)
     else:
-        # Of a large object any part may take its time, as long as something arrives.
+        # A large object may take any time, as long as data arrives.
         client |= {"timeout": timedelta(days=1), "read_timeout": timedelta(seconds=_READ_S)}
     backoff: Any = {
-        # A wait is begun whatever patience is left; the first has to be the shorter one.
+        # obstore starts a wait without checking the remaining time, so waits are short compared with it.
         "init_backoff": timedelta(seconds=min(FIRST_DELAY_S, patience / 8)),
-        "max_backoff": timedelta(seconds=min(LONGEST_DELAY_S, patience / 4)),
+        "max_backoff": timedelta(seconds=min(MAX_DELAY_S, patience / 4)),
         "base": 2,
     }
     retry: Any = {"max_retries": 1_000, "retry_timeout": timedelta(seconds=patience), "backoff": backoff}
@@ -106,7 +106,7 @@ def _make_store(scheme: str, bucket: str, writes: bool, options: StoreOptions) -
 
 
 def learn_region(uri: str) -> bool:
-    """Asks S3 for the region of a bucket that is not where it was looked for; whether it is another than before."""
+    """Requests the region of a bucket from S3; returns whether it differs from the known one."""
     bucket = parts_of(uri)[1]
     endpoint = s3_access(_configured or StoreOptions.of_process()).config.get("endpoint", "https://s3.amazonaws.com")
     request = urllib.request.Request(f"{endpoint}/{bucket}", method="HEAD")
@@ -132,5 +132,5 @@ def _mark_forked() -> None:
     _forked = bool(_stores)
 
 
-# obstore's threads don't survive a fork: a call would wait for them for ever.
+# obstore's threads don't survive a fork: a call would block forever.
 os.register_at_fork(after_in_child=_mark_forked)

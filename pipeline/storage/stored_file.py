@@ -1,18 +1,18 @@
-"""What storage tells of one file, and the error of a store that keeps failing."""
+"""The properties of a stored file, and the error of a store that keeps failing."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One listed file.
+    """One file in storage.
 
     Args:
         uri: absolute path or URI.
         size_bytes: its length.
         version: changes when the content changes: modification time in ns, or the entity tag in quotes.
-        modified_ns: when it was last written, by the store's clock; of a bucket's object in a listing to the
-            millisecond or second, as the store has it, looked up alone to the second.
+        modified_ns: modification time by the store's clock, ns; of an object rounded to the second, or in a listing
+            to the store's resolution.
     """
 
     uri: str
@@ -22,4 +22,4 @@ class StoredFile:
 
 
 class StoreFaultError(OSError):
-    """A store that failed in a way that may pass, and did so in all attempts."""
+    """A transient error of a store that occurred in all attempts."""

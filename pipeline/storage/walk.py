@@ -1,4 +1,4 @@
-"""Walking folders of this machine: of any depth, in order, and never round a loop of links."""
+"""Lists local folders: of any depth, in order of names, without following loops of links."""
 
 import errno
 import glob
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.storage.globs import ANY_FOLDERS, GLOB_CHARACTERS, glob_regex
-from pipeline.storage.local_files import look_up
+from pipeline.storage.local_files import stat_file
 from pipeline.storage.stored_file import StoredFile
 
-# Linux takes paths of less than 4,096 bytes in a call; macOS of less than 1,024.
+# Linux accepts paths of less than 4,096 bytes in one call; macOS of less than 1,024.
 _PATH_PART_BYTES = 512
 
 
@@ -22,7 +22,7 @@ class _Entry:
 
 def list_folder(folder: str) -> Iterator[StoredFile]:
     """As `filesystem.list_files`."""
-    # Iterators on a stack of our own: folders may be nested deeper than Python's functions.
+    # An explicit stack: folders may be nested deeper than Python's recursion limit.
     paths, entries = [folder], [iter(_entries(folder))]
     while entries:
         entry = next(entries[-1], None)
@@ -57,7 +57,7 @@ def list_matching(pattern: str) -> Iterator[StoredFile]:
 
 
 def _entries(folder: str) -> list[_Entry]:
-    """The folders and files of a folder by their names; links to folders and what is no file are left out."""
+    """The folders and files of a folder, sorted by name; without links to folders, pipes and devices."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -69,7 +69,7 @@ def _entries(folder: str) -> list[_Entry]:
             found = [
                 _Entry(entry.name, is_folder)
                 for entry in scan
-                if (is_folder := entry.is_dir(follow_symlinks=False)) or entry.is_file() or _leads_nowhere(entry)
+                if (is_folder := entry.is_dir(follow_symlinks=False)) or entry.is_file() or _is_broken_link(entry)
             ]
     finally:
         os.close(descriptor)
@@ -77,7 +77,7 @@ def _entries(folder: str) -> list[_Entry]:
 
 
 def _open_by_parts(folder: str) -> int:
-    """Opens a folder whose path is longer than the system takes in one call."""
+    """Opens a folder whose path is longer than the system accepts in one call."""
     flags = os.O_RDONLY | os.O_DIRECTORY
     descriptor = os.open("/", flags)
     names = [name for name in folder.split("/") if name]
@@ -93,7 +93,7 @@ def _open_by_parts(folder: str) -> int:
     return descriptor
 
 
-def _leads_nowhere(entry: "os.DirEntry[str]") -> bool:
+def _is_broken_link(entry: "os.DirEntry[str]") -> bool:
     if not entry.is_symlink():
         return False
     try:
@@ -104,9 +104,9 @@ def _leads_nowhere(entry: "os.DirEntry[str]") -> bool:
 
 
 def _stored(path: str) -> StoredFile:
-    """Looks a listed file up; one that can't be is listed without a size, and the read of it says why."""
+    """The properties of a listed file; without a size if they can't be read, so that reading it raises the error."""
     try:
-        return look_up(path)
+        return stat_file(path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
             raise
