@@ -54,8 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", required=True, metavar="DIR|NAME", help="a model folder, or a carried model")
     predict.add_argument("--output", required=True, metavar="DIR", help="gets masks/ and overlays/")
     predict.add_argument("--precision", choices=("float32", "int8"), default="float32", help="which LiteRT file runs")
-    predict.add_argument("--mode", default="resize", metavar="NAME", help="resize, or tile for full resolution")
-    predict.add_argument("--tile_overlap", type=float, metavar="SHARE", default=0.25, help="of a tile with the next")
+    predict.add_argument("--mode", default="auto", metavar="NAME", help="resize, tile, or auto for the model's own")
+    predict.add_argument("--tile_overlap", type=float, metavar="SHARE", help="of a tile with the next")
     predict.add_argument("--tta", default="none", metavar="NAME", help="test-time augmentation: none, flip or d4")
     predict.set_defaults(run=_run_predict)
     return parser

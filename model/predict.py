@@ -7,9 +7,8 @@ from PIL import Image
 
 from pipeline.core.decode import has_picture_ending
 from pipeline.core.errors import OptionError, PictureError
-from pipeline.segmenting.modes import RESIZE
+from pipeline.segmenting.modes import AUTO_MODE
 from pipeline.segmenting.segmentation import load_model
-from pipeline.segmenting.tile_axis import DEFAULT_TILE_OVERLAP
 from pipeline.segmenting.tta import NO_TTA
 from pipeline.storage import filesystem
 
@@ -20,8 +19,8 @@ def predict(
     output: Path,
     precision: str,
     *,
-    mode: str = RESIZE,
-    tile_overlap: float = DEFAULT_TILE_OVERLAP,
+    mode: str = AUTO_MODE,
+    tile_overlap: float | None = None,
     tta: str = NO_TTA,
 ) -> tuple[int, list[str]]:
     """Segments pictures one after the other.

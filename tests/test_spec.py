@@ -10,6 +10,7 @@ import pytest
 from pipeline.core.errors import ModelError
 from pipeline.core.labels import LabelMap
 from pipeline.core.spec import ClassSpec, ModelSpec, class_slugs
+from pipeline.core.usage import Usage
 
 SPEC = ModelSpec(
     name="pets",
@@ -21,6 +22,7 @@ SPEC = ModelSpec(
     value_range=(-1.0, 1.0),
     label_map={"1": 0, "2": 1, "3": 255, "#ff0000": 1},
     ignore_label=255,
+    usage=Usage("tile", 0.375),
     files={"model.tflite": {"sha256": "ab", "bytes": 12}},
     training={"licence": "CC BY-SA 4.0", "pictures": 7},
     scores={"global_mean_iou": 0.5},
@@ -59,6 +61,13 @@ def test_a_minimal_document_gets_defaults() -> None:
     assert [c.class_id for c in spec.classes] == [0, 1]
     assert spec.classes[0].color != spec.classes[1].color
     assert spec.labels() == LabelMap.identity(2)
+    assert spec.usage == Usage("resize", 0.0)
+
+
+def test_the_usage_of_tiles_has_an_overlap() -> None:
+    tile = ModelSpec.from_json(json.dumps({**MINIMAL, "usage": {"mode": "tile"}}))
+    assert tile.usage == Usage("tile", 0.25)
+    assert json.loads(tile.to_json())["usage"] == {"mode": "tile", "tile_overlap": 0.25, "scale": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +124,12 @@ def _set(*path: str | int) -> Callable[[dict[str, Any], Any], None]:
         (("label_map",), {"x": 0}, "label map: 'x' is neither"),
         (("label_map",), {"1": 0.5}, "label_map.1 is 0.5, not a whole number from 0"),
         (("label_map",), {"1": -1}, "label_map.1 is -1, not a whole number from 0"),
+        (("usage",), "tile", "usage is not an object"),
+        (("usage",), {}, "usage.mode is None, not one of resize, tile"),
+        (("usage",), {"mode": "stretch"}, "usage.mode is 'stretch', not one of resize, tile"),
+        (("usage",), {"mode": "tile", "tile_overlap": "half"}, "usage.tile_overlap is 'half', not a number"),
+        (("usage",), {"mode": "tile", "tile_overlap": 1.5}, "--tile_overlap 1.5 is not between 0 and 0.9"),
+        (("usage",), {"mode": "tile", "scale": 0.5}, "usage.scale is 0.5; tiles have the picture's own resolution"),
         (("ignore_label",), "255", "ignore_label: '255' is neither a value from"),
         (("ignore_label",), True, "ignore_label: True is neither a value from"),
         (("ignore_label",), 65_536, "ignore_label: 65536 is neither a value from"),

@@ -1,5 +1,7 @@
 """Tiles at full resolution: every pixel once, blended as computed on the whole picture, in memory that has a bound."""
 
+import json
+import shutil
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +29,7 @@ from pipeline.engines.base import Batch, Logits
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 from pipeline.segmenting.modes import make_mode
-from pipeline.segmenting.segmentation import Model
+from pipeline.segmenting.segmentation import Model, load_model
 from pipeline.segmenting.segmenter import Segmenter
 from pipeline.segmenting.tile_axis import TileAxis
 from pipeline.segmenting.tta import TTA
@@ -366,6 +368,42 @@ def test_what_changes_tiles_is_done_again(tmp_path: Path) -> None:
     assert resumed("--mode", "tile", "--tile_overlap", 0.5, "--tta", "flip", "--batch_size", 3) == 4
     assert resumed("--mode", "resize", "--tta", "flip") == 0
     assert resumed("--tta", "flip") == 4
+
+
+@pytest.mark.parametrize(
+    ("usage", "options", "expected"),
+    [
+        (None, (), ("resize", 0.0)),
+        ({"mode": "resize"}, (), ("resize", 0.0)),
+        ({"mode": "tile", "tile_overlap": 0.5}, (), ("tile", 0.5)),
+        ({"mode": "tile", "tile_overlap": 0.5}, ("--tile_overlap", 0.1), ("tile", 0.1)),
+        ({"mode": "tile", "tile_overlap": 0.5}, ("--mode", "tile"), ("tile", 0.5)),
+        ({"mode": "tile", "tile_overlap": 0.5}, ("--mode", "resize"), ("resize", 0.0)),
+        (None, ("--mode", "tile"), ("tile", 0.25)),
+    ],
+)
+def test_auto_follows_the_models_metadata(
+    tmp_path: Path, tiny_model: Path, usage: object, options: tuple[object, ...], expected: tuple[str, float]
+) -> None:
+    pictures = drawn(tmp_path)
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    document = json.loads((model / "metadata.json").read_text("utf-8"))
+    if usage is not None:
+        document["usage"] = usage
+    (model / "metadata.json").write_text(json.dumps(document), "utf-8")
+    done = run_job(tmp_path / "out", "--input", tmp_path / "*.png", *options, model=model)
+    assert done.summary["run"]["inference"] == {"mode": expected[0], "tile_overlap": expected[1], "tta": "none"}
+    loaded, words = load_model(model), [str(word).removeprefix("--") for word in options]
+    chosen = {words[0]: float(words[1]) if words[0] == "tile_overlap" else words[1]} if words else {}
+    for picture in pictures:
+        found = loaded.segment(picture.image.uri, **chosen).mask  # type: ignore[arg-type]
+        assert np.array_equal(Image.open(tmp_path / f"out/masks/{picture.image_id}.png"), found)
+    # Tiled, the tiny model gives the argmax of the pixels; resized, it does so of no picture of this size.
+    is_tiled = np.array_equal(
+        Image.open(tmp_path / "out/masks/0.png.png"), np.asarray(Image.open(tmp_path / "0.png")).argmax(axis=2)
+    )
+    assert is_tiled == (expected[0] == "tile")
 
 
 def test_an_overlap_without_tiles_is_refused(tmp_path: Path) -> None:

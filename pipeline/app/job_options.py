@@ -27,7 +27,7 @@ class JobOptions:
         label_map: `RAW=CLASS_ID,…`; None for the model's own.
         ignore_label: the raw value of pixels to ignore; None for the model's own.
         mode: `auto`, `resize` or `tile`.
-        tile_overlap: the share of a tile that it has in common with the next; None for the default.
+        tile_overlap: the share of a tile that it has in common with the next; None for the model's.
         tta: test-time augmentation: `none`, `flip` or `d4`.
         group_by: the manifest column that groups pictures; None for none.
         group_by_regex: the regular expression whose first group, found in the id, groups pictures; None for none.

@@ -18,6 +18,7 @@ from pipeline.app.prepared import Prepared, prepare
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.layout import FAILURES_FILE, SUMMARY_FILE
 from pipeline.core.process import LOG_FORMAT, LOGGER, library_builds, prepare_process
+from pipeline.core.recipe import Recipe
 from pipeline.core.wording import pictures_text, printable, public_address
 from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.quiet import without_python_stderr
@@ -141,7 +142,7 @@ def _run(options: JobOptions, prepared: Prepared, beam_options: Any, runner: Any
     holder = Holder.launched(ends_with_launcher=runner.is_local)
     destination = replace(prepared.destination, holder=holder)
     threads = options.threads or runner.threads
-    run = _run_info(options, runner.name)
+    run = _run_info(options, prepared.recipe, runner.name)
     writer = ResultsWriter(destination, model.spec, options.model, model.digest, run)
     grouping = (
         Grouping(options.group_by, options.group_by_regex) if options.group_by or options.group_by_regex else None
@@ -233,7 +234,7 @@ def _finished(summary: dict[str, Any], options: JobOptions) -> int:
     return DONE
 
 
-def _run_info(options: JobOptions, runner_name: str) -> RunInfo:
+def _run_info(options: JobOptions, recipe: Recipe, runner_name: str) -> RunInfo:
     own = {name: value for name, value in asdict(options).items() if name != "beam_args"}
     own |= {name: list(map(public_address, getattr(options, name))) for name in ("input", "ground_truth")}
     own |= {name: public_address(getattr(options, name)) for name in ("model", "output")} | {"runner": runner_name}
@@ -241,4 +242,7 @@ def _run_info(options: JobOptions, runner_name: str) -> RunInfo:
     for name in _VERSIONED:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-    return RunInfo(time.time(), own, versions, options.max_failure_ratio, bool(options.ground_truth))
+    inference = {"mode": recipe.mode, "tile_overlap": recipe.tile_overlap, "tta": recipe.tta}
+    return RunInfo(
+        time.time(), own, versions, options.max_failure_ratio, bool(options.ground_truth), inference=inference
+    )

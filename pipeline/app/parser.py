@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 from pipeline.core.decode import DEFAULT_MAX_PIXELS
 from pipeline.core.errors import OptionError
 from pipeline.core.labels import parse_ignore_label
+from pipeline.core.usage import DEFAULT_TILE_OVERLAP, MAX_TILE_OVERLAP
 from pipeline.engines.backends import BACKEND_NAMES, FLOAT32, PRECISIONS
 from pipeline.output.earlier_run import EXISTING, RESUME
 from pipeline.output.mask_output import MASK_FORMATS
 from pipeline.segmenting.modes import AUTO_MODE, MODES
-from pipeline.segmenting.tile_axis import DEFAULT_TILE_OVERLAP, MAX_TILE_OVERLAP
 from pipeline.segmenting.tta import NO_TTA, TTA
 
 _MIN_SIMILARITY = 0.7
@@ -181,13 +181,14 @@ def command_parser() -> StrictParser:
         default=AUTO_MODE,
         choices=(AUTO_MODE, *MODES),
         help="resize stretches the whole picture to the model's size; tile cuts it into overlapping tiles at full"
-        " resolution; auto is resize (default: %(default)s)",
+        " resolution; auto does as the model's metadata say, else resize (default: %(default)s)",
     )
     pictures.add_argument(
         "--tile_overlap",
         type=_overlap,
         metavar="SHARE",
-        help=f"with tiles: the share of a tile that it has in common with the next (default: {DEFAULT_TILE_OVERLAP})",
+        help=f"with tiles: the share of a tile that it has in common with the next (default: the model's, else"
+        f" {DEFAULT_TILE_OVERLAP})",
     )
     pictures.add_argument(
         "--tta",

@@ -16,8 +16,7 @@ from pipeline.output.mask_output import MASK
 from pipeline.output.outputs import Destination
 from pipeline.output.registry import requested_outputs
 from pipeline.output.removal import check_removal, expected_removal
-from pipeline.segmenting.modes import AUTO_MODE, RESIZE, TILE, make_mode
-from pipeline.segmenting.tile_axis import DEFAULT_TILE_OVERLAP
+from pipeline.segmenting.modes import choose_mode, make_mode
 from pipeline.sources.checks import check_pictures, check_truths
 from pipeline.sources.manifest import OWN_COLUMNS
 from pipeline.sources.source import Source
@@ -82,8 +81,7 @@ def _recipe(options: JobOptions, model: ModelFolder, pictures: Iterable[Source])
     ignore_label = model.spec.ignore_label if options.ignore_label is None else options.ignore_label
     label_map = _label_map(options, model, pictures)
     label_map.check(model.spec.num_classes, ignore_label)
-    mode = RESIZE if options.mode == AUTO_MODE else options.mode
-    overlap = _tile_overlap(options, mode)
+    mode, overlap = choose_mode(options.mode, options.tile_overlap, model.spec)
     make_mode(mode, model.spec, tile_overlap=overlap, tta=options.tta)  # refuses what does not suit the model
     return Recipe(
         spec=model.spec,
@@ -96,15 +94,6 @@ def _recipe(options: JobOptions, model: ModelFolder, pictures: Iterable[Source])
         tile_overlap=overlap,
         tta=options.tta,
     )
-
-
-def _tile_overlap(options: JobOptions, mode: str) -> float:
-    """The overlap of tiles; 0 without tiles, so that no result depends on it."""
-    if mode == TILE:
-        return DEFAULT_TILE_OVERLAP if options.tile_overlap is None else options.tile_overlap
-    if options.tile_overlap is not None:
-        raise OptionError(f"--tile_overlap needs --mode {TILE}")
-    return 0.0
 
 
 def _label_map(options: JobOptions, model: ModelFolder, pictures: Iterable[Source]) -> LabelMap:

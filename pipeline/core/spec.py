@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.core.errors import ModelError, OptionError
 from pipeline.core.labels import MAX_CLASSES, IgnoreLabel, LabelMap, checked_ignore_label
 from pipeline.core.palette import default_colors, rgb_from_hex
+from pipeline.core.usage import Usage
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "metadata.json"
@@ -68,6 +69,7 @@ class ModelSpec:
         classes: the classes by id.
         label_map: raw mask values of the training data to class ids, empty for identity.
         ignore_label: the raw mask value of pixels to ignore, None where there is none.
+        usage: how pictures are meant to be shown to it.
         files: digest and size of each file: name to {"sha256", "bytes"}.
         training: training data, its licence, options; for people.
         scores: what was measured on held-out pictures; for people.
@@ -84,6 +86,7 @@ class ModelSpec:
     value_range: tuple[float, float] = (0.0, 255.0)
     label_map: dict[str, int] = field(default_factory=dict)
     ignore_label: IgnoreLabel | None = None
+    usage: Usage = field(default_factory=Usage)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
@@ -125,6 +128,7 @@ class ModelSpec:
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
             "input": self.input_document(),
+            "usage": self.usage.to_document(),
             "classes": [{"class_id": c.class_id, "name": c.name, "color": c.color} for c in self.classes],
             "label_map": self.label_map,
             "ignore_label": self.ignore_label,
@@ -189,6 +193,7 @@ def _spec_from_document(document: dict[str, Any]) -> ModelSpec:
             for raw, class_id in (document.get("label_map") or {}).items()
         },
         ignore_label=None if ignore_label is None else _ignore_label(ignore_label),
+        usage=Usage.from_document(document.get("usage")),
         files=dict(document.get("files") or {}),
         training=dict(document.get("training") or {}),
         scores=dict(document.get("scores") or {}),

@@ -55,6 +55,7 @@ class RunInfo:
         versions: of maskbeam and the libraries that make results.
         max_failure_ratio: the share of failures above which the job counts as failed.
         wants_truth: whether the job also counts as failed if pictures were segmented and none was scored.
+        inference: the mode, overlap of tiles and augmentation that are used.
     """
 
     started_s: float
@@ -62,6 +63,7 @@ class RunInfo:
     versions: dict[str, str]
     max_failure_ratio: float
     wants_truth: bool = False
+    inference: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class ResultsWriter:
                 "removed_masks": removed.removed,
                 "model": {"name": self.model_name, "digest": self.model_digest},
                 "options": self.run.options,
+                "inference": self.run.inference,
                 "versions": self.run.versions,
                 "stages": {stage: round(value, 3) for stage, value in counts.seconds.items()},
                 "failures_by_type": failures.by_type,

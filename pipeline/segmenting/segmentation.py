@@ -22,8 +22,7 @@ from pipeline.engines.base import Engine
 from pipeline.engines.load import load_engine
 from pipeline.engines.model_folder import open_model
 from pipeline.output.encode import encode_mask, palette_of
-from pipeline.segmenting.modes import RESIZE, make_mode
-from pipeline.segmenting.tile_axis import DEFAULT_TILE_OVERLAP
+from pipeline.segmenting.modes import AUTO_MODE, choose_mode, make_mode
 from pipeline.segmenting.tta import NO_TTA
 from pipeline.segmenting.whole import segment_raster
 from pipeline.storage import filesystem
@@ -118,8 +117,8 @@ class Model:
         picture: Picture,
         *,
         probabilities: bool = False,
-        mode: str = RESIZE,
-        tile_overlap: float = DEFAULT_TILE_OVERLAP,
+        mode: str = AUTO_MODE,
+        tile_overlap: float | None = None,
         tta: str = NO_TTA,
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
     ) -> Segmentation:
@@ -128,8 +127,9 @@ class Model:
         Args:
             picture: see `Picture`.
             probabilities: whether they are wanted, too.
-            mode: `resize`, or `tile` for full resolution.
-            tile_overlap: the share of a tile that it has in common with the next, 0 to 0.9; unused without tiles.
+            mode: `resize`, `tile` for full resolution, or `auto` for the mode that the model's metadata name.
+            tile_overlap: the share of a tile that it has in common with the next, 0 to 0.9; None for the metadata's,
+                else 0.25.
             tta: test-time augmentation: `none`, `flip` or `d4`.
             max_pixels: a larger file is refused before it is decoded; None for no limit.
 
@@ -141,7 +141,8 @@ class Model:
             OptionError: there is no such mode or augmentation, or it doesn't suit the model.
             ValueError: an array of another shape or dtype.
         """
-        chosen = make_mode(mode, self.spec, tile_overlap=tile_overlap, tta=tta)
+        name, overlap = choose_mode(mode, tile_overlap, self.spec)
+        chosen = make_mode(name, self.spec, tile_overlap=overlap, tta=tta)
         image = self._decoded(picture, max_pixels)
         raster = ArrayRaster(image.pixels)
         masks: list[npt.NDArray[Any]] = []

@@ -5,22 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core.errors import OptionError
-
-DEFAULT_TILE_OVERLAP = 0.25
-MAX_TILE_OVERLAP = 0.9
-"""At 0.9 a pixel is in 100 tiles."""
-
-
-def check_tile_overlap(overlap: float) -> None:
-    """Refuses an overlap out of its range.
-
-    Raises:
-        OptionError: it is not between 0 and `MAX_TILE_OVERLAP`.
-    """
-    if not 0.0 <= overlap <= MAX_TILE_OVERLAP:
-        raise OptionError(f"--tile_overlap {overlap} is not between 0 and {MAX_TILE_OVERLAP}")
-
 
 @dataclass(frozen=True, slots=True)
 class TileAxis:
@@ -46,7 +30,7 @@ class TileAxis:
         Args:
             length: of the picture's side, px.
             tile: of a tile, px.
-            overlap: 0 to `MAX_TILE_OVERLAP`.
+            overlap: 0 to `pipeline.core.usage.MAX_TILE_OVERLAP`.
         """
         return TileAxis(length, tile, max(1, tile - round(tile * overlap)))
 

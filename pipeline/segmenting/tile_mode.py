@@ -11,9 +11,10 @@ from pipeline.core.raster import RasterInfo
 from pipeline.core.resize import ResizedLogits
 from pipeline.core.spec import ModelSpec
 from pipeline.core.strips import Window, strip_bounds
+from pipeline.core.usage import check_tile_overlap
 from pipeline.engines.base import Logits
 from pipeline.segmenting.mode import Assembler, FinishedRows, View
-from pipeline.segmenting.tile_axis import TileAxis, check_tile_overlap
+from pipeline.segmenting.tile_axis import TileAxis
 
 _FLOAT32_BYTES = 4
 
