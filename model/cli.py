@@ -167,7 +167,13 @@ def _run_train(arguments: argparse.Namespace) -> None:
     start_keras()
     from model.train import train
 
-    train(options, say)
+    if sys.stderr.isatty():
+        from model.training_display import TrainingDisplay
+
+        with TrainingDisplay(options.epochs) as display:
+            train(options, display.say, display)
+    else:
+        train(options, say)
     _answer(f"the model folder is {options.output}")
 
 

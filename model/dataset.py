@@ -114,6 +114,15 @@ class PairStore:
             counts += np.bincount(self[int(index)][1].ravel(), minlength=num_classes + 1)
         return counts[:num_classes]
 
+    def frame_px(self, num_classes: int) -> npt.NDArray[np.int64]:
+        """The pixels of every class in the outermost rows and columns of all masks, (num_classes,) int64."""
+        counts = np.zeros(num_classes + 1, np.int64)
+        for index in range(len(self)):
+            mask = self[index][1]
+            frame = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
+            counts += np.bincount(frame, minlength=num_classes + 1)
+        return counts[:num_classes]
+
 
 @dataclass(slots=True)
 class PreparedData:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.core.labels import ClassIds
 from pipeline.core.palette import rgb_from_hex
-from pipeline.core.spec import ClassSpec, ModelSpec
+from pipeline.core.spec import ClassSpec
 from pipeline.core.wording import printable
 
 if TYPE_CHECKING:
@@ -50,16 +50,16 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def examples_figure(examples: Sequence[Example], spec: ModelSpec) -> "Figure":
+def examples_figure(examples: Sequence[Example], classes: Sequence[ClassSpec]) -> "Figure":
     """Image, true mask and predicted mask side by side, one row per example, with a legend of the classes.
 
     Args:
         examples: at least one.
-        spec: has the classes' names and colours; ignored pixels are grey.
+        classes: by id, with names and colours; ignored pixels are grey.
     """
     from matplotlib.patches import Patch
 
-    colors = np.array([*(rgb_from_hex(one.color) for one in spec.classes), _IGNORED], np.uint8)
+    colors = np.array([*(rgb_from_hex(one.color) for one in classes), _IGNORED], np.uint8)
     height_px = len(examples) * (_PANEL_PX + _TITLE_PX) + 2 * _TITLE_PX
     # Titles are wider than the first column and not part of the layout; their height is reserved here.
     figure = _new_figure(3.1 * _PANEL_PX, height_px, row_gap_px=_TITLE_PX / 2)
@@ -74,8 +74,8 @@ def examples_figure(examples: Sequence[Example], spec: ModelSpec) -> "Figure":
             ax.imshow(_thumbnail(colors[mask], Image.Resampling.NEAREST), interpolation="nearest")
         for ax in axes:
             ax.set_axis_off()
-    handles = [Patch(facecolor=one.color, edgecolor="black") for one in spec.classes[:_MAX_LINES]]
-    _add_legend(figure, handles, [one.name for one in spec.classes[:_MAX_LINES]], loc="outside upper left")
+    handles = [Patch(facecolor=one.color, edgecolor="black") for one in classes[:_MAX_LINES]]
+    _add_legend(figure, handles, [one.name for one in classes[:_MAX_LINES]], loc="outside upper left")
     return figure
 
 

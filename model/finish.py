@@ -13,6 +13,7 @@ import numpy as np
 from model.agreement import KerasEngine
 from model.classes import known_dataset
 from model.dataset import LoadedPair, load_or_fault
+from model.early_warnings import swap_warnings, swapped_classes
 from model.encoded_pairs import EncodedPair, open_source
 from model.evaluate import PictureScore, load_engine, score_pictures, summarise
 from model.export import Exported, export_network, file_entry, keras_file
@@ -69,10 +70,13 @@ def finish(
     left_out |= dict.fromkeys(sorted(gone), "the picture or its mask was removed during the training")
     for pair_id, message in left_out.items():
         say(f"warning: not scored: {pair_id}: {message}")
+    swapped = {one.pair_id: pair for one in pictures if (pair := swapped_classes(one.matrix)) is not None}
+    for line in swap_warnings(swapped, len(pictures), job.class_names, "kept"):
+        say(f"warning: {line}")
     if pictures:
         spec = replace(spec, scores=summarise(pictures, spec, len(left_out)))
         if can_draw() and (examples := _examples(job, pictures, engine, spec)):
-            filesystem.write_bytes(os.fspath(figures / EXAMPLES_FILE), png_of(examples_figure(examples, spec)))
+            filesystem.write_bytes(os.fspath(figures / EXAMPLES_FILE), png_of(examples_figure(examples, spec.classes)))
         named = ("pictures", "left_out", "global_mean_iou", "global_mean_dice", "pixel_accuracy")
         say("kept pictures: " + ", ".join(f"{name} {spec.scores[name]}" for name in named))
     elif left_out:
@@ -131,7 +135,6 @@ def _examples(job: TrainingJob, pictures: list[PictureScore], engine: Engine, sp
 def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
     options, config = job.options, job.config
     known = known_dataset(options.dataset)
-    colors = class_colors(job.class_names)
     training: dict[str, Any] = {
         "dataset": options.dataset_name or (known.title if known else filesystem.base_name(options.dataset)),
         "licence": options.licence or (known.licence if known else "not given"),
@@ -153,12 +156,18 @@ def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
         height=config.image_height,
         width=config.image_width,
         channels=config.channels,
-        classes=tuple(ClassSpec(class_id, name, colors[class_id]) for class_id, name in enumerate(job.class_names)),
+        classes=class_specs(job.class_names),
         label_map=job.labels.label_map.to_metadata(),
         ignore_label=job.labels.ignore_label,
         training=training,
         versions=library_versions(),
     )
+
+
+def class_specs(class_names: Sequence[str]) -> tuple[ClassSpec, ...]:
+    """The classes with their default colours, by id."""
+    colors = class_colors(class_names)
+    return tuple(ClassSpec(class_id, name, colors[class_id]) for class_id, name in enumerate(class_names))
 
 
 def class_colors(class_names: Sequence[str]) -> list[str]:

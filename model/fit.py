@@ -12,7 +12,7 @@ import math
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from model.batches import TrainingPictures, epoch_batches
 from model.dataset import PairStore
+from model.early_warnings import ClassPair, swapped_classes
 from pipeline.core.errors import OptionError
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
 from pipeline.storage import filesystem
@@ -48,6 +49,34 @@ class Progress:
     best_epoch: int = 0
     best_score: float = -1.0
     log: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The predictions on the validation pictures after an epoch.
+
+    Attributes:
+        matrix: (num_classes, num_classes) int64 [truth, prediction], at the model's size.
+        swapped: the pictures whose labels look swapped, by id, with the two classes.
+    """
+
+    matrix: npt.NDArray[np.int64]
+    swapped: Mapping[str, ClassPair] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochDone:
+    """A finished epoch.
+
+    Attributes:
+        row: of the log.
+        seconds: that it took, with validation and checkpoint.
+        validated: the predictions on the validation pictures.
+    """
+
+    row: Mapping[str, float]
+    seconds: float
+    validated: Validated
 
 
 class Fitter:
@@ -82,13 +111,13 @@ class Fitter:
             # resume is not the training's first, with the second batch.
             network.test_on_batch(*pictures.batch(0, pictures.indices[: pictures.batch_size]))
 
-    def run(self, epochs: int, patience: int, report: Callable[[dict[str, float]], None], callbacks: list[Any]) -> None:
+    def run(self, epochs: int, patience: int, report: Callable[[EpochDone], None], callbacks: list[Any]) -> None:
         """Trains from the current state to the end, then loads the best epoch's weights into the network.
 
         Args:
             epochs: the last epoch.
             patience: epochs without a better score before the end; 0 never ends early.
-            report: called with every epoch's row of the log.
+            report: called after every epoch.
             callbacks: Keras callbacks for every epoch.
 
         Raises:
@@ -104,13 +133,14 @@ class Fitter:
             loss = float(history.history["loss"][-1])
             if not math.isfinite(loss):
                 raise OptionError(f"the loss is {loss} in epoch {epoch + 1}: try a lower --learning_rate")
-            scores = iou_per_class(self._validate())
+            validated = self._validate()
+            scores = iou_per_class(validated.matrix)
             row: dict[str, float] = {"epoch": epoch + 1, "loss": loss, "learning_rate": self._learning_rate()}
             row["val_global_mean_iou"] = mean_of_present(scores)
             row |= {f"val_iou_{class_id}": float(score) for class_id, score in enumerate(scores)}
             self._take(row)
             self._save()
-            report(row | {"seconds": time.monotonic() - began})
+            report(EpochDone(row, time.monotonic() - began, validated))
         for variable, value in zip(self.network.variables, self._best, strict=True):
             variable.assign(value)
 
@@ -175,24 +205,29 @@ class Fitter:
     def _learning_rate(self) -> float:
         return float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate))
 
-    def _validate(self) -> npt.NDArray[np.int64]:
-        """The confusion matrix of the validation pictures at the model's size."""
-        return confusion_of(self.network, self.pictures.store, self._validation, self.num_classes)
+    def _validate(self) -> Validated:
+        """Compares the masks of the validation pictures with the predictions, at the model's size."""
+        store, total = self.pictures.store, np.zeros((self.num_classes, self.num_classes), np.int64)
+        swapped: dict[str, ClassPair] = {}
+        for index, matrix in confusions_of(self.network, store, self._validation, self.num_classes):
+            total += matrix
+            if (pair := swapped_classes(matrix)) is not None:
+                swapped[store.pair_ids[index]] = pair
+        return Validated(total, swapped)
 
 
-def confusion_of(
+def confusions_of(
     network: keras.Model, store: PairStore, indices: npt.NDArray[np.int64], num_classes: int, batch_size: int = 16
-) -> npt.NDArray[np.int64]:
-    """Sums the confusion matrix of a network over stored pictures, at the model's size.
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """The confusion matrices of a network over stored pictures, at the model's size.
 
-    Returns:
-        (num_classes, num_classes) int64 [truth, prediction].
+    Yields:
+        The number of each picture and its matrix, (num_classes, num_classes) int64 [truth, prediction].
     """
-    total = np.zeros((num_classes, num_classes), np.int64)
     for start in range(0, len(indices), batch_size):
-        pairs = [store[int(index)] for index in indices[start : start + batch_size]]
+        numbers = [int(index) for index in indices[start : start + batch_size]]
+        pairs = [store[number] for number in numbers]
         logits = network.predict_on_batch(np.stack([image for image, _ in pairs]))
-        for (_, truth), answer in zip(pairs, logits, strict=True):
+        for number, (_, truth), answer in zip(numbers, pairs, logits, strict=True):
             prediction = np.argmax(answer, axis=-1).astype(truth.dtype)
-            total += confusion_matrix(truth, prediction, num_classes)
-    return total
+            yield number, confusion_matrix(truth, prediction, num_classes)

@@ -7,6 +7,7 @@ import numpy as np
 
 from model.classes import map_text, resolve_classes
 from model.dataset import PreparedData, load_or_fault, map_in_order, prepare
+from model.early_warnings import background_warning
 from model.encoded_pairs import open_source
 from model.job import TrainingJob
 from model.label_faults import TruthFault, describe_faults
@@ -126,8 +127,11 @@ def _digests(data: PreparedData, split: Split, test_pictures: dict[str, int | No
 
 
 def _report_classes(data: PreparedData, labels: Labels, class_names: tuple[str, ...], say: Say) -> None:
-    for class_id in np.flatnonzero(data.class_px(labels.num_classes) == 0):
+    class_px = data.class_px(labels.num_classes)
+    for class_id in np.flatnonzero(class_px == 0):
         say(f"warning: class {class_id} ({class_names[class_id]}) occurs in no mask")
+    if (line := background_warning(data.store.frame_px(labels.num_classes), class_px, class_names)) is not None:
+        say(f"warning: {line}")
 
 
 def _report_split(split: Split, kept: int, digests: SplitDigests, say: Say) -> None:

@@ -12,6 +12,7 @@ import keras
 
 from model.batches import TrainingPictures
 from model.classes import balanced_weights
+from model.epoch_report import EpochReporter, TrainingObserver
 from model.figures import can_draw
 from model.finish import finish
 from model.fit import CHECKPOINT_FILE, Fitter
@@ -29,12 +30,13 @@ from pipeline.storage import filesystem
 Say = Callable[[str], None]
 
 
-def train(options: TrainOptions, say: Say) -> ModelSpec:
+def train(options: TrainOptions, say: Say, observer: TrainingObserver | None = None) -> ModelSpec:
     """Trains a network and writes its model folder.
 
     Args:
         options: of the training.
         say: called with a line of progress.
+        observer: shows the running training besides the lines; None for lines alone.
 
     Returns:
         The content of `metadata.json`.
@@ -48,12 +50,12 @@ def train(options: TrainOptions, say: Say) -> ModelSpec:
     job = prepare_job(options, say)
     set_seed_and_precision(options)
     try:
-        return _train(job, folder, say)
+        return _train(job, folder, say, observer)
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
 
 
-def _train(job: TrainingJob, folder: Path, say: Say) -> ModelSpec:
+def _train(job: TrainingJob, folder: Path, say: Say, observer: TrainingObserver | None) -> ModelSpec:
     options = job.options
     network = new_network(job)
     fitter = make_fitter(job, network, folder)
@@ -62,12 +64,17 @@ def _train(job: TrainingJob, folder: Path, say: Say) -> ModelSpec:
     say(f"{job.config.preset} network, {network.count_params():,} parameters, {keras.backend.backend()} backend")
     if not can_draw():
         say("warning: no figures: matplotlib is missing: pip install 'maskbeam[train]'")
-    callbacks: list[Any] = []
+    figures = folder / TRAINING_FOLDER
+    steps = fitter.pictures.steps
+    reporter = EpochReporter(job, fitter.progress, fitter.network, steps, figures, say, observer)
+    callbacks: list[Any] = [reporter.callback()]
     if options.tensorboard:
-        callbacks = [keras.callbacks.TensorBoard(folder / TRAINING_FOLDER / "tensorboard", write_graph=False)]
-    fitter.run(options.epochs, options.patience, lambda row: say(_epoch_line(row, options.epochs)), callbacks)
+        callbacks.append(keras.callbacks.TensorBoard(figures / "tensorboard", write_graph=False))
+    fitter.run(options.epochs, options.patience, reporter.epoch_done, callbacks)
+    if observer is not None:
+        observer.stop()
     say(f"best epoch {fitter.progress.best_epoch}, validation global_mean_iou {fitter.progress.best_score:.4f}")
-    return finish(job, network, fitter.progress, folder, folder / TRAINING_FOLDER, say)
+    return finish(job, network, fitter.progress, folder, figures, say)
 
 
 def _check_output(folder: Path, resume: bool) -> None:
@@ -157,10 +164,3 @@ def _fingerprint(job: TrainingJob) -> str:
 _NOT_IN_FINGERPRINT = frozenset(
     ("dataset", "output", "ground_truth", "test_dataset", "name", "dataset_name", "licence", "resume", "patience")
 ) | {"tensorboard", "saved_model"}
-
-
-def _epoch_line(row: dict[str, float], epochs: int) -> str:
-    return (
-        f"epoch {int(row['epoch']):3d}/{epochs}  loss {row['loss']:.4f}  "
-        f"validation global_mean_iou {row['val_global_mean_iou']:.4f}  {row['seconds']:.1f} s"
-    )

@@ -17,7 +17,7 @@ import model.export  # noqa: E402
 import model.train  # noqa: E402
 from model.batches import TrainingPictures  # noqa: E402
 from model.dataset import PairStore  # noqa: E402
-from model.fit import Fitter  # noqa: E402
+from model.fit import Fitter, Validated  # noqa: E402
 from model.losses import SegmentationLoss  # noqa: E402
 from model.network import NetworkConfig, build_network, logits_of  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
@@ -188,11 +188,11 @@ class _Scripted(Fitter):
 
     scores = (0.2, 0.9, 0.5)
 
-    def _validate(self) -> np.ndarray:
+    def _validate(self) -> Validated:
         self.seen = [*getattr(self, "seen", []), [np.array(one) for one in self.network.get_weights()]]
         right = int(100 * self.scores[len(self.seen) - 1])
         # IoU of either class is right / (200 - right).
-        return np.array([[right, 100 - right], [100 - right, right]], np.int64)
+        return Validated(np.array([[right, 100 - right], [100 - right, right]], np.int64))
 
 
 def test_the_weights_of_the_best_epoch_are_kept_not_the_last(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_weights_of_the_best_epoch_are_kept_not_the_last(tmp_path: Path) -> 
     network.compile(keras.optimizers.Adam(1e-2), SegmentationLoss("ce", 2), jit_compile=False)
     pictures = TrainingPictures(store, np.arange(3), "none", 3, seed=0)
     fitter = _Scripted(network, pictures, np.array([3]), 2, tmp_path, "")
-    fitter.run(3, 0, lambda row: None, [])
+    fitter.run(3, 0, lambda done: None, [])
     assert fitter.progress.best_epoch == 2
     for kept, best, _ in zip(network.get_weights(), *fitter.seen[1:], strict=True):
         np.testing.assert_array_equal(kept, best)

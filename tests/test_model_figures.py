@@ -34,7 +34,7 @@ def test_a_row_shows_image_true_mask_and_predicted_mask() -> None:
     image = np.full((40, 60, 1), 90, np.uint8)
     truth, prediction = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
     truth[:5], truth[20:], prediction[:, 30:] = 3, 1, 2
-    figure = examples_figure([Example("best", image, truth, prediction)] * 2, spec)
+    figure = examples_figure([Example("best", image, truth, prediction)] * 2, spec.classes)
     a, b, c = (rgb_from_hex(one.color) for one in spec.classes)
     for row in range(2):
         shown = [ax.get_images()[0].get_array() for ax in figure.axes[3 * row : 3 * row + 3]]
@@ -50,7 +50,7 @@ def test_large_pictures_are_shrunk_and_masks_keep_their_colours() -> None:
     spec = _spec("a", "b")
     rng = np.random.default_rng(0)
     mask = rng.integers(0, 2, (900, 1400)).astype(np.uint8)
-    figure = examples_figure([Example("worst", np.zeros((900, 1400, 3), np.uint8), mask, mask)], spec)
+    figure = examples_figure([Example("worst", np.zeros((900, 1400, 3), np.uint8), mask, mask)], spec.classes)
     shown = figure.axes[1].get_images()[0].get_array()
     assert max(shown.shape) == 256
     assert _colors(shown) == {rgb_from_hex(one.color) for one in spec.classes}
@@ -79,7 +79,7 @@ def test_the_curves_are_those_of_the_log() -> None:
 def test_names_are_text_and_no_formulas(name: str) -> None:
     spec = _spec(name, "b")
     pixels = np.zeros((8, 8), np.uint8)
-    figure = examples_figure([Example(f"best, {name}", pixels[..., None], pixels, pixels)], spec)
+    figure = examples_figure([Example(f"best, {name}", pixels[..., None], pixels, pixels)], spec.classes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert png_of(figure)

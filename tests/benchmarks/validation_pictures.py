@@ -28,7 +28,7 @@ DRAWS = 2_000
 def train(options: TrainOptions) -> Matrices:
     """Trains and returns the confusion matrices of all pictures that are not trained on."""
     start_keras()
-    from model.fit import confusion_of
+    from model.fit import EpochDone, confusions_of
     from model.preparation import prepare_job
     from model.train import make_fitter, new_network, set_seed_and_precision
 
@@ -38,13 +38,10 @@ def train(options: TrainOptions) -> Matrices:
     others = np.concatenate([job.split.validation, job.split.test])
     found: list[npt.NDArray[np.int64]] = []
 
-    def record(row: dict[str, float]) -> None:
-        print(f"epoch {int(row['epoch'])}: {row['val_global_mean_iou']:.4f}", flush=True)
-        matrices = [
-            confusion_of(fitter.network, job.data.store, others[[i]], job.labels.num_classes)
-            for i in range(len(others))
-        ]
-        found.append(np.stack(matrices))
+    def record(done: EpochDone) -> None:
+        print(f"epoch {int(done.row['epoch'])}: {done.row['val_global_mean_iou']:.4f}", flush=True)
+        matrices = confusions_of(fitter.network, job.data.store, others, job.labels.num_classes)
+        found.append(np.stack([matrix for _, matrix in matrices]))
 
     fitter.run(options.epochs, 0, record, [])
     return np.stack(found)
