@@ -91,7 +91,10 @@ def _add_train(commands: Any) -> None:
         "--mode", type=_mode, default="resize", metavar="resize", help="the whole picture at the model's size"
     )
     net.add_argument(
-        "--image_size", type=_image_size, metavar="N|HxW", help="the model's input, px; a preset has its own"
+        "--image_size",
+        type=_image_size,
+        metavar="auto|N|HxW",
+        help="the model's input, px; auto, the default, measures the masks",
     )
     net.add_argument("--width", type=int, metavar="N", help="filters of the first level; a preset has its own")
     net.add_argument("--depth", type=int, metavar="N", help="how many halvings of the picture; a preset has its own")
@@ -136,7 +139,7 @@ def _mode(text: str) -> str:
     return text
 
 
-def _image_size(text: str) -> tuple[int, int]:
+def _image_size(text: str) -> tuple[int, int] | None:
     from model.options import parse_image_size
 
     return parse_image_size(text)

@@ -34,7 +34,7 @@ class TrainOptions:
         licence: the training data's licence, for the metadata.
         preset: the architecture.
         encoder: one of `ENCODERS` with its ImageNet weights, or `RANDOM_ENCODER` for random weights.
-        image_size: input height and width, px.
+        image_size: input height and width, px; None for the size that `model.image_size` chooses from the masks.
         width: filters of the first level.
         depth: number of times that the picture is halved.
         channels: 1 or 3.
@@ -159,13 +159,18 @@ def check_class_weights(weights: Sequence[float], num_classes: int) -> None:
         raise OptionError("--class_weights must be numbers of at least 0, and not all 0")
 
 
-def parse_image_size(text: str) -> tuple[int, int]:
-    """Reads `--image_size 128` or `--image_size 128x192` (height x width), px.
+def parse_image_size(text: str) -> tuple[int, int] | None:
+    """Reads `--image_size 128` or `--image_size 128x192` (height x width), px, or `auto`.
+
+    Returns:
+        Height and width; None for `auto`.
 
     Raises:
-        OptionError: it is of neither form.
+        OptionError: it is of no such form.
     """
+    if text == "auto":
+        return None
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise OptionError(f"--image_size {text}: neither a number nor HEIGHTxWIDTH")
+        raise OptionError(f"--image_size {text}: neither auto, nor a number, nor HEIGHTxWIDTH")
     return int(parts[0]), int(parts[-1])

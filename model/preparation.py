@@ -9,11 +9,12 @@ from model.classes import map_text, resolve_classes
 from model.dataset import PreparedData, load_or_fault, map_in_order, prepare
 from model.early_warnings import background_warning
 from model.encoded_pairs import open_source
+from model.image_size import choose_image_size
 from model.job import TrainingJob
 from model.label_faults import TruthFault, describe_faults
 from model.network import PRESETS, NetworkConfig, check_config
 from model.options import TrainOptions, check_class_weights, parse_class_weights
-from model.split import MIN_VALIDATION_PICTURES, Split, split_pictures
+from model.split import MIN_VALIDATION_PICTURES, Split, is_test_picture, split_pictures
 from model.start import choose_start, encoder_of
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.split_digests import TEST, TRAIN, VALIDATION, SplitDigests
@@ -45,6 +46,8 @@ def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
         check_class_weights(weights, labels.num_classes)
     # It is used only after the last epoch, so its errors are reported before the first.
     test_pictures = _check_test_dataset(options, labels, say) if options.test_dataset else None
+    if options.image_size is None:
+        config = _with_chosen_size(options, config, labels, say)
     data = _read(options, config, labels, say)
     test_fraction = 0.0 if options.test_dataset else options.test_fraction
     split = split_pictures(data.store.pair_ids, options.seed, options.val_fraction, test_fraction)
@@ -61,11 +64,14 @@ def _network_config(options: TrainOptions) -> NetworkConfig:
     if options.preset not in PRESETS:
         raise OptionError(f"--preset {options.preset} is none of {', '.join(PRESETS)}")
     preset = PRESETS[options.preset]
+    depth = preset.depth if options.depth is None else options.depth
     height, width = options.image_size or (preset.image_size, preset.image_size)
+    if options.image_size is None and 0 < depth < 12:
+        height = width = -(-preset.image_size >> depth) << depth
     config = NetworkConfig(
         options.preset,
         preset.width if options.width is None else options.width,
-        preset.depth if options.depth is None else options.depth,
+        depth,
         height,
         width,
         options.channels,
@@ -74,6 +80,22 @@ def _network_config(options: TrainOptions) -> NetworkConfig:
     )
     check_config(config)
     return config
+
+
+def _with_chosen_size(options: TrainOptions, config: NetworkConfig, labels: Labels, say: Say) -> NetworkConfig:
+    """The network at the size that the masks need; those that the test keeps do not decide it."""
+    test_fraction = 0.0 if options.test_dataset else options.test_fraction
+    chosen = choose_image_size(
+        open_source(options.dataset, options.ground_truth),
+        labels,
+        config.channels,
+        1 << config.depth,
+        (config.image_height, config.image_width),
+        lambda pair_id: is_test_picture(options.seed, pair_id, test_fraction),
+    )
+    for line in chosen.lines:
+        say(line)
+    return replace(config, image_height=chosen.size[0], image_width=chosen.size[1])
 
 
 def _read(options: TrainOptions, config: NetworkConfig, labels: Labels, say: Say) -> PreparedData:

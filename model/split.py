@@ -57,6 +57,7 @@ def split_pictures(pair_ids: Sequence[str], seed: int, val_fraction: float, test
     if len(pair_ids) < wanted:
         raise OptionError(f"a training needs at least {wanted} pictures with masks, not {len(pair_ids)}")
     points = np.array([_point(seed, pair_id) for pair_id in pair_ids])
+    # As `is_test_picture`.
     parts = np.where(points < test_fraction, 2, np.where(points < test_fraction + val_fraction, 1, 0))
     # With few pictures a part may be empty: it gets one of the largest part's.
     for part in (0, 1, 2) if test_fraction > 0.0 else (0, 1):
@@ -65,6 +66,11 @@ def split_pictures(pair_ids: Sequence[str], seed: int, val_fraction: float, test
             parts[largest[np.argmin(points[largest])]] = part
     train, validation, test = (np.flatnonzero(parts == part) for part in range(3))
     return Split(train, validation, test)
+
+
+def is_test_picture(seed: int, pair_id: str, test_fraction: float) -> bool:
+    """Whether `split_pictures` puts a picture into the test, but for the exchange where a part would be empty."""
+    return _point(seed, pair_id) < test_fraction
 
 
 def _point(seed: int, pair_id: str) -> float:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from model.classes import resolve_classes
 from model.dataset import load_pair
 from model.encoded_pairs import open_source
+from model.image_size import class_shares
 from model.options import TrainOptions
 from model.split import split_pictures
 from pipeline.core.labels import ClassIds, parse_ignore_label
@@ -28,11 +28,9 @@ from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_presen
 Logits = npt.NDArray[np.float32]
 
 
-def class_shares(mask: ClassIds, num_classes: int, size: int) -> Logits:
+def antialiased(mask: ClassIds, num_classes: int, size: int) -> Logits:
     """Each class's share of the pixels around every logit, (size, size, num_classes) in 0..1."""
-    planes = [Image.fromarray((mask == class_id).astype(np.float32)) for class_id in range(num_classes)]
-    small = [np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR)) for plane in planes]
-    return np.stack(small, axis=-1)
+    return class_shares(mask, range(num_classes), (size, size))
 
 
 def nearest_class(mask: ClassIds, num_classes: int, size: int) -> Logits:
@@ -81,7 +79,7 @@ def main() -> None:
     masks = [load_pair(pair, labels, channels=3).mask for pair in pairs]
     print(f"{len(masks)} masks\n\n| input, px | antialiased | nearest |\n|---:|---:|---:|")
     for size in arguments.sizes:
-        scores = [ceiling(masks, labels.num_classes, size, shrink) for shrink in (class_shares, nearest_class)]
+        scores = [ceiling(masks, labels.num_classes, size, shrink) for shrink in (antialiased, nearest_class)]
         print(f"| {size} | {scores[0]:.3f} | {scores[1]:.3f} |")
 
 

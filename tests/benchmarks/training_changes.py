@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.training_changes --dataset FOLDER --output DIR --label_map 0=0,255=1 \
         --class_names background,nucleus --val_fraction 0.15 --test_fraction 0.25 --seed 3 \
-        --change '' --change '--batch_size 4' --change '--learning_rate 0.005' --change '--image_size 256'
+        --change '--image_size 128' --change '--image_size 128 --batch_size 4' --change '--image_size 256'
 
 FOLDER holds images/ and masks/. The pictures that `python -m model train` with the same options keeps for the end take
 no part. The others are divided into --parts; each of the first --folds parts is scored, at the pictures' own size, by a

@@ -53,7 +53,16 @@ def train(arguments: argparse.Namespace, folder: Path, recipe: str) -> None:
         return
     command = [sys.executable, "-m", "model", "train", "--resume", "--dataset", arguments.dataset]
     command += ["--output", str(folder), *recipe.split()]
-    for name in ("label_map", "class_names", "epochs", "batch_size", "seed", "val_fraction", "test_fraction"):
+    for name in (
+        "image_size",
+        "label_map",
+        "class_names",
+        "epochs",
+        "batch_size",
+        "seed",
+        "val_fraction",
+        "test_fraction",
+    ):
         if getattr(arguments, name) is not None:
             command += [f"--{name}", str(getattr(arguments, name))]
     subprocess.run(command, check=True)
@@ -148,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--output", required=True)
+    parser.add_argument("--image_size", default="128", help="of both presets")
     parser.add_argument("--label_map")
     parser.add_argument("--class_names")
     parser.add_argument("--border", help="the class that is also left out of the scores")

@@ -78,7 +78,7 @@ def main() -> None:
     arguments["class_names"] = tuple(arguments["class_names"].split(","))
     kept = Path(arguments["output"]) / "epochs.npy"
     if not kept.exists():
-        matrices = train(TrainOptions(**arguments))
+        matrices = train(TrainOptions(**arguments, image_size=(128, 128)))
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.save(kept, matrices)
     matrices = np.load(kept)
