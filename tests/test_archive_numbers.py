@@ -23,7 +23,7 @@ from small_archive import draw_picture, run_job
 
 from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import Failure
-from pipeline.sources.archives.listing import Entry, Refused, list_archive
+from pipeline.sources.archives.listing import Entry, Rejected, list_archive
 from pipeline.sources.archives.members import Member
 from pipeline.sources.archives.tar import walk_tar
 from pipeline.sources.reading import FileReader
@@ -119,7 +119,7 @@ def test_a_name_longer_than_any_file_system_takes_is_refused_and_not_kept(tmp_pa
     archive.write_bytes(tar_of(dict.fromkeys(names, b"data")))
     items = list(list_archive(str(archive), None))
     assert [item.name for item in items if isinstance(item, Entry)] == names[:1]
-    refused = [item for item in items if isinstance(item, Refused)]
+    refused = [item for item in items if isinstance(item, Rejected)]
     assert [item.error_type for item in refused] == ["UnsafeName", "UnsafeName"]
     assert max(len(item.name) for item in refused) < 100
 
@@ -136,7 +136,7 @@ def test_headers_for_all_members_behind_them_take_no_memory_that_grows() -> None
     members = list(walk_tar(BytesSource(data)))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert [(member.name, member.odd_kind) for member in members if isinstance(member, Member)] == [
+    assert [(member.name, member.not_plain) for member in members if isinstance(member, Member)] == [
         ("a.png", "a sparse file")
     ]
     assert peak_bytes < 8 << 20 < len(data) / 4

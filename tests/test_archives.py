@@ -23,7 +23,7 @@ from pipeline.core.errors import TRUTH_STAGE
 from pipeline.core.layout import SPOOL_FOLDER
 from pipeline.core.records import Failure
 from pipeline.sources.archives import spool
-from pipeline.sources.archives.listing import Entry, Refused, list_archive
+from pipeline.sources.archives.listing import Entry, Rejected, list_archive
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.reading import FileReader
 from pipeline.sources.sources import parse_sources, parse_truths
@@ -38,13 +38,13 @@ FILES = {
 OTHERS = {"readme.txt": b"no picture", "b/._c.jpg": b"macOS"}
 
 
-def read_all(archive: Path, output: Path) -> tuple[dict[str, bytes], list[Refused], int]:
+def read_all(archive: Path, output: Path) -> tuple[dict[str, bytes], list[Rejected], int]:
     """Everything that an archive gives: its pictures' bytes by name, what was refused, and how many others."""
     read = FileReader(str(output))
     items = list(list_archive(str(archive), str(output / SPOOL_FOLDER)))
     pictures = {item.name: read(item.file) for item in items if isinstance(item, Entry)}
     others = sum(item.files for item in items if isinstance(item, Ignored))
-    return pictures, [item for item in items if isinstance(item, Refused)], others
+    return pictures, [item for item in items if isinstance(item, Rejected)], others
 
 
 PACKERS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
@@ -333,7 +333,7 @@ def test_bombs_in_a_stream_and_headers_without_end_stay_in_bounded_memory(tmp_pa
         items = list(list_archive(str(archive), str(tmp_path / SPOOL_FOLDER)))
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert [item.error_type for item in items if isinstance(item, Refused)] == [expected]
+        assert [item.error_type for item in items if isinstance(item, Rejected)] == [expected]
         assert peak_bytes < 100 << 20
         # What was copied before it was known to be a bomb stays until the job ends, deflated.
         copied = sum(part.stat().st_size for part in (tmp_path / SPOOL_FOLDER).rglob("*") if part.is_file())
@@ -448,7 +448,7 @@ def test_a_million_empty_members_are_listed_in_constant_memory(kind: str, tmp_pa
             for number in range(1_000_000):
                 packed.writestr(f"{number:07d}.png", b"")
     tracemalloc.start()
-    listed = sum(isinstance(item, Refused) for item in list_archive(str(archive), None))
+    listed = sum(isinstance(item, Rejected) for item in list_archive(str(archive), None))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert listed == 1_000_000

@@ -31,10 +31,10 @@ def test_sources_that_are_not_there(some: Archive, tmp_path: Path) -> None:
     (tmp_path / "2" / "images").mkdir(parents=True)
     for source, said in (
         (tmp_path / "nowhere", "no such file or folder"),
-        (tmp_path / "empty", "holds no picture"),
-        (tmp_path / "texts", "holds no picture"),
-        (some.images / "*.bmp", "holds no picture"),
-        (tmp_path / "rows.csv", "holds no picture"),
+        (tmp_path / "empty", "has no picture"),
+        (tmp_path / "texts", "has no picture"),
+        (some.images / "*.bmp", "has no picture"),
+        (tmp_path / "rows.csv", "has no picture"),
         (tmp_path / "headless.csv", "no column 'image'"),
         (tmp_path / "broken.jsonl", "is not JSON"),
         (tmp_path / "texts" / "a.txt", "neither a folder"),

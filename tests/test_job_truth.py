@@ -125,13 +125,13 @@ def test_truth_of_which_nothing_can_pair_is_refused_before_any_work(some: Archiv
     (tmp_path / "images_only.csv").write_text("image\nmasks/palette.png\n")
     (tmp_path / "images_only.jsonl").write_text('{"image": "masks/palette.png"}\n')
     for truth, said in (
-        (tmp_path / "empty", "holds no mask"),
-        (some.masks / "*.bmp", "holds no mask"),
-        (some.masks / "*.tar", "holds no mask"),
-        (tmp_path / "texts.tar", "holds no mask"),
-        (tmp_path / "rows.csv", "holds no mask"),
-        (tmp_path / "noise.tar", "holds no mask that can be read: "),
-        (tmp_path / "lzma.zip", "holds no mask that can be read: "),
+        (tmp_path / "empty", "has no mask"),
+        (some.masks / "*.bmp", "has no mask"),
+        (some.masks / "*.tar", "has no mask"),
+        (tmp_path / "texts.tar", "has no mask"),
+        (tmp_path / "rows.csv", "has no mask"),
+        (tmp_path / "noise.tar", "has no mask that can be read: "),
+        (tmp_path / "lzma.zip", "has no mask that can be read: "),
         (tmp_path / "images_only.csv", "no column 'mask'"),
         (tmp_path / "images_only.jsonl", "no column 'mask'"),
         (tmp_path / "renamed", "no mask pairs with a picture: for example 'palette_mask.png' and 'a_png_in_truth.jpg'"),

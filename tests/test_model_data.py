@@ -103,7 +103,7 @@ def test_a_store_that_does_not_respond_is_reported_before_keras_is_imported(
 def test_a_source_without_pictures_is_reported_before_training(tmp_path: Path) -> None:
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
-    with pytest.raises(OptionError, match=f"--dataset {tmp_path}: holds no picture"):
+    with pytest.raises(OptionError, match=f"--dataset {tmp_path}: has no picture"):
         check_source(str(tmp_path), None)
     check_source("tfds:oxford_iiit_pet/train", None)
 
@@ -112,7 +112,7 @@ def test_two_masks_for_a_picture_are_refused(tmp_path: Path) -> None:
     _save(tmp_path / "images/1.png", _picture())
     _save(tmp_path / "masks/1.png", np.zeros((12, 16), np.uint8))
     _save(tmp_path / "masks/1.bmp", np.zeros((12, 16), np.uint8))
-    with pytest.raises(OptionError, match="2 masks could be meant"):
+    with pytest.raises(OptionError, match="2 masks match"):
         list(open_source(str(tmp_path), None))
 
 

@@ -152,7 +152,7 @@ def test_whether_anything_is_there(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "texts" / "a.txt").write_text("")
     check_pictures("--input in", parse(folder))
     for nothing, said in (("empty", ""), ("texts", "; 1 other file is ignored: 1 .txt"), ("*.png", "")):
-        with pytest.raises(OptionError, match=rf"^--input in: holds no picture{said}$"):
+        with pytest.raises(OptionError, match=rf"^--input in: has no picture{said}$"):
             check_pictures("--input in", parse(tmp_path / nothing))
 
 

@@ -13,7 +13,7 @@ from packing import example_of, tfrecord_of
 from PIL import Image
 from small_archive import TINY_MODEL, Archive, Finished, run_job
 
-from pipeline.sources.archives.listing import Entry, Refused
+from pipeline.sources.archives.listing import Entry, Rejected
 from pipeline.sources.archives.record_files import RecordFile, list_records
 from pipeline.sources.reading import FileReader
 
@@ -81,7 +81,7 @@ def _listed(path: Path) -> tuple[dict[str, bytes], list[str]]:
     read = FileReader(str(path.parent))
     items = list(list_records(RecordFile(str(path), "x"), str(path.parent / "_progress/spool")))
     pictures = {item.name: read(item.file) for item in items if isinstance(item, Entry)}
-    return pictures, [item.error_type for item in items if isinstance(item, Refused)]
+    return pictures, [item.error_type for item in items if isinstance(item, Rejected)]
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -1,4 +1,4 @@
-"""Archives as sources: one file, or those that a glob matches."""
+"""Archives as sources: one file, or all that match a glob."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipeline.storage import filesystem
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSource(Source):
-    """The pictures of a tar, compressed or not, or of a zip."""
+    """The pictures of a tar file, compressed or not, or of a zip file."""
 
     @classmethod
     def recognise(cls, address: Address) -> Sequence[Source] | None:

@@ -1,4 +1,4 @@
-"""What can be known of sources before any work: whether they hold anything, and whether masks pair with pictures."""
+"""Checks of sources before any work: whether they have pictures, and whether masks pair with them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,31 +11,31 @@ from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Listed, Source
 
 MAX_COMPARED = 10_000
-"""Sources of more files than this are not listed before the job begins."""
+"""Sources with more files than this are not listed completely before the job starts."""
 
 
 def check_pictures(address: str, sources: Sequence[Source]) -> None:
-    """Checks that sources hold a picture; lists no further than the first.
+    """Checks that sources have a picture; stops listing at the first.
 
     Args:
-        address: the option with its text, for messages.
-        sources: what the text names.
+        address: the option and its value, for messages.
+        sources: the sources of that value.
 
     Raises:
-        OptionError: they hold none, or can't be listed.
+        OptionError: they have none, or can't be listed.
     """
     found, failure, ignored = _first(address, sources)
     if found is None and failure is None:
-        raise OptionError(f"{address}: holds no picture{_ignored(ignored)}")
+        raise OptionError(f"{address}: has no picture{_ignored(ignored)}")
 
 
 def check_truths(address: str, truths: Sequence[Source], pictures: Sequence[Source]) -> None:
-    """Checks that sources hold a mask, and where it costs little that one of their masks pairs with a picture.
+    """Checks that sources have a mask, and if listing is cheap, that at least one mask pairs with a picture.
 
     Args:
-        address: the option with its text, for messages.
-        truths: the sources of masks that the text names.
-        pictures: the sources of the pictures that they belong to.
+        address: the option and its value, for messages.
+        truths: the sources of masks of that value.
+        pictures: the sources of the pictures that the masks belong to.
 
     Raises:
         OptionError: no mask can be used, or the sources can't be listed.
@@ -43,7 +43,7 @@ def check_truths(address: str, truths: Sequence[Source], pictures: Sequence[Sour
     found, failure, ignored = _first(address, truths)
     if found is None:
         reason = f" that can be read: {failure.message}" if failure else _ignored(ignored)
-        raise OptionError(f"{address}: holds no mask{reason}")
+        raise OptionError(f"{address}: has no mask{reason}")
     if all(source.is_index for source in (*truths, *pictures)) and (apart := _without_common_key(truths, pictures)):
         mask, picture = apart
         raise OptionError(
@@ -57,7 +57,7 @@ def _ignored(by_ending: Counter[str]) -> str:
 
 
 def _first(address: str, sources: Sequence[Source]) -> tuple[Listed | None, Failure | None, Counter[str]]:
-    """The first file of some sources, the first failure before it, and what is ignored before it, by ending."""
+    """The first file of sources, the first failure before it, and the ignored files before it, by ending."""
     failure, ignored = None, Counter[str]()
     try:
         for source in sources:
@@ -76,9 +76,9 @@ def _first(address: str, sources: Sequence[Source]) -> tuple[Listed | None, Fail
 
 
 def _without_common_key(truths: Sequence[Source], pictures: Sequence[Source]) -> tuple[Listed, Listed] | None:
-    """The first mask and the first picture of sources without any pair; None where there is one or may be one.
+    """The first mask and the first picture if no mask pairs with a picture; None if one does, or may.
 
-    Both sides are listed by turns: where both are sorted alike, the first pair is found at once.
+    Both sides are listed alternately, so that the first pair is found quickly if both have the same order.
     """
     sides: tuple[dict[str, Listed], dict[str, Listed]] = {}, {}
     turns = zip_longest(*(islice(_listed(side), MAX_COMPARED) for side in (truths, pictures)))

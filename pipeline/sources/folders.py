@@ -1,4 +1,4 @@
-"""Folders, which are walked, and globs: single files on this machine or below a bucket's prefix."""
+"""Folders and globs as sources: single files on this machine or below a bucket's prefix."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class FolderSource(Source):
 
 @dataclass(frozen=True, slots=True)
 class GlobSource(Source):
-    """The files that a pattern matches, or one file."""
+    """The files that match a pattern, or one file."""
 
     @classmethod
     def recognise(cls, address: Address) -> Sequence[Source] | None:
@@ -86,7 +86,7 @@ class GlobSource(Source):
 def _pictures(
     source: Source, root: str, files: Iterator[filesystem.StoredFile]
 ) -> Iterator[Listed | Ignored | Failure]:
-    """The files with a picture's ending, named by their paths below `root`."""
+    """Lists the files with the ending of a picture; their ids are their paths below `root`."""
     ignored = IgnoredFiles()
     for stored in files:
         if not has_picture_ending(stored.uri):

@@ -1,10 +1,10 @@
-"""Files that are no pictures by their names, counted by their endings in bounded memory."""
+"""Counts of files whose names are not those of pictures, by ending, in bounded memory."""
 
 from collections import Counter
 from dataclasses import dataclass
 
 MAX_ENDINGS = 64
-"""So many different endings of a source are counted apart, the first that occur."""
+"""Maximum number of different endings that are counted separately, the first that occur."""
 OTHER_ENDINGS = "other"
 _MAX_ENDING_LENGTH = 12
 _MACOS_COMPANION = "._"
@@ -12,22 +12,22 @@ _MACOS_COMPANION = "._"
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Files of a source that are no pictures by their names.
+    """Files of a source whose names are not those of pictures.
 
     Args:
-        by_ending: endings in lower case with their dot, "" for names without one, and how many files have each.
+        by_ending: endings in lower case with their dot ("" for none), and the number of files with each.
     """
 
     by_ending: tuple[tuple[str, int], ...] = ()
 
     @property
     def files(self) -> int:
-        """How many there are."""
+        """The number of files."""
         return sum(count for _, count in self.by_ending)
 
 
 class IgnoredFiles:
-    """Counts names."""
+    """Counts names by ending."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -40,7 +40,7 @@ class IgnoredFiles:
         self._counts[ending] += 1
 
     def total(self) -> Ignored:
-        """What was counted, in the order of the endings."""
+        """The counts, sorted by ending."""
         return Ignored(tuple(sorted(self._counts.items())))
 
 

@@ -1,4 +1,4 @@
-"""Manifests: a CSV or JSON-lines file that names pictures, and masks beside them."""
+"""Manifests as sources: CSV or JSON-lines files that name pictures and, optionally, their masks."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ class ManifestSource(Source):
 
     @property
     def is_index(self) -> bool:
-        """A manifest holds names."""
+        """A manifest lists names."""
         return True
 
     def has_column(self, column: str) -> bool:
@@ -58,10 +58,10 @@ class ManifestRow:
     """One picture that a manifest names.
 
     Args:
-        image_id: the column `image_id`, else the picture's path below the common parent of all.
-        image: the picture's file; in a manifest of masks the mask's.
-        mask: the mask's file, None where the row names none.
-        columns: all further columns, name and value.
+        image_id: the column `image_id`, else the picture's path below the common parent of all pictures.
+        image: the picture's file; the mask's file in a manifest of masks.
+        mask: the mask's file; None if the row has none.
+        columns: name and value of all other columns.
     """
 
     image_id: str
@@ -72,7 +72,7 @@ class ManifestRow:
 
 @dataclass(frozen=True, slots=True)
 class BrokenRow:
-    """A row that names no picture.
+    """A row without a picture.
 
     Args:
         message: one sentence for a person.
@@ -82,23 +82,22 @@ class BrokenRow:
 
 
 def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow | BrokenRow]:
-    """Reads a manifest's rows. Relative paths in it count from its own folder.
+    """Reads the rows of a manifest. Relative paths are relative to its folder.
 
     Args:
         uri: absolute path or URI of a `.csv` (a header line, RFC 4180, UTF-8) or `.jsonl` (an object a line) file.
-        of_masks: whether masks are wanted and not pictures: then the column `mask` is needed. A row's id is as in a
-            manifest of pictures; without the columns `image` and `image_id` the mask's path takes the image's place.
+        of_masks: whether to read masks instead of pictures, which needs the column `mask`. Ids are as in a manifest of
+            pictures; without the columns `image` and `image_id`, they are made from the masks' paths.
 
     Yields:
-        A row a picture, and a broken row for each that names none. In a manifest of masks rows without a mask are left
-        out.
+        One row per picture, and a broken row for each row without one. Rows without a mask are skipped if `of_masks`.
 
     Raises:
-        OptionError: the file is no such table, or has no column `image`, or for masks `mask`.
+        OptionError: the file is not a valid table, or has no column `image` (`mask` if `of_masks`).
         OSError: it can't be read.
     """
     folder = uri.rpartition("/")[0]
-    # Columns and common parents must be known before the first id, so the rows are read twice and not kept.
+    # The first id depends on all columns and paths, so the rows are read twice instead of kept.
     columns = _header(uri)
     parents: dict[str, str] = {}
     for _, row in _rows(uri):
@@ -118,7 +117,7 @@ def read_manifest(uri: str, *, of_masks: bool = False) -> Iterator[ManifestRow |
 
 
 def _path(address: str) -> str:
-    """An address without the query of a web address, which may be a signature: the part that an id is made of."""
+    """The part of an address that ids are made of: without the query of a URL, which may be a signature."""
     return re.split("[?#]", address, maxsplit=1)[0] if address.startswith(filesystem.WEB_SCHEMES) else address
 
 
@@ -135,7 +134,7 @@ def _named_rows(
             continue
         image_id = row.get(_IMAGE_ID) or _path(row.get(named_by, ""))[len(parent) :].lstrip("/")
         if needed not in row or not image_id:
-            yield BrokenRow(f"line {line} of the manifest names no image")
+            yield BrokenRow(f"line {line} of the manifest has no image")
             continue
         mask = _address(folder, row[_MASK]) if _MASK in row else ""
         columns = tuple((name, value) for name, value in row.items() if name not in OWN_COLUMNS)
@@ -143,7 +142,7 @@ def _named_rows(
 
 
 def _looked_up(rows: Iterator[_NamedRow | BrokenRow]) -> Iterator[ManifestRow | BrokenRow]:
-    """Rows with the sizes and versions of their files, so that a change of a file is seen."""
+    """Adds the sizes and versions of files to rows, so that a changed file is detected."""
     rows, ahead = tee(rows)
     uris = (uri for row in ahead if not isinstance(row, BrokenRow) for uri in row[1:3] if uri)
     found = look_up_all(uris)
@@ -158,10 +157,10 @@ def _looked_up(rows: Iterator[_NamedRow | BrokenRow]) -> Iterator[ManifestRow | 
 
 
 def manifest_has_column(uri: str, column: str) -> bool:
-    """Whether a manifest has a column of this name, for JSON lines in any of its rows.
+    """Whether a manifest has a column of this name; for JSON lines, in any row.
 
     Raises:
-        OptionError: the file is no such table.
+        OptionError: the file is not a valid table.
         OSError: it can't be read.
     """
     return column in _header(uri) or any(column in row for _, row in _rows(uri))
@@ -173,13 +172,13 @@ def _header(uri: str) -> set[str]:
 
 
 def _address(folder: str, path: str) -> str:
-    """The absolute path or URI of a path that a manifest in a folder names."""
+    """The absolute path or URI of a path in a manifest in a folder."""
     is_whole = filesystem.is_remote(path) or os.path.isabs(path) or path.startswith("file://")
     return filesystem.absolute(path if is_whole else filesystem.join(folder, path))
 
 
 def _reference(uri: str, stored: filesystem.StoredFile | None) -> FileRef:
-    """Where a file is; without size and version where it can't be looked up; reading it reports why."""
+    """A file's reference; without size and version if it can't be looked up: reading it reports the reason."""
     return FileRef(uri) if stored is None else FileRef(uri, stored.size_bytes, stored.version)
 
 
@@ -200,7 +199,7 @@ def _text(uri: str) -> io.TextIOBase:
 
 
 def _rows(uri: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and rows, every value as text without surrounding blanks, empty ones left out."""
+    """Line numbers and rows; values are text without surrounding spaces, and empty ones are left out."""
     if uri.lower().endswith(".csv"):
         reader = csv.DictReader(_text(uri), strict=True)
         try:

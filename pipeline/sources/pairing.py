@@ -1,4 +1,4 @@
-"""Joining pictures to their masks by key: a pure function of one key's group."""
+"""Pairs pictures with their masks: a pure function of the files with one pairing key."""
 
 import hashlib
 import re
@@ -12,18 +12,18 @@ from pipeline.sources.source import Listed
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """How a picture's group is found: by one of the two.
+    """How a picture's group is determined: by a column or by a regular expression.
 
     Args:
-        column: a manifest's column.
-        regex: a regular expression that is searched for in the id; its first group is the picture's.
+        column: name of a manifest's column.
+        regex: searched for in the id; its first group is the picture's group.
     """
 
     column: str | None = None
     regex: str | None = None
 
     def group_of(self, picture: Listed) -> str:
-        """The picture's group, "" where the manifest's row or the regular expression names none."""
+        """The picture's group; "" if the manifest's row or the regular expression has none."""
         if self.column is not None:
             return dict(picture.columns).get(self.column, "")
         match = re.search(self.regex or "", picture.image_id)
@@ -32,13 +32,13 @@ class Grouping:
 
 @dataclass(slots=True)
 class Paired:
-    """What one key's group comes to.
+    """The result of pairing the files of one key.
 
     Args:
-        located: the pictures to do.
-        failures: the pictures that can't be done.
-        truth_failures: pictures that are located without a truth because several masks could be meant.
-        unpaired_truth: masks that no picture claims.
+        located: pictures to segment.
+        failures: pictures that can't be segmented.
+        truth_failures: for pictures that are located without a truth because several masks match.
+        unpaired_truth: number of masks without a picture.
     """
 
     located: list[Located] = field(default_factory=list)
@@ -48,16 +48,16 @@ class Paired:
 
 
 def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], grouping: Grouping | None = None) -> Paired:
-    """Gives each picture its mask.
+    """Pairs the pictures of one key with their mask.
 
     Args:
-        pictures: the listed pictures of one pairing key.
-        truths: the masks of the same key, from `--ground_truth`; where there are any they win over a manifest's.
-        grouping: how a picture's group is found, None where there are no groups.
+        pictures: the listed pictures with one pairing key.
+        truths: the masks of `--ground_truth` with the same key; they take precedence over those of a manifest.
+        grouping: how a picture's group is determined; None without groups.
 
     Returns:
-        What is to be done, and what can't be. Of pictures with the same id the first by address is done; each further
-        one is a failure. With two masks for one key its pictures are done without a truth, each with a truth failure.
+        Located pictures and failures. Of pictures with the same id, the first by address is located; the others are
+        failures. If several masks match, the pictures are located without a truth, each with a truth failure.
     """
     paired = Paired()
     candidates = sorted(set(truths), key=_address)
@@ -72,7 +72,7 @@ def pair(pictures: Iterable[Listed], truths: Sequence[FileRef], grouping: Groupi
         seen[picture.image_id] = picture
         if len(candidates) > 1:
             names = ", ".join(truth.display_uri for truth in candidates)
-            message = f"{len(candidates)} masks could be meant: {names}"
+            message = f"{len(candidates)} masks match: {names}"
             paired.truth_failures.append(
                 Failure(picture.image_id, uri, TRUTH_STAGE, ErrorType.AMBIGUOUS_TRUTH.value, message)
             )

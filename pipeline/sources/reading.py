@@ -1,4 +1,4 @@
-"""From a file's reference to its bytes: whole files, ranges, members of zips, and copies in the spool."""
+"""Reads the bytes of file references: whole files, ranges, members of zip files, and copies in the spool."""
 
 import zlib
 
@@ -9,18 +9,18 @@ from pipeline.sources.archives.unpacking import inflated
 from pipeline.sources.archives.zip import DEFLATED, LOCAL_HEADER, LOCAL_MARK
 from pipeline.storage import filesystem
 
-# What a local header may hold besides the name: times and owners of Unix tools, alignment of others. More costs a
-# second request, not the picture.
+# Bytes of extra fields that are read with a local header. They hold times and owners, or padding; more than this needs
+# a second request.
 _USUAL_EXTRA_BYTES = 64
 
 
 class FileReader:
-    """Reads what references name; shared by all threads of a process.
+    """Reads files by reference; thread-safe.
 
     Args:
-        output: the job's absolute folder or bucket prefix, which holds the spool.
-        max_bytes: a whole file is not read further than to one byte beyond; None for no limit. A manifest names files
-            in buckets without their sizes.
+        output: the job's absolute folder or bucket prefix, which has the spool.
+        max_bytes: maximum number of bytes of a whole file, of which one more is read; None for no limit. Needed because
+            a reference may have no size.
     """
 
     def __init__(self, output: str, max_bytes: int | None = None) -> None:
@@ -28,31 +28,31 @@ class FileReader:
         self._max_bytes = max_bytes
 
     def __call__(self, file: FileRef) -> bytes:
-        """Reads a file's bytes.
+        """Reads a file.
 
         Args:
-            file: where they are.
+            file: its reference.
 
         Returns:
-            Exactly the picture's bytes.
+            Its content.
 
         Raises:
-            OSError: they can't be read.
-            ValueError: what is there is not what was listed.
+            OSError: it can't be read.
+            ValueError: the content is not the one that was listed.
         """
         match file.packing:
             case ZipMember() as packing:
                 return _zip_member(file, packing)
-            case Spooled() as place:
-                return self._spooled(place, file.size_bytes)
+            case Spooled() as copy:
+                return self._spooled(copy, file.size_bytes)
             case None if file.offset_bytes < 0:
                 return filesystem.read_bytes(file.uri, self._max_bytes)
             case None:
                 return _exactly(file.uri, file.offset_bytes, file.size_bytes)
 
-    def _spooled(self, place: Spooled, size_bytes: int) -> bytes:
-        copy = b"".join(_exactly(filesystem.join(self._spool, part), *within) for part, *within in parts_of(place))
-        data = inflated(copy, size_bytes) if place.is_deflated else copy
+    def _spooled(self, copy: Spooled, size_bytes: int) -> bytes:
+        packed = b"".join(_exactly(filesystem.join(self._spool, part), *within) for part, *within in parts_of(copy))
+        data = inflated(packed, size_bytes) if copy.is_deflated else packed
         if len(data) != size_bytes:
             raise ValueError(f"its copy in the spool has {len(data):,} bytes, not {size_bytes:,}")
         return data
@@ -72,7 +72,7 @@ def _zip_member(file: FileRef, packing: ZipMember) -> bytes:
         file.uri, file.offset_bytes, LOCAL_HEADER.size + name_bytes + _USUAL_EXTRA_BYTES + packed_bytes
     )
     if len(first) < LOCAL_HEADER.size or not first.startswith(LOCAL_MARK):
-        raise ValueError("the archive's directory points to something that is no member")
+        raise ValueError("the archive's directory points to an offset without a member")
     *_, name_length, extra_length = LOCAL_HEADER.unpack_from(first)
     begin = LOCAL_HEADER.size + name_length + extra_length
     packed = first[begin : begin + packed_bytes]
@@ -80,5 +80,5 @@ def _zip_member(file: FileRef, packing: ZipMember) -> bytes:
         packed += _exactly(file.uri, file.offset_bytes + begin + len(packed), packed_bytes - len(packed))
     data = inflated(packed, file.size_bytes) if packing.method == DEFLATED else packed
     if len(data) != file.size_bytes or zlib.crc32(data) != packing.crc32:
-        raise ValueError("the archive's member is not what its directory says: its size or checksum differs")
+        raise ValueError("the archive's member has another size or checksum than in the directory")
     return data

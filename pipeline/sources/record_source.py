@@ -1,4 +1,4 @@
-"""TFRecord files as sources: a picture an Example, its mask in the same."""
+"""TFRecord files as sources: one picture per Example, optionally with its mask."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.core.errors import OptionError
 from pipeline.core.records import Failure
-from pipeline.sources.archives.listing import Entry, Refused
+from pipeline.sources.archives.listing import Entry, Rejected
 from pipeline.sources.archives.record_files import RecordFile, list_records
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Address, Listed, Source
@@ -17,10 +17,10 @@ _RECORDS = re.compile(r"\.tfrecords?(?![a-z])", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class RecordSource(Source):
-    """One file of a set of records; `uri` is what names the set.
+    """One file of a set of TFRecord files; `uri` is the address of the set.
 
     Args:
-        file: which file, and which of its Examples.
+        file: the file, and which of its Examples to read.
     """
 
     file: RecordFile = field(kw_only=True)
@@ -35,11 +35,11 @@ class RecordSource(Source):
         uris = [address.uri] if address.exists else [stored.uri for stored in filesystem.list_glob(address.uri)]
         if not uris:
             raise OptionError(f"{address}: no such file")
-        return [cls(address.uri, file=RecordFile(uri, _unnamed(uri, len(uris)))) for uri in uris]
+        return [cls(address.uri, file=RecordFile(uri, _name_prefix(uri, len(uris)))) for uri in uris]
 
     @property
     def base_name(self) -> str:
-        """The file's name without its ending, and without the shard's number."""
+        """The file's name without its ending and shard number."""
         name = filesystem.base_name(self.uri)
         return _RECORDS.split(name)[0] or name
 
@@ -47,8 +47,8 @@ class RecordSource(Source):
         """See `Source.items`."""
         for item in list_records(self.file, self.spool, self.max_bytes):
             if isinstance(item, Entry):
-                if isinstance(item.truth, Refused):
-                    yield self._refused(item.truth, is_mask_beside=True)
+                if isinstance(item.truth, Rejected):
+                    yield self._refused(item.truth, is_record_mask=True)
                     if not self.is_truth:
                         yield self.named(item.name, item.file)
                 else:
@@ -56,14 +56,14 @@ class RecordSource(Source):
             else:
                 yield self._refused(item)
 
-    def _refused(self, item: Refused, *, is_mask_beside: bool = False) -> Failure:
-        return self.refused(self.file.uri, item.name, item.error_type, item.message, is_mask_beside=is_mask_beside)
+    def _refused(self, item: Rejected, *, is_record_mask: bool = False) -> Failure:
+        return self.refused(self.file.uri, item.name, item.error_type, item.message, is_record_mask=is_record_mask)
 
 
-def _unnamed(uri: str, files: int) -> str:
-    """What comes before the number of an Example without a file name, different for each file of a set.
+def _name_prefix(uri: str, files: int) -> str:
+    """The prefix of ids of Examples without a file name, unique for each file of a set.
 
-    Example 17 of `train.tfrecord-00002-of-00005` is train-00002-17, that of a lone file train-17.
+    Example 17 of `train.tfrecord-00002-of-00005` has the id train-00002-17, or train-17 if the file is the only one.
     """
     split, _, rest = filesystem.base_name(uri).partition(".tfrecord")
     shard = re.search(r"\d+(?=-of-)", rest)

@@ -1,4 +1,4 @@
-"""What every kind of source has in common: its address, its prefix, and the files that it lists."""
+"""The interface of sources: an address, a prefix of ids, and the files that it lists."""
 
 import re
 from abc import ABC, abstractmethod
@@ -19,13 +19,13 @@ _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One file that a source holds.
+    """One file of a source.
 
     Args:
-        image_id: its id in the job, prefix included.
-        file: where its bytes are.
-        truth: the mask that the source names beside it.
-        columns: a manifest's further columns.
+        image_id: its id in the job, including the prefix.
+        file: its reference.
+        truth: its mask, if the source has it.
+        columns: other columns of a manifest.
     """
 
     image_id: str
@@ -35,21 +35,21 @@ class Listed:
 
     @property
     def pairing_key(self) -> str:
-        """What a picture and its mask share: the id without a picture's ending."""
+        """As the function `pairing_key`."""
         return pairing_key(self.image_id)
 
 
 def pairing_key(image_id: str) -> str:
-    """An id without a picture's ending, which a picture shares with its mask."""
+    """The key that a picture shares with its mask: the id without the ending of a picture."""
     return image_id.rpartition(".")[0] if has_picture_ending(image_id) else image_id
 
 
 class Address:
-    """The text of an option, and what storage has under it; each lookup is done once, and only if it is needed.
+    """The value of an option and the properties of what it names; each property is looked up once, on first use.
 
     Args:
         option: `--input` or `--ground_truth`, for messages.
-        text: what the user wrote.
+        text: the value as written.
     """
 
     def __init__(self, option: str, text: str) -> None:
@@ -58,27 +58,27 @@ class Address:
         self.uri = filesystem.absolute(text)
 
     def __str__(self) -> str:
-        """The beginning of a message about it."""
+        """The option and its value, for messages."""
         return f"{self.option} {self.text}"
 
     @cached_property
     def exists(self) -> bool:
-        """Whether there is a file, an object or a local folder of this name."""
+        """Whether a file, an object or a local folder of this name exists."""
         return filesystem.exists(self.uri)
 
     @cached_property
     def is_folder(self) -> bool:
-        """Whether it is a local folder, or a prefix that objects have."""
+        """Whether it is a local folder, or a prefix with objects."""
         return filesystem.is_folder(self.uri)
 
     @cached_property
     def is_file(self) -> bool:
-        """Whether there is a file or an object of this name."""
+        """Whether a file or an object of this name exists."""
         return self.exists if filesystem.is_remote(self.uri) else self.exists and not self.is_folder
 
     @cached_property
     def is_pattern(self) -> bool:
-        """Whether it has wildcards and is not the name of a file that has such characters in it."""
+        """Whether it has wildcards and is not the name of an existing file with such characters."""
         return bool(GLOB_CHARACTERS.search(self.text)) and not self.exists
 
 
@@ -88,10 +88,10 @@ class Source(ABC):
 
     Args:
         uri: absolute path, URI or pattern; the same for all files of one set, whose ids can't collide.
-        prefix: what comes before every id, "" for a lone source.
-        spool: where pictures are copied that can't be read by range, None while names alone are wanted.
-        max_bytes: longer files are not copied there: the job would not read them.
-        is_truth: whether its files are masks; what is wrong with one is a failure of stage `truth` then.
+        prefix: prefix of every id; "" for a single source.
+        spool: folder for copies of pictures that can't be read by range; None to list names only.
+        max_bytes: larger files are not copied, because the job would not read them.
+        is_truth: whether its files are masks, whose failures have the stage `truth`.
     """
 
     uri: str
@@ -103,46 +103,46 @@ class Source(ABC):
     @classmethod
     @abstractmethod
     def recognise(cls, address: Address) -> "Sequence[Source] | None":
-        """The sources of this kind that an address names.
+        """The sources of this type at an address.
 
         Args:
-            address: what the user wrote.
+            address: the value of the option.
 
         Returns:
-            The sources; None where the address is of another kind.
+            The sources; None if the address is of another type.
 
         Raises:
-            OptionError: it is of this kind and can't be used.
-            OSError: storage can't be asked.
+            OptionError: it is of this type and can't be used.
+            OSError: the storage can't be accessed.
         """
 
     @property
     @abstractmethod
     def base_name(self) -> str:
-        """The prefix of its ids where there are several sources."""
+        """The prefix of its ids if there are several sources."""
 
     @property
     def folder(self) -> str | None:
-        """The folder that is walked; None for other kinds."""
+        """The folder that is walked; None for other types."""
         return None
 
     def reads_below(self, folder: str, ending: str) -> bool:
-        """Whether files that are written below a folder would be its files, too.
+        """Whether files that are written below a folder would be files of this source.
 
         Args:
             folder: absolute path or URI.
-            ending: of their names, a picture's.
+            ending: the ending of their names.
         """
         return False
 
     @property
     def is_index(self) -> bool:
-        """Whether listing it reads names and no content."""
+        """Whether listing it reads only names, no content."""
         return False
 
     @property
     def label_map(self) -> str | None:
-        """The label map of a known data set whose masks don't count from 0, as `--label_map` takes it; else None."""
+        """The label map of a known data set, in the form of `--label_map`; None for identity or an unknown data set."""
         return None
 
     def has_column(self, column: str) -> bool:
@@ -155,10 +155,10 @@ class Source(ABC):
 
     @abstractmethod
     def items(self) -> Iterator[Listed | Ignored | Failure]:
-        """Lists what it holds.
+        """Lists its files.
 
         Yields:
-            The files, a failure for each that can't be used, and at the end how many were ignored.
+            The files, a failure for each that can't be used, and last the counts of ignored files.
 
         Raises:
             OSError: it can't be listed.
@@ -171,69 +171,69 @@ class Source(ABC):
         truth: FileRef | None = None,
         columns: tuple[tuple[str, str], ...] = (),
     ) -> Listed | Failure:
-        """A file of this source under its id, or a failure where the id can't be the name of an output file.
+        """A file with its id, or a failure if the id can't be the name of an output file.
 
         Args:
             name: its id without the prefix.
-            file: its bytes; for a source of masks, unless `truth` is given, the mask's.
-            truth: the bytes of the mask beside it.
-            columns: a manifest's further columns.
+            file: its reference; in a source of masks that of the mask, unless `truth` is given.
+            truth: its mask.
+            columns: other columns of a manifest.
         """
         image_id = f"{self.prefix}/{name}" if self.prefix else name
         fault = unsafe_name(image_id)
         if fault is not None:
-            message = f"the name {fault}; no file of the output can have it"
+            message = f"the name {fault}; an output file can't have it"
             return self._failure(image_id, file.display_uri, ErrorType.UNSAFE_NAME, message)
         return Listed(image_id, truth or file) if self.is_truth else Listed(image_id, file, truth, columns)
 
     def refused(
-        self, uri: str, name: str, error_type: ErrorType, message: str, *, is_mask_beside: bool = False
+        self, uri: str, name: str, error_type: ErrorType, message: str, *, is_record_mask: bool = False
     ) -> Failure:
-        """The failure of a member of a file, or of the whole file.
+        """The failure of a file or of a member of it.
 
         Args:
             uri: the file.
-            name: the member, "" for the whole file.
+            name: the member; "" for the whole file.
             error_type: what is wrong.
             message: one sentence for a person.
-            is_mask_beside: whether only the mask that a record has beside its picture is meant.
+            is_record_mask: whether only the mask of a record failed, not its picture.
         """
         image_id = f"{self.prefix}/{name}" if self.prefix and name else name
         address = FileRef(uri, member=name).display_uri
-        if is_mask_beside and not self.is_truth:
+        if is_record_mask and not self.is_truth:
             return Failure(shown(image_id), shown(address), TRUTH_STAGE, error_type.value, message)
         return self._failure(image_id, address, error_type, message)
 
     def _failure(self, image_id: str, uri: str, error_type: ErrorType, message: str) -> Failure:
-        # The failure of a mask costs no picture: it has no picture's id.
+        # The failure of a mask has no id, because no picture fails.
         image_id, stage = ("", TRUTH_STAGE) if self.is_truth else (shown(image_id), "locate")
         return Failure(image_id, shown(uri), stage, error_type.value, message)
 
 
 def shown(name: str) -> str:
-    """A name that can be written as UTF-8: other bytes become escapes."""
+    """A name that can be encoded as UTF-8: invalid characters are escaped."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def unsafe_name(image_id: str) -> str | None:
-    """Says why an id can't be a file's name below the output, or None where it can.
+    """Checks whether an id can be the path of an output file.
 
     Args:
         image_id: the id, with `/` between its parts.
 
     Returns:
-        What is wrong, to follow "the name".
+        What is wrong, to follow "the name"; None if nothing is.
     """
     try:
         image_id.encode("utf-8")
     except UnicodeEncodeError:
         return "is not UTF-8"
     if _CONTROL_CHARACTERS.search(image_id):
-        return "holds control characters"
+        return "has control characters"
     if not image_id:
         return "is empty"
     if image_id.startswith("/") or "\\" in image_id or re.match(r"[A-Za-z]:", image_id):
-        return "is absolute or holds a backslash"
+        return "is absolute or has a backslash"
     if any(part in ("", ".", "..") for part in image_id.split("/")):
-        return "holds empty, '.' or '..' parts"
+        return "has empty, '.' or '..' parts"
     return None

@@ -1,4 +1,4 @@
-"""From the text of `--input` and `--ground_truth` to sources: the registry of their kinds, and their prefixes."""
+"""Parses `--input` and `--ground_truth`: the registry of source types, and the prefixes of sources."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,25 +16,25 @@ from pipeline.storage import filesystem
 SOURCE_TYPES: tuple[type[Source], ...] = (
     TfdsSource, RecordSource, ArchiveSource, ManifestSource, FolderSource, GlobSource,
 )  # fmt: skip
-"""All kinds of source: the first that recognises an address takes it."""
+"""All types of source; the first one that recognises an address is used."""
 
 
 def parse_sources(texts: Sequence[str], option: str) -> list[list[Source]]:
-    """Parses all sources of an option and gives them their prefixes.
+    """Parses all sources of an option and sets their prefixes.
 
     Args:
-        texts: what the user wrote, in order.
+        texts: the values as written, in order.
         option: `--input` or `--ground_truth`, for messages.
 
     Returns:
-        The sources of each text: one, for a glob that matches archives one an archive, for records one a file. Where
-        there are several in all, each id is prefixed by its source's base name.
+        The sources of each value: usually one; one per archive that a glob matches, one per TFRecord file. If there are
+        several in all, ids are prefixed by the base names of their sources.
 
     Raises:
-        OptionError: a source isn't there or is of no known kind, or two have the same base name.
+        OptionError: a source doesn't exist or has an unknown type, or two have the same base name.
     """
     groups = [_parse(text, option) for text in texts]
-    # The files of one set of records are one source, the archives of one glob are several.
+    # The files of one set of TFRecord files count as one source, the archives of one glob as several.
     units = [name for group in groups for name in _units(group)]
     if len(units) == 1:
         return groups
@@ -45,23 +45,23 @@ def parse_sources(texts: Sequence[str], option: str) -> list[list[Source]]:
 
 
 def _units(group: Iterable[Source]) -> list[str]:
-    """The base names of the sources, once for each set."""
+    """The base names of sources, one per set."""
     return list({source.uri: source.base_name for source in group}.values())
 
 
 def parse_truths(texts: Sequence[str], pictures: Sequence[Sequence[Source]]) -> list[list[Source]]:
-    """Parses the sources of masks and gives them the prefixes of the pictures that they belong to.
+    """Parses the sources of masks and sets the prefixes of their pictures.
 
     Args:
-        texts: `--ground_truth` as written, none or as many as `--input`.
-        pictures: what `parse_sources` made of `--input`.
+        texts: the values of `--ground_truth` as written; none, or as many as of `--input`.
+        pictures: the sources of `--input`, from `parse_sources`.
 
     Returns:
-        The sources of masks of each text. Several archives of one `--input` need as many in its
-        `--ground_truth`, in the order of their names.
+        The sources of masks of each value. Several archives of one `--input` need as many in its `--ground_truth`, in
+        order of their names.
 
     Raises:
-        OptionError: a source isn't there or is of no known kind, or archives and their masks differ in number.
+        OptionError: a source doesn't exist or has an unknown type, or the numbers of archives differ.
     """
     truths: list[list[Source]] = []
     for text, group in zip(texts, pictures, strict=False):

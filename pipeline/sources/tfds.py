@@ -1,6 +1,6 @@
-"""TensorFlow Datasets as sources: which files hold a split, and under which names.
+"""TensorFlow Datasets as sources: finds the files of a split and the names of its features.
 
-TensorFlow is asked where the files are, once, by the launcher; workers read them by range without it.
+The launcher finds the files by TFDS once; workers read them by range without TensorFlow.
 """
 
 import re
@@ -45,16 +45,16 @@ class TfdsSource(RecordSource):
 
 
 def tfds_files(text: str) -> list[RecordFile]:
-    """Finds the files of a split, and prepares the data set first where that is still to do.
+    """Finds the files of a split; prepares the data set first if necessary.
 
     Args:
-        text: `tfds:NAME[/CONFIG][:VERSION]/SPLIT`; a split may be a part such as `train[:10%]`.
+        text: `tfds:NAME[/CONFIG][:VERSION]/SPLIT`; the split may be a slice such as `train[:10%]`.
 
     Returns:
-        The files in their order.
+        The files in order.
 
     Raises:
-        OptionError: there is no such set or split, TFDS isn't installed, or the set has no pictures.
+        OptionError: the data set or split doesn't exist, TFDS isn't installed, or the data set has no images.
     """
     match = _SOURCE.fullmatch(text)
     if match is None:
@@ -68,7 +68,7 @@ def tfds_files(text: str) -> list[RecordFile]:
         builder.download_and_prepare()
         info = builder.info
         instructions = info.splits[match["split"]].file_instructions
-    except Exception as error:  # TFDS raises whatever its network, builders and file systems raise
+    except Exception as error:  # TFDS passes on any exception of its builders, network and file systems
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise OptionError(f"{text}: can't be prepared: {reason}") from error
     if str(info.file_format.value) != "tfrecord":
@@ -85,7 +85,7 @@ def tfds_files(text: str) -> list[RecordFile]:
 
 
 def _first_index(info: Any, instructions: Any) -> int:
-    """The number, in its split, of the first Example in the first file: a part may begin in a later file."""
+    """The index, in its split, of the first Example of the first file: a slice may start in a later file."""
     if not instructions:
         return 0
     first = filesystem.base_name(str(instructions[0].filename))

@@ -1,4 +1,4 @@
-"""Listing an archive's pictures: the members that its walk yields, without those that can be no picture."""
+"""Lists the pictures of an archive: its members whose names are those of pictures."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from pipeline.storage import filesystem
 
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_NAME_BYTES = 4_096
-"""A member with a longer name is refused: no file system takes it, and names are kept in memory by the thousand."""
+"""A member with a longer name is rejected: no file system accepts it, and thousands of names are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A picture that can't be had, or a fault of the archive itself.
+class Rejected:
+    """A picture that can't be read, or a fault of the archive itself.
 
     Args:
-        name: the picture's path inside the archive, "" for the archive.
+        name: the picture's path inside the archive; "" for the archive.
         error_type: what is wrong.
         message: one sentence for a person.
     """
@@ -41,27 +41,27 @@ class Entry:
 
     Args:
         name: its path inside the archive.
-        file: where its bytes are.
-        truth: its mask, where the archive holds that in the same record, or why that can't be had.
+        file: its reference.
+        truth: its mask, if it is in the same record, or why that can't be read.
     """
 
     name: str
     file: FileRef
-    truth: FileRef | Refused | None = None
+    truth: FileRef | Rejected | None = None
 
 
 def list_archive(
     uri: str, spool_root: str | None, max_bytes: int = MAX_MEMBER_BYTES
-) -> Iterator[Entry | Refused | Ignored]:
-    """Lists an archive in one pass over its headers; the content decides its format.
+) -> Iterator[Entry | Rejected | Ignored]:
+    """Lists an archive in one pass over its headers; the format is detected from the content.
 
     Args:
-        uri: absolute path or URI of a tar, compressed or not, or zip.
-        spool_root: where the pictures of a compressed tar are copied; None to list their names alone.
-        max_bytes: longer pictures of a compressed tar are not copied.
+        uri: absolute path or URI of a tar file, compressed or not, or a zip file.
+        spool_root: folder for copies of the pictures of a compressed tar file; None to list names only.
+        max_bytes: larger pictures of a compressed tar file are not copied.
 
     Yields:
-        Its pictures, what is wrong with it, and at the end how many members are no pictures.
+        Its pictures, its faults, and last the counts of other members.
 
     Raises:
         OSError: the archive can't be read.
@@ -71,7 +71,7 @@ def list_archive(
     start = filesystem.read_range(uri, 0, BLOCK_BYTES)
     if start.startswith(GZIP_MARK):
         return _list_compressed_tar(Unpacker(archive, spool_root, max_bytes))
-    # A zip may follow a program that unpacks it.
+    # A self-extracting zip file starts with a program.
     if start.startswith(b"PK") or (uri.lower().endswith(".zip") and start[257:262] != b"ustar"):
         members = walk_zip(StoredBytes(uri, archive.size_bytes), archive.size_bytes)
     else:
@@ -85,64 +85,64 @@ def list_archive(
     return _list(members, by_range)
 
 
-def _list_compressed_tar(unpacker: Unpacker) -> Iterator[Entry | Refused | Ignored]:
+def _list_compressed_tar(unpacker: Unpacker) -> Iterator[Entry | Rejected | Ignored]:
     def copied(member: Member, name: str) -> FileRef | None:
         try:
             return unpacker.copy(unpacker.stream, member.offset_bytes, member.size_bytes, name)
         except EOFError:
             return None
 
-    yield from _list(unpacker.explained(walk_tar(unpacker.stream)), copied)
+    yield from _list(unpacker.with_stream_faults(walk_tar(unpacker.stream)), copied)
     unpacker.finish()
 
 
 def _list(
-    members: Iterator[Member | Fault], take: Callable[[Member, str], FileRef | None]
-) -> Iterator[Entry | Refused | Ignored]:
-    """Lists the members that can be pictures, and refuses or counts the others.
+    members: Iterator[Member | Fault], locate: Callable[[Member, str], FileRef | None]
+) -> Iterator[Entry | Rejected | Ignored]:
+    """Lists the members that can be pictures, and rejects or counts the others.
 
     Args:
-        members: a walk's.
-        take: returns a picture's place; None where the archive ends before its end, for the walk finds the same end
-            and reports it once, for the archive. Raises TooLargeError.
+        members: from a walk.
+        locate: returns the reference of a picture; None if the archive is truncated within it, which the walk reports
+            once. May raise TooLargeError.
     """
     others = IgnoredFiles()
     for member in members:
         if isinstance(member, Fault):
-            yield Refused("", member.error_type, member.message)
+            yield Rejected("", member.error_type, member.message)
             continue
         name = _clean(member.name)
         if not has_picture_ending(name):
             others.add(name)
             continue
-        taken: FileRef | Refused | None
+        located: FileRef | Rejected | None
         try:
-            taken = _check(member, name) or take(member, name)
+            located = _check(member, name) or locate(member, name)
         except TooLargeError as error:
-            taken = Refused(name, ErrorType.TOO_LARGE, f"the archive's member is too large: {error}")
-        if isinstance(taken, Refused):
-            yield taken
-        elif taken is not None:
-            yield Entry(name, taken)
+            located = Rejected(name, ErrorType.TOO_LARGE, f"the archive's member is too large: {error}")
+        if isinstance(located, Rejected):
+            yield located
+        elif located is not None:
+            yield Entry(name, located)
     yield others.total()
 
 
-def _check(member: Member, name: str) -> Refused | None:
-    """Refuses a member by what its header claims."""
+def _check(member: Member, name: str) -> Rejected | None:
+    """Rejects a member because of its header."""
     name_bytes = len(name.encode("utf-8", "surrogateescape"))
     if name_bytes > MAX_NAME_BYTES:
         message = f"the name has {name_bytes:,} bytes, more than {MAX_NAME_BYTES:,}"
-        return Refused(f"{name[:80]}…", ErrorType.UNSAFE_NAME, message)
-    if member.odd_kind:
-        return Refused(name, ErrorType.NOT_A_FILE, f"the archive's member is {member.odd_kind}")
+        return Rejected(f"{name[:80]}…", ErrorType.UNSAFE_NAME, message)
+    if member.not_plain:
+        return Rejected(name, ErrorType.NOT_A_FILE, f"the archive's member is {member.not_plain}")
     if not member.size_bytes:
-        return Refused(name, ErrorType.EMPTY, "the archive's member is empty")
+        return Rejected(name, ErrorType.EMPTY, "the archive's member is empty")
     check_size(member.size_bytes, member.packed_bytes)
     return None
 
 
 def _clean(name: str) -> str:
-    """The name without the `./` that `tar` writes when it packs the current folder."""
+    """The name without the prefix `./` that `tar` writes when it packs the current folder."""
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return name

@@ -1,4 +1,4 @@
-"""What walking an archive yields, whatever its format, and the bound on every number that an archive claims."""
+"""Members of archives of any format, and the bounds on sizes and offsets in archives."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,14 +7,14 @@ from pipeline.core.errors import ErrorType
 from pipeline.core.records import ZipMember
 
 MAX_BYTES = 1 << 60
-"""The largest size or offset that a walk accepts; an exbibyte is more than any store keeps in one file."""
+"""The largest size or offset that is accepted: an exbibyte, more than any store allows for one file."""
 
 
 def bounded(number: int) -> int:
-    """Checks a size, length or offset that an archive claims.
+    """Checks a size, length or offset in an archive.
 
     Args:
-        number: as the archive has it.
+        number: as in the archive.
 
     Returns:
         The same number.
@@ -28,10 +28,10 @@ def bounded(number: int) -> int:
 
 
 class ByteSource(Protocol):
-    """Bytes by their place; a stream takes places in ascending order only."""
+    """Random access to bytes; a stream supports ascending offsets only."""
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Reads `length` bytes from `offset`; fewer where the source ends.
+        """Reads `length` bytes from `offset`; fewer at the end of the source.
 
         Raises:
             OSError: the source can't be read.
@@ -41,28 +41,28 @@ class ByteSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One entry of an archive. Nothing in it is trusted: names, sizes and kinds are what the archive claims.
+    """One entry of an archive; its values are those in the archive and are not trusted.
 
     Args:
-        name: as written, `/` between its parts; bytes that are not UTF-8 as surrogates.
-        offset_bytes: where its data begins; for a zip member its local header.
-        size_bytes: length of the data once unpacked.
-        odd_kind: why it is no plain file (`a symbolic link`, …), "" for a plain file.
-        packing: how a zip stores the data; None where a range of the archive is the data.
-        packed_bytes: length of the data within the archive.
+        name: as written, with `/` between its parts; bytes that are not UTF-8 are surrogates.
+        offset_bytes: offset of its data; of its local header in a zip file.
+        size_bytes: length of the unpacked data.
+        not_plain: why it is not a plain file (`a symbolic link`, …); "" for a plain file.
+        packing: how a zip file stores the data; None if the data is a range of the archive.
+        packed_bytes: length of the data in the archive.
     """
 
     name: str
     offset_bytes: int
     size_bytes: int
-    odd_kind: str = ""
+    not_plain: str = ""
     packing: ZipMember | None = None
     packed_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Where an archive ends before its end, or can't be followed any further.
+    """A truncated archive, or one that can't be read any further.
 
     Args:
         error_type: `TRUNCATED` or `BROKEN_ARCHIVE`.

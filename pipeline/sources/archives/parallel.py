@@ -1,17 +1,17 @@
-"""Walking a tar in a bucket: many headers are requested at a time, and the members are those of a sequential walk.
+"""Reads the headers of a tar file in a bucket with parallel requests; yields the same members as a sequential walk.
 
-A tar has no directory: only a header and its member's size say where the next header is. Requested one by one, the
-headers of a million members take a million round trips. So where there are many members the archive is cut into
-segments of some 128; in each a thread searches for the first block whose header checksum is right and follows the
-chain of headers from there.
+A tar file has no directory: the offset of a header depends on the size of the member before. Requested sequentially,
+the headers of a million members take a million round trips. So an archive with many members is divided into segments of
+about 128 members; in each, a thread searches for the first block with a valid header checksum and follows the chain of
+headers from there.
 
-What a thread finds is speculative: it may have started within a tar that is a member of this one. But what a walk
-yields from an offset on depends on that offset and the extended headers still in force alone (`TarWalk.is_plain`: none
-are). So a chain is used only where the sequential walk, which starts at the archive's beginning, arrives at one of its
-offsets; from there on it is what the sequential walk would have found. Else the sequential walk goes on by itself.
+These chains are speculative, because a thread may have started within a tar file that is a member of this one. But the
+members after an offset depend only on that offset and on the extended headers in effect (`TarWalk.is_plain`: none).
+So a chain is used only if the sequential walk, which starts at the beginning of the archive, reaches one of its
+offsets; from there, both are equal. Otherwise the sequential walk continues on its own.
 
-The cost is bounded: what is fetched and not used stays below a sixteenth of the archive; on the usual tar it is half a
-member a segment, a 250th. Each thread holds one segment's members.
+The cost is bounded: the data that is read but not used is less than a sixteenth of the archive; usually it is half a
+member per segment, a 250th. Each thread has the members of one segment in memory.
 """
 
 from collections.abc import Iterator
@@ -26,21 +26,21 @@ from pipeline.storage import filesystem
 
 MEMBERS_A_SEGMENT = 128
 THREADS = 10
-"""As many connections as the stores' clients keep open."""
+"""The number of connections that the stores' clients keep open."""
 _MIN_ARCHIVE_BYTES = 1 << 20
 _MIN_PIECE_BYTES, _MAX_PIECE_BYTES = 8 << 10, 256 << 10
 _MAX_WASTE_SHARE = 16
 
 
 def walk_stored_tar(uri: str, size_bytes: int) -> Iterator[Member | Fault]:
-    """Walks a stored tar's members in their order; in a bucket, where each request takes a round trip, many at a time.
+    """Yields the members of a stored tar file in order; in a bucket with parallel requests.
 
     Args:
         uri: absolute path or URI.
         size_bytes: its length.
 
     Yields:
-        What `walk_tar` does.
+        As `walk_tar`.
 
     Raises:
         OSError: it can't be read.
@@ -54,16 +54,16 @@ def walk_stored_tar(uri: str, size_bytes: int) -> Iterator[Member | Fault]:
 def walk_tar_in_parallel(
     source: ByteSource, size_bytes: int, *, members: int = MEMBERS_A_SEGMENT, threads: int = THREADS
 ) -> Iterator[Member | Fault]:
-    """Walks a tar's members as `walk_tar` does, with many reads at a time.
+    """Yields the members of a tar file as `walk_tar` does, with parallel reads.
 
     Args:
-        source: the uncompressed tar; read by several threads, at any place.
+        source: the uncompressed tar file; thread-safe, with random access.
         size_bytes: its length.
-        members: a segment holds about so many.
-        threads: how many segments are followed at a time.
+        members: approximate number of members per segment.
+        threads: number of segments that are read in parallel.
 
     Yields:
-        What `walk_tar` yields, in the same order.
+        As `walk_tar`, in the same order.
 
     Raises:
         OSError: the source can't be read.
@@ -74,7 +74,7 @@ def walk_tar_in_parallel(
     wasted_bytes = 0
     try:
         while not walk.is_over:
-            # Sequentially at first: the mean distance of headers decides how long a segment is.
+            # Sequentially at first: the length of a segment depends on the mean distance of headers.
             begin, found = walk.offset, 0
             while not walk.is_over and found < members // 2:
                 item = walk.step()
@@ -101,17 +101,17 @@ def walk_tar_in_parallel(
 
 @dataclass(slots=True)
 class _Chain:
-    """What a thread found in a segment.
+    """The chain of headers that a thread found in a segment.
 
     Args:
-        places: offsets where the walk was plain, each with the number of members before it.
-        members: what it found, in order.
-        end: the last of `places`.
-        scanned_bytes: what was read to find a header.
-        fetched_bytes: all that was read.
+        starts: offsets of headers without extended headers in effect, each with the number of members before it.
+        members: the members, in order.
+        end: the last of `starts`.
+        scanned_bytes: bytes that were read to find the first header.
+        fetched_bytes: all bytes that were read.
     """
 
-    places: dict[int, int] = field(default_factory=dict)
+    starts: dict[int, int] = field(default_factory=dict)
     members: list[Member] = field(default_factory=list)
     end: int = 0
     scanned_bytes: int = 0
@@ -119,15 +119,15 @@ class _Chain:
 
 
 class _Round:
-    """As many segments as there are threads.
+    """Consecutive segments, one per thread.
 
     Args:
-        source: the tar.
-        begin: where the first segment begins.
-        size_bytes: the tar's length.
+        source: the tar file.
+        begin: offset of the first segment.
+        size_bytes: length of the tar file.
         stride: mean distance of headers, bytes.
-        members: a segment is so many strides long.
-        segments: how many.
+        members: length of a segment in strides.
+        segments: number of segments.
     """
 
     def __init__(
@@ -140,22 +140,22 @@ class _Round:
         self._stride = stride
         self._members = members
         self.wasted_bytes = 0
-        """What was read and not used."""
+        """Bytes that were read and not used."""
         self.is_worth_while = True
-        """Whether so much of the chains was used that the next round may follow at once."""
+        """Whether enough of the chains was used that another round should follow."""
 
     def run(self, walk: TarWalk, pool: ThreadPoolExecutor, stop: Event) -> Iterator[Member | Fault]:
-        """Continues the sequential walk to the round's end, or as far as the chains are of use."""
+        """Continues the sequential walk to the end of the round, or as far as the chains are useful."""
         chains = [pool.submit(self._follow, begin, end, stop) for begin, end in self._segments]
         sequential = 0
         for (_, end), future in zip(self._segments, chains, strict=True):
             chain = self._result(future)
             was_used = False
             while walk.offset < end and not walk.is_over and sequential <= self._members:
-                before = chain.places.get(walk.offset) if walk.is_plain and not was_used else None
+                before = chain.starts.get(walk.offset) if walk.is_plain and not was_used else None
                 if before is not None:
                     was_used = True
-                    yield from chain.members[before : chain.places[chain.end]]
+                    yield from chain.members[before : chain.starts[chain.end]]
                     walk.jump(chain.end)
                     continue
                 sequential += 1
@@ -170,14 +170,14 @@ class _Round:
         try:
             return future.result()
         except OSError:
-            # The sequential walk reads there itself, and raises where it still can't be read.
+            # The sequential walk reads there itself, and raises the error if it occurs again.
             return _Chain()
 
     def _follow(self, begin: int, end: int, stop: Event) -> _Chain:
-        """Looks for a header in a segment and follows the chain from there; after a short one, looks on behind it."""
+        """Searches for a header in a segment and follows the chain from there; after a broken chain, searches again."""
         source = _Counted(self._source)
         max_scanned_bytes = 2 * self._stride
-        # Where members are suddenly small a segment may hold millions; no chain is kept that long.
+        # A segment with much smaller members may have millions; the length of a chain is limited.
         max_followed_bytes = 8 * BLOCK_BYTES * self._members
         max_bytes = max_scanned_bytes + max_followed_bytes
         chain = _Chain()
@@ -199,14 +199,14 @@ class _Round:
                     if isinstance(item, Member):
                         chain.members.append(item)
                     if walk.is_plain:
-                        chain.places[walk.offset] = len(chain.members)
+                        chain.starts[walk.offset] = len(chain.members)
                         chain.end = walk.offset
             chain.scanned_bytes = scanned_bytes
         chain.fetched_bytes = source.bytes
         return chain
 
     def _scan(self, source: ByteSource, begin: int, end: int) -> int | None:
-        """The first block between two places that can be a header."""
+        """The offset of the first block in a range that can be a header."""
         piece_bytes = min(max(self._stride // 4, _MIN_PIECE_BYTES), _MAX_PIECE_BYTES) // BLOCK_BYTES * BLOCK_BYTES
         for at in range(begin, end, piece_bytes):
             piece = source.read_at(at, piece_bytes)
@@ -219,7 +219,7 @@ class _Round:
 
 
 class _Counted:
-    """A source that counts what is read of it."""
+    """A source that counts the bytes that are read."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source

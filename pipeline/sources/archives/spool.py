@@ -1,11 +1,10 @@
-"""Where pictures wait that can't be read by range: members of compressed streams, unpacked once.
+"""The spool: copies of pictures that can't be read by range, the members of compressed streams.
 
-A compressed tar has no random access, yet its members must be joined to their masks by key and spread over all
-workers, and pixels never cross a shuffle. So the worker that lists the stream also copies its pictures, one behind the
-other, into parts of one size below the output, `_progress/spool/ARCHIVE/PART`, and emits their places. The names, the
-parts and the places follow from the archive alone: a retried or resumed listing writes the same again, and one
-writer's part is as good as another's. At most one part is held in memory, however large a picture is. The job removes
-the spool when its results are complete.
+A compressed tar file has no random access, but its members must be joined with their masks by key and distributed to
+all workers, and no pixels cross a shuffle. So the worker that lists the stream also copies its pictures, one after the
+other, to parts of equal size below the output, `_progress/spool/ARCHIVE/PART`, and emits their locations. Names, parts
+and locations depend only on the archive: a retried or resumed listing writes the same parts again. At most one part is
+in memory. The job deletes the spool when its results are complete.
 """
 
 import hashlib
@@ -24,8 +23,8 @@ class Spool:
     """Copies the pictures of one stream.
 
     Args:
-        root: the output's spool folder; None to find out places without writing anything.
-        stream: what identifies this version of the stream.
+        root: the output's spool folder; None to compute locations without writing.
+        stream: identifies this version of the stream.
     """
 
     def __init__(self, root: str | None, stream: tuple[object, ...]) -> None:
@@ -35,14 +34,14 @@ class Spool:
         self._held: list[bytes] = []
 
     def add(self, pieces: Iterable[bytes], *, is_deflated: bool) -> Spooled:
-        """Copies a picture's bytes.
+        """Copies the bytes of a picture.
 
         Args:
-            pieces: its bytes in their order. What was copied when they raise stays, and belongs to no picture.
-            is_deflated: whether they have to be inflated by who reads them.
+            pieces: its bytes in order. If the iterator raises, the bytes copied so far stay unused in the spool.
+            is_deflated: whether the bytes are compressed.
 
         Returns:
-            Their place.
+            Their location.
 
         Raises:
             StorageError: a part can't be written.
@@ -77,20 +76,20 @@ class Spool:
             filesystem.write_bytes(uri, data)
 
 
-def parts_of(place: Spooled) -> Iterator[tuple[str, int, int]]:
-    """The parts that hold a picture's bytes.
+def parts_of(copy: Spooled) -> Iterator[tuple[str, int, int]]:
+    """The parts with the bytes of a picture.
 
     Args:
-        place: where in the spool they are.
+        copy: their location in the spool.
 
     Yields:
-        A part's name below the spool's folder, and where in it how many of the bytes are.
+        A part's path below the spool's folder, and the offset and number of the picture's bytes in it.
     """
-    begin, end = place.offset_bytes, place.offset_bytes + place.packed_bytes
+    begin, end = copy.offset_bytes, copy.offset_bytes + copy.packed_bytes
     while begin < end:
         part, within = divmod(begin, PART_BYTES)
         taken = min(end - begin, PART_BYTES - within)
-        yield _part_name(place.stream, part), within, taken
+        yield _part_name(copy.stream, part), within, taken
         begin += taken
 
 
@@ -99,7 +98,7 @@ def _part_name(stream: str, part: int) -> str:
 
 
 def remove_spool(output: str) -> None:
-    """Removes all that the job copied below an output.
+    """Deletes the spool of an output.
 
     Raises:
         StorageError: it can't be removed.

@@ -1,4 +1,4 @@
-"""Bytes of archives by their place: of a stored file by ranged reads, of a compressed one as a stream."""
+"""Access to the bytes of archives: by range requests, or as a stream if they are compressed."""
 
 import zlib
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ _PIECE_BYTES = 256 << 10
 
 
 class StoredBytes:
-    """A stored file, read by range; an offset beyond its end costs no request.
+    """A stored file, read by range; reading beyond its end needs no request.
 
     Args:
         uri: absolute path or URI.
-        size_bytes: its length. File systems refuse offsets far beyond it, so they are not asked.
+        size_bytes: its length; file systems reject offsets far beyond it.
     """
 
     def __init__(self, uri: str, size_bytes: int) -> None:
@@ -30,9 +30,9 @@ class StoredBytes:
 
 
 class GunzippedBytes:
-    """A gzip file's content as a stream: places ascend, what is skipped is unpacked and forgotten.
+    """The content of a gzip file as a stream: offsets ascend, and skipped content is decompressed and discarded.
 
-    A file that is cut off or broken ends early; `fault` says why.
+    The content of a truncated or broken file ends early, and `fault` has the reason.
 
     Args:
         uri: absolute path or URI.
@@ -43,11 +43,11 @@ class GunzippedBytes:
         self._buffer = b""
         self._offset = 0
         self.packed_bytes = 0
-        """How much of the file has been unpacked."""
+        """Compressed bytes read so far."""
         self.unpacked_bytes = 0
-        """What it was unpacked to."""
+        """Decompressed bytes so far."""
         self.fault: Fault | None = None
-        """Why the content ended before its end."""
+        """Why the content ended early; None if it did not."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """As `ByteSource.read_at`.
@@ -67,7 +67,7 @@ class GunzippedBytes:
         return b"".join(parts)
 
     def skip(self, count: int) -> None:
-        """Goes on by so many bytes, or to the end."""
+        """Skips a number of bytes, or to the end."""
         while count > 0 and (self._buffer or self._refill()):
             step = min(count, len(self._buffer))
             self._buffer = self._buffer[step:]
@@ -79,29 +79,29 @@ class GunzippedBytes:
         return bool(self._buffer)
 
     def _unpack(self, packed_pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Unpacks the members of a gzip file one after the other, never more than a piece at a time."""
+        """Decompresses the members of a gzip file, at most one piece at a time."""
         inflater = zlib.decompressobj(31)
-        begun, read_bytes = False, 0
+        started, read_bytes = False, 0
         for packed in packed_pieces:
             read_bytes += len(packed)
             pending, is_full = packed, False
-            # A full piece may leave more in the inflater although all of its input is taken.
+            # After a full piece, the inflater may have more output although all input is consumed.
             while pending or is_full:
                 if inflater.eof:
-                    # A further gzip member, or the zeros with which tapes are filled up.
+                    # Another gzip member, or zero padding as on tapes.
                     pending = pending.lstrip(b"\0")
-                    inflater, begun = zlib.decompressobj(31), False
+                    inflater, started = zlib.decompressobj(31), False
                     continue
                 try:
                     data = inflater.decompress(pending, _PIECE_BYTES)
                 except zlib.error as error:
                     self.fault = Fault(ErrorType.BROKEN_ARCHIVE, f"the compressed data is broken: {error}")
                     return
-                begun, is_full = True, len(data) == _PIECE_BYTES and not inflater.eof
+                started, is_full = True, len(data) == _PIECE_BYTES and not inflater.eof
                 pending = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-                # A read of storage is many pieces long: what of it waits is not unpacked yet.
+                # One read of storage has many pieces; the pending ones are not decompressed yet.
                 self.packed_bytes, self.unpacked_bytes = read_bytes - len(pending), self.unpacked_bytes + len(data)
                 if data:
                     yield data
-        if begun and not inflater.eof:
-            self.fault = Fault(ErrorType.TRUNCATED, "the compressed data is cut off")
+        if started and not inflater.eof:
+            self.fault = Fault(ErrorType.TRUNCATED, "the compressed data is truncated")

@@ -1,8 +1,8 @@
-"""Walking a tar: the headers of its members, one after the other, in constant memory.
+"""Reads the member headers of a tar file one after the other, in constant memory.
 
 The formats are ustar and pax (POSIX.1-2017, pax, "Extended Description") and GNU's (GNU tar manual, "Basic Tar
-Format"). Python's own `tarfile` keeps a record of every member and reads extended headers of any length into memory;
-here a header that claims more than `_MAX_EXTENSION_BYTES` ends the walk.
+Format"). Python's `tarfile` keeps an object for every member and reads extended headers of any length into memory;
+here a header with more than `_MAX_EXTENSION_BYTES` ends the walk.
 """
 
 import re
@@ -13,7 +13,7 @@ from pipeline.sources.archives.members import ByteSource, Fault, Member, bounded
 
 BLOCK_BYTES = 512
 _MAX_EXTENSION_BYTES = 1 << 20
-_ODD_KINDS = {
+_NOT_PLAIN = {
     b"1": "a hard link",
     b"2": "a symbolic link",
     b"3": "a character device",
@@ -24,20 +24,20 @@ _ODD_KINDS = {
 _FOLDER = b"5"
 _WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 _EXTENSIONS = frozenset((b"x", b"g", b"L", b"K"))
-# What the walk takes from pax records; others, such as the comment with which `git archive` begins, change nothing.
+# The prefix of GNU's records for sparse files in pax headers.
 _SPARSE = "GNU.sparse."
 _OCTAL, _DECIMAL = re.compile(rb"[0-7]+"), re.compile(r"[0-9]{1,20}")
 
 
 def walk_tar(source: ByteSource) -> Iterator[Member | Fault]:
-    """Walks a tar's members in their order.
+    """Yields the members of a tar file in order.
 
     Args:
-        source: the uncompressed tar. The data of a member may be read from it before the next member is asked for.
+        source: the uncompressed tar file. A member's data may be read from it before the next member is requested.
 
     Yields:
-        The members without folders; where the archive is cut off or broken a fault, and nothing after it. Whether a
-        member's data is whole is the caller's to see.
+        The members, without folders; if the archive is truncated or broken, last a fault. The data of a member may be
+        truncated.
 
     Raises:
         OSError: the source can't be read.
@@ -50,11 +50,11 @@ def walk_tar(source: ByteSource) -> Iterator[Member | Fault]:
 
 
 class TarWalk:
-    """A place in a tar, and what the headers before it say of those behind it: with the bytes, all that decides them.
+    """The state of a walk: an offset in a tar file, and the extended headers that are in effect there.
 
     Args:
-        source: the uncompressed tar.
-        offset: where a header begins.
+        source: the uncompressed tar file.
+        offset: the offset of a header.
     """
 
     def __init__(self, source: ByteSource, offset: int = 0) -> None:
@@ -63,24 +63,24 @@ class TarWalk:
         self._own: dict[str, str] = {}
         self._header: bytes | None = None
         self.offset = offset
-        """Where the next header begins."""
+        """The offset of the next header."""
         self.is_over = False
-        """Whether the archive's end was seen, or a fault."""
+        """Whether the end of the archive or a fault was reached."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether no header before this place has a say in what follows, so that the place alone decides it."""
+        """Whether no extended header is in effect, so that what follows depends only on the offset."""
         return not self._shared and not self._own
 
     def jump(self, offset: int) -> None:
-        """Goes on from another place."""
+        """Continues from another offset."""
         self.offset, self._header = offset, None
 
     def step(self) -> Member | Fault | None:
-        """Takes one header.
+        """Reads one header.
 
         Returns:
-            The member whose header it is, a fault, or None: a folder, an extension of the next header, or the end.
+            Its member or a fault; None for a folder, an extended header or the end.
 
         Raises:
             OSError: the source can't be read.
@@ -90,20 +90,21 @@ class TarWalk:
             header = self._source.read_at(self.offset, BLOCK_BYTES)
         if len(header) < BLOCK_BYTES:
             return self._fault(
-                ErrorType.TRUNCATED, f"the archive ends before the header at byte {self.offset:,}, without an end mark"
+                ErrorType.TRUNCATED,
+                f"the archive ends before the header at byte {self.offset:,}, without an end mark",
             )
         if not header.strip(b"\0"):
             self.is_over = True
             return None
         try:
-            return self._take(header)
+            return self._parse(header)
         except ValueError as error:
-            message = f"the archive can't be followed beyond byte {self.offset:,}: {error}"
+            message = f"the archive can't be read beyond byte {self.offset:,}: {error}"
             return self._fault(ErrorType.BROKEN_ARCHIVE, message)
         except EOFError:
-            return self._fault(ErrorType.TRUNCATED, f"the archive is cut off in the header at byte {self.offset:,}")
+            return self._fault(ErrorType.TRUNCATED, f"the archive is truncated in the header at byte {self.offset:,}")
 
-    def _take(self, header: bytes) -> Member | None:
+    def _parse(self, header: bytes) -> Member | None:
         _check(header)
         kind, size = header[156:157], _number(header[124:136])
         if kind in _EXTENSIONS:
@@ -121,18 +122,18 @@ class TarWalk:
             size = _decimal(records["size"])
         self._own = {}
         begin = self.offset + BLOCK_BYTES
-        # Set before the member is yielded: its data may be read meanwhile.
+        # Set before the member is yielded, because its data may be read then.
         self.offset = begin if kind in _WITHOUT_DATA else begin + _padded(size)
         name = records.get("path") or _ustar_name(header)
         if kind == _FOLDER or name.endswith("/"):
             return None
-        odd_kind = "a sparse file" if _SPARSE in records else _ODD_KINDS.get(kind, "")
-        return Member(name, begin, size, odd_kind, packed_bytes=size)
+        not_plain = "a sparse file" if _SPARSE in records else _NOT_PLAIN.get(kind, "")
+        return Member(name, begin, size, not_plain, packed_bytes=size)
 
     def _extension(self, size: int) -> bytes:
-        """An extended header's data, and with it in one read the header that it extends."""
+        """The data of an extended header; the header that it extends is read with the same request."""
         if size > _MAX_EXTENSION_BYTES:
-            raise ValueError(f"a header claims {size:,} bytes")
+            raise ValueError(f"an extended header has {size:,} bytes")
         data = self._source.read_at(self.offset + BLOCK_BYTES, _padded(size) + BLOCK_BYTES)
         if len(data) < size:
             raise EOFError
@@ -145,7 +146,7 @@ class TarWalk:
 
 
 def is_header(block: bytes) -> bool:
-    """Whether a block of a tar can be a member's header: whether its checksum is right."""
+    """Whether a block of a tar file can be a member's header: whether its checksum is valid."""
     try:
         _check(block)
     except ValueError:
@@ -156,27 +157,27 @@ def is_header(block: bytes) -> bool:
 def _check(header: bytes) -> None:
     expected = _number(header[148:156])
     rest = header[:148] + b" " * 8 + header[156:]
-    # Some old tars summed signed bytes.
+    # Some old implementations of tar summed signed bytes.
     if expected != sum(rest) != expected + 256 * sum(byte > 127 for byte in rest):
-        raise ValueError("what should be a header is none")
+        raise ValueError("invalid header checksum")
 
 
 def _number(field: bytes) -> int:
-    """A number of a header: octal digits, or GNU's base 256 (signed, above a marker bit) where the first bit is set."""
+    """Parses a number of a header: octal digits, or if the first bit is set GNU's signed base-256 encoding."""
     if field[0] & 0x80:
         # The bit below the marker is the sign.
         return bounded(int.from_bytes([(field[0] & 0x7F) | (field[0] & 0x40) << 1, *field[1:]], "big", signed=True))
     text = field.split(b"\0", 1)[0].strip()
     if text and not _OCTAL.fullmatch(text):
-        raise ValueError("what should be an octal number is none")
+        raise ValueError(f"{text.decode('latin-1')!r:.40} is not an octal number")
     return int(text, 8) if text else 0
 
 
 def _decimal(text: str | bytes) -> int:
-    """A number of a pax header. `int` alone takes signs, underscores and the digits of other scripts too."""
+    """Parses a number of a pax header; `int` would also accept signs, underscores and digits of other scripts."""
     digits = text if isinstance(text, str) else text.decode("latin-1")
     if not _DECIMAL.fullmatch(digits):
-        raise ValueError("what should be a number of a pax header is none")
+        raise ValueError(f"{digits!r:.40} is not a number of a pax header")
     return bounded(int(digits))
 
 
@@ -185,7 +186,7 @@ def _padded(size: int) -> int:
 
 
 def _pax_records(data: bytes) -> dict[str, str]:
-    """The records `LENGTH KEY=VALUE\\n` of a pax header, those that the walk takes something from."""
+    """Parses the records `LENGTH KEY=VALUE\\n` of a pax header; returns those that the walk uses."""
     records: dict[str, str] = {}
     position = 0
     while position < len(data) and data[position]:
@@ -201,14 +202,14 @@ def _pax_records(data: bytes) -> dict[str, str]:
         if name in ("path", "size"):
             records[name] = _text(value)
         elif name.startswith(_SPARSE):
-            records[_SPARSE] = ""  # that there is one is enough; kept one by one they could take any amount of memory
+            records[_SPARSE] = ""  # one entry for all of them, because their number is not bounded
         position += length
     return records
 
 
 def _ustar_name(header: bytes) -> str:
     name, prefix = _text(header[:100]), ""
-    # GNU's own format keeps times where ustar keeps the prefix.
+    # GNU's format has times in place of the prefix.
     if header[257:263] == b"ustar\0":
         prefix = _text(header[345:500])
     return f"{prefix}/{name}" if prefix else name

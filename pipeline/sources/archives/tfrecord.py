@@ -1,13 +1,14 @@
-"""Walking a TFRecord file of `tf.train.Example`: where each picture and its mask are, without TensorFlow.
+"""Locates the pictures and masks in a TFRecord file of `tf.train.Example`, without TensorFlow.
 
-A record is framed by its length, the length's masked CRC-32C, the data and the data's (tensorflow/core/lib/io/
-record_writer.h). An Example maps names to lists of values (tensorflow/core/example/feature.proto); in protocol
-buffers' wire format (protobuf.dev/programming-guides/encoding) every value follows its length, so the large
-ones can be skipped. Workers then read exactly a picture's bytes by range.
+A record consists of its length, the masked CRC-32C of the length, the data, and the masked CRC-32C of the data
+(tensorflow/core/lib/io/record_writer.h). An Example maps names to lists of values
+(tensorflow/core/example/feature.proto). In the wire format of protocol buffers
+(protobuf.dev/programming-guides/encoding), the length precedes a value, so large values can be skipped. Workers then
+read only the bytes of a picture, by range.
 
-The framing is checked against its checksum, the data is not: its checksum covers the record as a whole, so the archive
-would have to be fetched once more to locate it, or a record once for its picture and once more for its mask. A picture
-that changed on the way is found out where its own format has checksums, as PNG has; so is a compressed file by gzip's.
+The checksum of the length is verified. The checksum of the data is not, because it covers the whole record, which would
+have to be read an additional time. Corrupt pictures are detected if their format has checksums, as PNG has, and
+compressed files by the checksum of gzip.
 """
 
 import struct
@@ -22,12 +23,12 @@ RECORD_HEADER_BYTES = 12
 _MAX_NAME_BYTES = 4_096
 _MAX_VARINT_BYTES = 10
 _WINDOW_BYTES = 1_024
-_Taken = TypeVar("_Taken")
+_Located = TypeVar("_Located")
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The names under which an Example holds what a picture consists of; of several the first that it has.
+    """Names of features of an Example; of several names, the first that it has is used.
 
     Args:
         image: of the encoded picture.
@@ -41,24 +42,24 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True)
-class Record(Generic[_Taken]):
+class Record(Generic[_Located]):
     """One Example.
 
     Args:
-        index: its number in the file, from 0.
-        name: its file name, "" where it has none.
-        image: what was taken of the picture, None where there is none.
-        mask: what was taken of the mask, None where there is none.
+        index: its index in the file, from 0.
+        name: its file name; "" if it has none.
+        image: the result of `locate` for the picture; None if it has none.
+        mask: the result of `locate` for the mask; None if it has none.
     """
 
     index: int
     name: str
-    image: _Taken | None
-    mask: _Taken | None
+    image: _Located | None
+    mask: _Located | None
 
 
 class _Window:
-    """Small reads of a source out of larger ones, in ascending order."""
+    """Serves small reads, in ascending order, from larger reads of a source."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -76,17 +77,17 @@ class _Window:
 
 
 def walk_records(
-    source: ByteSource, features: Features, take: Callable[[ByteSource, int, int], _Taken]
-) -> Iterator[Record[_Taken] | Fault]:
-    """Walks the Examples of a file.
+    source: ByteSource, features: Features, locate: Callable[[ByteSource, int, int], _Located]
+) -> Iterator[Record[_Located] | Fault]:
+    """Yields the Examples of a file in order.
 
     Args:
         source: the uncompressed file.
-        features: what to look for.
-        take: called with a source, and the place and length of each picture and mask, in ascending order.
+        features: names of the features to read.
+        locate: called with the source and the offset and length of each picture and mask, in ascending order.
 
     Yields:
-        The Examples; where the file is cut off or broken a fault, and nothing after it.
+        The Examples; if the file is truncated or broken, last a fault.
 
     Raises:
         OSError: the source can't be read.
@@ -95,7 +96,7 @@ def walk_records(
     offset, index = 0, 0
     while header := window.read_at(offset, RECORD_HEADER_BYTES):
         if len(header) < RECORD_HEADER_BYTES:
-            yield Fault(ErrorType.TRUNCATED, f"the file is cut off after {offset + len(header):,} bytes")
+            yield Fault(ErrorType.TRUNCATED, f"the file is truncated after {offset + len(header):,} bytes")
             return
         if not is_record_header(header):
             yield Fault(ErrorType.BROKEN_ARCHIVE, f"at byte {offset:,} there is no TFRecord")
@@ -103,33 +104,33 @@ def walk_records(
         try:
             length = bounded(*struct.unpack_from("<Q", header))
         except ValueError as error:
-            yield Fault(ErrorType.BROKEN_ARCHIVE, f"the file can't be followed beyond byte {offset:,}: {error}")
+            yield Fault(ErrorType.BROKEN_ARCHIVE, f"the file can't be read beyond byte {offset:,}: {error}")
             return
         begin = offset + RECORD_HEADER_BYTES
         fault, record = None, None
         try:
-            record = _example(window, begin, begin + length, index, features, take)
+            record = _example(window, begin, begin + length, index, features, locate)
         except EOFError:
             pass
         except ValueError as error:
-            fault = Fault(ErrorType.BROKEN_ARCHIVE, f"record {index} is no tf.train.Example: {error}")
+            fault = Fault(ErrorType.BROKEN_ARCHIVE, f"record {index} is not a tf.train.Example: {error}")
         if len(window.read_at(begin + length, 4)) < 4:
-            yield Fault(ErrorType.TRUNCATED, f"the file is cut off in record {index}, which begins at byte {offset:,}")
+            yield Fault(ErrorType.TRUNCATED, f"the file is truncated in record {index}, from byte {offset:,}")
             return
         if fault is not None or record is None:
-            yield fault or Fault(ErrorType.BROKEN_ARCHIVE, f"record {index} is no tf.train.Example: it ends too early")
+            yield fault or Fault(ErrorType.BROKEN_ARCHIVE, f"record {index} is not a tf.train.Example: it ends early")
         else:
             yield record
         offset, index = begin + length + 4, index + 1
 
 
 def is_record_header(header: bytes) -> bool:
-    """Whether the first bytes of a file or record are a length and its checksum."""
+    """Whether the first bytes of a file or record are a length with its valid checksum."""
     if len(header) < RECORD_HEADER_BYTES:
         return False
     (checksum,) = struct.unpack_from("<L", header, 8)
     crc = _crc32c(header[:8])
-    # The mask of record_writer.h, against checksums of data that itself holds checksums.
+    # The masking of record_writer.h.
     return bool(checksum == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
@@ -139,10 +140,10 @@ def _example(
     end: int,
     index: int,
     features: Features,
-    take: Callable[[ByteSource, int, int], _Taken],
-) -> Record[_Taken]:
+    locate: Callable[[ByteSource, int, int], _Located],
+) -> Record[_Located]:
     wanted = {name: rank for names in (features.image, features.mask) for rank, name in enumerate(names)}
-    best: dict[tuple[str, ...], tuple[int, _Taken]] = {}
+    best: dict[tuple[str, ...], tuple[int, _Located]] = {}
     names: dict[str, str] = {}
     for entry_begin, entry_end in _messages(source, begin, end, 1, 1):
         key = ""
@@ -157,14 +158,14 @@ def _example(
                 kind = features.image if key in features.image else features.mask
                 for at, value_end in _messages(source, place, stop, 1, 1):
                     if kind not in best or wanted[key] < best[kind][0]:
-                        best[kind] = wanted[key], take(source, at, value_end - at)
+                        best[kind] = wanted[key], locate(source, at, value_end - at)
     name = next((names[key] for key in features.file_name if names.get(key)), "")
     image, mask = best.get(features.image), best.get(features.mask)
     return Record(index, name, image and image[1], mask and mask[1])
 
 
 def _messages(source: ByteSource, begin: int, end: int, *path: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of each field at a path of field numbers below a message."""
+    """Start and end of each field at a path of field numbers below a message."""
     for field, place, stop in _fields(source, begin, end):
         if field == path[0]:
             if len(path) == 1:
@@ -174,7 +175,7 @@ def _messages(source: ByteSource, begin: int, end: int, *path: int) -> Iterator[
 
 
 def _fields(source: ByteSource, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, begin and end of each length-delimited field of a message."""
+    """Number, start and end of each length-delimited field of a message."""
     at = begin
     while at < end:
         key, at = _varint(source, at, end)
@@ -186,16 +187,16 @@ def _fields(source: ByteSource, begin: int, end: int) -> Iterator[tuple[int, int
         elif kind in (1, 5):
             length = 8 if kind == 1 else 4
         else:
-            raise ValueError("a field is of no known kind")
+            raise ValueError("a field has an unknown wire type")
         if length > end - at:
-            raise ValueError("a field is longer than the message that holds it")
+            raise ValueError("a field is longer than its message")
         if kind == 2:
             yield key >> 3, at, at + length
         at += length
 
 
 def _varint(source: ByteSource, at: int, end: int) -> tuple[int, int]:
-    """A number and where it ends, before `end`: a stream that was read any further could not be read on from there."""
+    """A varint and its end; reads nothing beyond `end`, because a stream can't be read backwards."""
     length = min(_MAX_VARINT_BYTES, end - at)
     data = source.read_at(at, length)
     value = 0
@@ -205,7 +206,7 @@ def _varint(source: ByteSource, at: int, end: int) -> tuple[int, int]:
             return value, at + position + 1
     if len(data) < length:
         raise EOFError
-    raise ValueError("a number has no end")
+    raise ValueError("a varint is too long")
 
 
 def _whole(source: ByteSource, begin: int, end: int) -> bytes:
@@ -228,7 +229,7 @@ _CRC32C = _crc32c_table()
 
 
 def _crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli, RFC 3720 appendix B.4), byte by byte: it is asked for eight bytes at a time."""
+    """CRC-32C (Castagnoli, RFC 3720 appendix B.4), byte by byte, which is fast enough for eight bytes."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xFF]

@@ -1,9 +1,8 @@
-"""How much an archive may unpack to, and copying pictures out of a gzip stream within that, in bounded memory.
+"""Limits for decompression, and copying of pictures from a gzip stream within these limits, in bounded memory.
 
-One rule holds for every compressed form: a file that unpacks to more than 1 GiB, or to more than 64 MiB and more than
-100 times its packed size, is refused. Claims are checked before anything is unpacked, and what a stream really unpacks
-to is counted as it is copied. Where the job knows how large a picture's file can be (`--max_pixels`), nothing larger is
-copied.
+For all compressed formats, a file that unpacks to more than 1 GiB, or to more than 64 MiB and more than 100 times its
+packed size, is rejected. Sizes in headers are checked before anything is unpacked, and the actual size of a stream is
+counted while it is copied. No file is copied that is larger than a picture of `--max_pixels` can be.
 """
 
 import zlib
@@ -17,31 +16,31 @@ from pipeline.sources.archives.streams import GunzippedBytes
 from pipeline.storage import filesystem
 
 MAX_MEMBER_BYTES = 1 << 30
-"""A file of more bytes is refused: whoever decodes it holds it in memory whole."""
+"""A larger file is rejected, because a decoder has the whole file in memory."""
 BOMB_BYTES, BOMB_RATIO = 64 << 20, 100
-"""A file that unpacks to more than the first and to more than the second times its packed size is refused."""
+"""A file is rejected that unpacks to more than the first, and to more than the second times its packed size."""
 
 _PIECE_BYTES, _MAX_PADDING_BYTES = 1 << 20, 1 << 20
-# Above it the spool would take far more room than the archive; copies are deflated then, which costs little for what
-# deflates so well. Below it are archives of JPEG and PNG, where it would cost time and bring nothing.
+# Above this ratio copies are compressed, because the spool would be far larger than the archive. Below it are archives
+# of JPEG and PNG files, where compression has no effect.
 _DEFLATE_RATIO = 4
 _Item = TypeVar("_Item")
 
 
 class TooLargeError(ValueError):
-    """A file of an archive unpacks to more than is allowed."""
+    """A file of an archive unpacks to more bytes than allowed."""
 
 
 def check_size(size_bytes: int, packed_bytes: int, max_bytes: int = MAX_MEMBER_BYTES) -> None:
-    """Holds what a file unpacks to against the limits.
+    """Checks the unpacked size of a file against the limits.
 
     Args:
-        size_bytes: its length, as claimed or as unpacked so far.
-        packed_bytes: what it takes in the archive, or took so far.
-        max_bytes: the most that it may have.
+        size_bytes: unpacked size, as in the header or so far.
+        packed_bytes: packed size, as in the header or so far.
+        max_bytes: maximum unpacked size.
 
     Raises:
-        TooLargeError: it is above one of them.
+        TooLargeError: it is above a limit.
     """
     if size_bytes > max_bytes:
         raise TooLargeError(f"it has {size_bytes:,} bytes, more than {max_bytes:,}")
@@ -50,12 +49,12 @@ def check_size(size_bytes: int, packed_bytes: int, max_bytes: int = MAX_MEMBER_B
 
 
 class Unpacker:
-    """Copies pictures out of a file that is compressed by gzip as a whole.
+    """Copies pictures from a file that is compressed by gzip.
 
     Args:
         stored: the file.
-        spool_root: the output's spool folder; None to find out names alone, without writing anything.
-        max_bytes: longer pictures are not copied.
+        spool_root: the output's spool folder; None to list names only.
+        max_bytes: larger pictures are not copied.
     """
 
     def __init__(self, stored: filesystem.StoredFile, spool_root: str | None, max_bytes: int) -> None:
@@ -69,33 +68,33 @@ class Unpacker:
         """Copies one picture to the spool.
 
         Args:
-            source: `stream`, or what reads from it.
-            offset: where the picture begins in the unpacked content.
-            length: how long it is.
-            name: the member's.
+            source: `stream`, or a source that reads from it.
+            offset: offset of the picture in the unpacked content.
+            length: length of the picture.
+            name: name of the member.
 
         Returns:
-            The copy.
+            The reference of the copy.
 
         Raises:
-            TooLargeError: it is above the limits; what was read till then is lost.
-            EOFError: the content ends before it does.
+            TooLargeError: it is above the limits.
+            EOFError: the content ends within it.
             StorageError: the spool can't be written.
         """
         check_size(length, length, self._max_bytes)
         is_deflated = self.stream.unpacked_bytes > _DEFLATE_RATIO * self.stream.packed_bytes
         pieces = self._pieces(source, offset, length)
-        place = self._spool.add(_deflated(pieces) if is_deflated else pieces, is_deflated=is_deflated)
-        return FileRef(self._stored.uri, length, self._stored.version, offset, name, place)
+        copy = self._spool.add(_deflated(pieces) if is_deflated else pieces, is_deflated=is_deflated)
+        return FileRef(self._stored.uri, length, self._stored.version, offset, name, copy)
 
-    def explained(self, items: Iterator[_Item | Fault]) -> Iterator[_Item | Fault]:
-        """Walks the content, and reports a file that is cut off or broken as such.
+    def with_stream_faults(self, items: Iterator[_Item | Fault]) -> Iterator[_Item | Fault]:
+        """Adds faults of the gzip stream to the items of a walk.
 
         Args:
-            items: what a walk of `stream` yields.
+            items: from a walk of `stream`.
 
         Yields:
-            The same; where the file ends before its end, or only its checksum is wrong, one fault that says so.
+            The same items; if the stream is truncated or broken, one fault with the reason.
         """
         has_fault = False
         for item in items:
@@ -105,13 +104,13 @@ class Unpacker:
                     item = Fault(fault.error_type, f"{fault.message}; {item.message}")
             yield item
         if not has_fault:
-            # The checksum comes last, behind the zeros with which tar fills up its last block.
+            # The checksum follows the padding of the last block of tar.
             self.stream.skip(_MAX_PADDING_BYTES)
             if self.stream.fault:
                 yield self.stream.fault
 
     def finish(self) -> None:
-        """Writes what the spool still holds.
+        """Writes the last part of the spool.
 
         Raises:
             StorageError: it can't be written.
@@ -138,17 +137,17 @@ def _deflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def inflated(packed: bytes, size_bytes: int) -> bytes:
-    """Unpacks raw deflate data, and never more than was promised and one byte.
+    """Decompresses raw deflate data to at most `size_bytes` + 1 bytes.
 
     Args:
         packed: the compressed data.
-        size_bytes: what it should unpack to.
+        size_bytes: the expected size.
 
     Raises:
-        ValueError: it is broken.
+        ValueError: the data is broken.
     """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         return inflater.decompress(packed, size_bytes + 1)
     except zlib.error as error:
-        raise ValueError(f"its packed data can't be unpacked: {error}") from error
+        raise ValueError(f"its packed data can't be decompressed: {error}") from error

@@ -1,7 +1,7 @@
-"""Walking a zip: its central directory, or without one the local headers, in constant memory.
+"""Reads the members of a zip file from its central directory, or without one from local headers, in constant memory.
 
-The format is PKWARE's APPNOTE 6.3.10. Python's own `zipfile` reads the whole directory and keeps a record of every
-member, about a gigabyte for a million; here the directory is read a piece at a time.
+The format is PKWARE's APPNOTE 6.3.10. Python's `zipfile` reads the whole directory and keeps an object for every
+member, about a gigabyte for a million; here the directory is read in pieces.
 """
 
 import struct
@@ -31,7 +31,7 @@ _STREAM_PIECE_BYTES = 64 << 10
 _FOLDER_ATTRIBUTE = 0x10
 _UNIX, _DOS = 3, 0
 _METHODS = {1: "shrink", 6: "implode", 9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}
-_UNIX_KINDS = {
+_UNIX_TYPES = {
     0o120000: "a symbolic link",
     0o020000: "a character device",
     0o060000: "a block device",
@@ -42,7 +42,7 @@ _UNIX_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """Where the central directory is, and how far all offsets are shifted by what precedes the archive."""
+    """The location of the central directory; offsets are shifted by the number of bytes before the archive."""
 
     offset: int
     size: int
@@ -51,14 +51,14 @@ class _Directory:
 
 
 def walk_zip(source: ByteSource, size: int) -> Iterator[Member | Fault]:
-    """Walks a zip's members in the order of its directory, or where that is gone in the order of their data.
+    """Yields the members of a zip file in the order of its directory, or without one in the order of their data.
 
     Args:
         source: the archive.
         size: its length, bytes.
 
     Yields:
-        The members without folders; where the archive is cut off or broken one fault, after what can still be had.
+        The members, without folders; if the archive is truncated or broken, last a fault.
 
     Raises:
         OSError: the source can't be read.
@@ -72,16 +72,16 @@ def walk_zip(source: ByteSource, size: int) -> Iterator[Member | Fault]:
         return
     if size and source.read_at(0, len(LOCAL_MARK)) != LOCAL_MARK:
         yield Fault(
-            ErrorType.BROKEN_ARCHIVE, "the archive has neither a directory at its end nor a member at its beginning"
+            ErrorType.BROKEN_ARCHIVE, "the archive has neither a directory at its end nor a member at its start"
         )
         return
     yield from _walk_local_headers(source, size)
-    yield Fault(ErrorType.TRUNCATED, "the archive has no directory at its end: it is cut off")
+    yield Fault(ErrorType.TRUNCATED, "the archive has no directory at its end: it is truncated")
 
 
 def _find_directory(source: ByteSource, size: int) -> _Directory | None:
     tail_offset = max(0, size - _END.size - _MAX_COMMENT_BYTES)
-    # Nearly every archive ends without a comment; only for the others is the longest one's length read.
+    # Most archives have no comment; only if the end record is not found, the maximum length of one is read.
     for begin in (max(0, size - _END.size - 512), tail_offset):
         tail = source.read_at(begin, size - begin)
         at = _end_record(tail)
@@ -109,7 +109,7 @@ def _find_directory(source: ByteSource, size: int) -> _Directory | None:
 
 
 def _end_record(tail: bytes) -> int:
-    """Where the record at the archive's end begins, -1 where there is none; a comment may hold what looks like one."""
+    """The offset of the end record, -1 if there is none; a comment may contain the signature, too."""
     at = len(tail)
     while (at := tail.rfind(_END_MARK, 0, at)) >= 0:
         if len(tail) - at >= _END.size and at + _END.size + _END.unpack_from(tail, at)[7] == len(tail):
@@ -130,7 +130,7 @@ def _walk_directory(source: ByteSource, size: int, directory: _Directory) -> Ite
     for _ in range(directory.entries):
         header = take(position, _CENTRAL_HEADER.size)
         if len(header) < _CENTRAL_HEADER.size or not header.startswith(_CENTRAL_MARK):
-            yield Fault(ErrorType.BROKEN_ARCHIVE, f"the archive's directory can't be followed beyond byte {position:,}")
+            yield Fault(ErrorType.BROKEN_ARCHIVE, f"the archive's directory can't be read beyond byte {position:,}")
             return
         fields = _CENTRAL_HEADER.unpack(header)
         made_by, flags, method, crc32, packed, unpacked = fields[1], fields[3], fields[4], *fields[7:10]
@@ -139,33 +139,33 @@ def _walk_directory(source: ByteSource, size: int, directory: _Directory) -> Ite
         variable = take(position + _CENTRAL_HEADER.size, name_length + extra_length)
         raw_name, extra = variable[:name_length], variable[name_length:]
         position += _CENTRAL_HEADER.size + name_length + extra_length + comment_length
-        unpacked, packed, offset = _wide(extra, unpacked, packed, offset)
+        unpacked, packed, offset = _zip64(extra, unpacked, packed, offset)
         name = _name(raw_name, extra, flags, made_by >> 8)
         if name.endswith("/") or (made_by >> 8 == _DOS and attributes & _FOLDER_ATTRIBUTE):
             continue
-        odd_kind = _UNIX_KINDS.get((attributes >> 16) & 0o170000, "") if made_by >> 8 == _UNIX else ""
+        not_plain = _UNIX_TYPES.get((attributes >> 16) & 0o170000, "") if made_by >> 8 == _UNIX else ""
         offset += directory.shift
-        if not odd_kind and offset + LOCAL_HEADER.size + packed > size:
-            odd_kind = "cut off: its data ends beyond the archive's end"
-        yield _member(name, offset, unpacked, packed, method, crc32, flags, odd_kind)
+        if not not_plain and offset + LOCAL_HEADER.size + packed > size:
+            not_plain = "truncated: its data ends beyond the end of the archive"
+        yield _member(name, offset, unpacked, packed, method, crc32, flags, not_plain)
 
 
 def _member(
-    name: str, offset: int, unpacked: int, packed: int, method: int, crc32: int, flags: int, odd_kind: str
+    name: str, offset: int, unpacked: int, packed: int, method: int, crc32: int, flags: int, not_plain: str
 ) -> Member:
-    if not odd_kind and flags & _ENCRYPTED:
-        odd_kind = "encrypted"
-    if not odd_kind and method not in (STORED, DEFLATED):
-        odd_kind = f"compressed by {_METHODS.get(method, f'method {method}')}, which is not read; deflate is"
-    # Deflate adds a few bytes to what it can't shrink. More would be read for nothing.
+    if not not_plain and flags & _ENCRYPTED:
+        not_plain = "encrypted"
+    if not not_plain and method not in (STORED, DEFLATED):
+        not_plain = f"compressed by {_METHODS.get(method, f'method {method}')}, which is not supported"
+    # Deflate adds only a few bytes to incompressible data.
     max_packed = unpacked if method == STORED else 2 * unpacked + _MAX_OVERHEAD_BYTES
-    if not odd_kind and (packed > max_packed or (method == STORED and packed < unpacked)):
-        odd_kind = f"broken: {packed:,} packed bytes can't be {unpacked:,} unpacked ones"
-    return Member(name, offset, unpacked, odd_kind, ZipMember(method, packed, crc32), packed)
+    if not not_plain and (packed > max_packed or (method == STORED and packed < unpacked)):
+        not_plain = f"broken: {packed:,} packed bytes can't be {unpacked:,} unpacked ones"
+    return Member(name, offset, unpacked, not_plain, ZipMember(method, packed, crc32), packed)
 
 
 def _walk_local_headers(source: ByteSource, size: int) -> Iterator[Member]:
-    """The members of a zip without its directory; one that isn't whole ends the walk."""
+    """Yields the members of a zip file without a directory; an incomplete one ends the walk."""
     position = 0
     while True:
         header = source.read_at(position, LOCAL_HEADER.size)
@@ -182,12 +182,12 @@ def _walk_local_headers(source: ByteSource, size: int) -> Iterator[Member]:
                 return
             packed, unpacked, crc32 = measured
             descriptor = source.read_at(begin + packed, 4)
-            # The descriptor may have a mark and 4-byte or 8-byte sizes; where the next header begins shows which.
+            # The descriptor may have a signature, and 4-byte or 8-byte sizes, which the next header's offset shows.
             marked = 4 if descriptor == b"PK\7\x08" else 0
             is_long = source.read_at(begin + packed + marked + 12, 2) != b"PK"
             following = begin + packed + marked + (20 if is_long else 12)
         else:
-            unpacked, packed, _ = _wide(extra, unpacked, packed, 0)
+            unpacked, packed, _ = _zip64(extra, unpacked, packed, 0)
             following = begin + packed
         if begin + packed > size:
             return
@@ -198,7 +198,7 @@ def _walk_local_headers(source: ByteSource, size: int) -> Iterator[Member]:
 
 
 def _measure_deflated(source: ByteSource, begin: int) -> tuple[int, int, int] | None:
-    """Packed length, unpacked length and CRC-32 of deflated data whose header doesn't say; None where it is cut."""
+    """Packed length, unpacked length and CRC-32 of deflated data without sizes in its header; None if truncated."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     position, unpacked, crc32 = begin, 0, 0
     pending, is_full = b"", False
@@ -218,8 +218,8 @@ def _measure_deflated(source: ByteSource, begin: int) -> tuple[int, int, int] | 
     return position - len(inflater.unused_data) - begin, unpacked, crc32
 
 
-def _wide(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """Takes from the zip64 extra field what doesn't fit into 32 bits."""
+def _zip64(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, int, int]:
+    """Replaces values that don't fit into 32 bits by those of the zip64 extra field."""
     wide = _extra_field(extra, 0x0001)
     numbers = [unpacked, packed, offset]
     at = 0
@@ -241,7 +241,7 @@ def _extra_field(extra: bytes, wanted: int) -> bytes:
 
 
 def _name(raw: bytes, extra: bytes, flags: int, made_by: int) -> str:
-    """The member's name: UTF-8 where it says or proves so, else the format's old code page 437."""
+    """The member's name: UTF-8 if flagged so or valid, else in code page 437, the default of the format."""
     unicode_field = _extra_field(extra, 0x7075)
     if len(unicode_field) > 5 and struct.unpack_from("<L", unicode_field, 1)[0] == zlib.crc32(raw):
         raw, flags = unicode_field[5:], flags | _UTF8
@@ -249,5 +249,5 @@ def _name(raw: bytes, extra: bytes, flags: int, made_by: int) -> str:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
         name = raw.decode("utf-8", "surrogateescape") if flags & _UTF8 else raw.decode("cp437")
-    # Tools on Windows used to write backslashes against the format's rule.
+    # Some tools on Windows write backslashes, which the format does not allow.
     return name.replace("\\", "/") if made_by == _DOS and "/" not in name else name
