@@ -57,7 +57,7 @@ def test_fewer_bytes_than_were_listed_are_an_error_and_never_a_picture(
     if not missing:
         assert read(file) == DATA
     else:
-        with pytest.raises(ValueError, match=r"ends|is no member"):
+        with pytest.raises(ValueError, match=r"ends|without a member"):
             read(file)
 
 
@@ -130,7 +130,7 @@ def test_a_zip_member_longer_than_its_directory_says_is_an_error(tmp_path: Path)
     # Its checksum is that of as much as is unpacked.
     data[at : at + 4] = struct.pack("<L", len(DATA) - 1)
     (tmp_path / "x.zip").write_bytes(data)
-    with pytest.raises(ValueError, match="size or checksum differs"):
+    with pytest.raises(ValueError, match="another size or checksum"):
         FileReader(str(tmp_path))(_listed(tmp_path / "x.zip"))
 
 
