@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from job_runs import but_run
+from permissions import forbid
 from PIL import Image
 from small_archive import (
     EXIF_ORIENTATION,
@@ -170,3 +172,32 @@ def test_pictures_of_equal_stem_share_one_mask(some: Archive, tmp_path: Path) ->
     assert done.status == 0
     assert {"palette.gif", "palette.png"} <= set(done.masks)
     assert done.summary["images"]["with_ground_truth"] == 5
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*", "*/*"])
+def test_a_folder_without_permission_is_a_failure_and_the_others_are_segmented(
+    pattern: str, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("images/a", "images/lost+found", "masks/a", "masks/lost+found"):
+        (tmp_path / name).mkdir(parents=True)
+    image_id = archive.image_ids[0]
+    picture = tmp_path / "images" / "a" / Path(image_id).name
+    shutil.copy(archive.images / image_id, picture)
+    shutil.copy(archive.mask_path(image_id), tmp_path / "masks" / "a" / f"{picture.stem}.png")
+    forbid(tmp_path / "images" / "lost+found", monkeypatch)
+    forbid(tmp_path / "masks" / "lost+found", monkeypatch)
+    images, masks = tmp_path / "images" / pattern, tmp_path / "masks" / pattern
+    done = run_job(tmp_path / "out", "--input", images, "--ground_truth", masks)
+    assert done.status == 3, done.err
+    assert [row["image_id"] for row in done.rows] == [f"a/{picture.name}"]
+    counted = {name: done.summary["images"][name] for name in ("found", "segmented", "failed", "truth_failed")}
+    assert counted == {"found": 2, "segmented": 1, "failed": 1, "truth_failed": 1}
+    assert done.summary["images"]["with_ground_truth"] == 1
+    assert sorted(
+        (line["image_id"], line["source_uri"], line["stage"], line["error_type"]) for line in done.failures
+    ) == [
+        ("", str(tmp_path / "images" / "lost+found"), "locate", "Unreadable"),
+        ("", str(tmp_path / "masks" / "lost+found"), "truth", "Unreadable"),
+    ]
+    accepted = run_job(tmp_path / "out", "--input", images, "--ground_truth", masks, "--max_failure_ratio", "1")
+    assert (accepted.status, accepted.summary["run"]["resumed"]) == (0, 1)

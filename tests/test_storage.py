@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from permissions import forbid
 
 from pipeline.core.errors import StorageError
 from pipeline.storage import filesystem, retries
@@ -388,3 +389,37 @@ def test_a_forbidden_output_is_not_writable(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(StorageError, match="Permission denied"):
         filesystem.check_writable(str(tmp_path / "out"))
+
+
+def listed(folder: Path, pattern: str, on_unreadable: Callable[[str], None] | None) -> list[str]:
+    """The files below a folder that match a pattern; all for an empty pattern."""
+    if pattern:
+        return [stored.uri for stored in filesystem.list_glob(str(folder / pattern), on_unreadable)]
+    return [stored.uri for stored in filesystem.list_files(str(folder), on_unreadable)]
+
+
+@pytest.mark.parametrize("pattern", ["", "*/*.png", "**/*.png", "*/**/*.png"])
+def test_folders_without_permission_are_reported_or_raise(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/1.png", "lost+found/2.png", "z/3.png"):
+        filesystem.write_bytes(str(tmp_path / name), b"x")
+    forbid(tmp_path / "lost+found", monkeypatch)
+
+    unreadable: list[str] = []
+    found = listed(tmp_path, pattern, unreadable.append)
+    assert {str(tmp_path / "a/1.png"), str(tmp_path / "z/3.png")} <= set(found)
+    assert set(unreadable) == {str(tmp_path / "lost+found")}
+    with pytest.raises(PermissionError):
+        listed(tmp_path, pattern, None)
+
+
+@pytest.mark.parametrize("pattern", ["", "*.png", "*/*.png", "**/*.png"])
+def test_the_folder_of_a_source_has_to_be_readable(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid(tmp_path, monkeypatch)
+    unreadable: list[str] = []
+    with pytest.raises(PermissionError):
+        listed(tmp_path, pattern, unreadable.append)
+    assert unreadable == []

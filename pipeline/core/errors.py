@@ -77,7 +77,11 @@ class ErrorType(StrEnum):
         "Fetch the file again.",
     )
     MISSING = ("Missing", "There is no such file.", "Restore it, or remove it from the manifest.")
-    UNREADABLE = ("Unreadable", "The file can't be read; the message has the system's reason.", "Correct the cause.")
+    UNREADABLE = (
+        "Unreadable",
+        "The file, or a folder below a source, can't be read; the message has the reason.",
+        "Correct the cause.",
+    )
     STORE_FAULT = (
         "StoreFault",
         "The store failed in all attempts.",

@@ -1,14 +1,17 @@
 """Folders and globs as sources: single files on this machine or below a bucket's prefix."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.core.decode import has_picture_ending
+from pipeline.core.errors import ErrorType
 from pipeline.core.records import Failure, FileRef
 from pipeline.sources.ignored import Ignored, IgnoredFiles
 from pipeline.sources.source import Address, Listed, Source
 from pipeline.storage import filesystem
 from pipeline.storage.globs import GLOB_CHARACTERS, can_match_below
+from pipeline.storage.stored_file import OnUnreadable, StoredFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class FolderSource(Source):
 
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""
-        return _pictures(self, self.uri, filesystem.list_files(self.uri))
+        return _pictures(self, self.uri, partial(filesystem.list_files, self.uri))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class GlobSource(Source):
 
     def items(self) -> Iterator[Listed | Ignored | Failure]:
         """See `Source.items`."""
-        return _pictures(self, self._fixed_folder, filesystem.list_glob(self.uri))
+        return _pictures(self, self._fixed_folder, partial(filesystem.list_glob, self.uri))
 
     def reads_below(self, folder: str, ending: str) -> bool:
         """See `Source.reads_below`."""
@@ -84,14 +87,18 @@ class GlobSource(Source):
 
 
 def _pictures(
-    source: Source, root: str, files: Iterator[filesystem.StoredFile]
+    source: Source, root: str, list_files: Callable[[OnUnreadable], Iterator[StoredFile]]
 ) -> Iterator[Listed | Ignored | Failure]:
     """Lists the files with the ending of a picture; their ids are their paths below `root`."""
     ignored = IgnoredFiles()
-    for stored in files:
+    unreadable: list[str] = []
+    for stored in list_files(unreadable.append):
         if not has_picture_ending(stored.uri):
             ignored.add(stored.uri)
             continue
         relative = stored.uri[len(root) :].lstrip("/")
         yield source.named(relative, FileRef(stored.uri, stored.size_bytes, stored.version))
+    for folder in unreadable:
+        message = "no permission to read the folder; its files are unknown"
+        yield source.refused(folder, "", ErrorType.UNREADABLE, message)
     yield ignored.total()

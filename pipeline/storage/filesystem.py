@@ -19,6 +19,7 @@ from pipeline.storage.retries import CHECK_PATIENCE_S as CHECK_PATIENCE_S
 from pipeline.storage.retries import patience as patience
 from pipeline.storage.store_options import StoreOptions
 from pipeline.storage.store_pool import WEB_SCHEMES as WEB_SCHEMES
+from pipeline.storage.stored_file import OnUnreadable
 from pipeline.storage.stored_file import StoredFile as StoredFile
 from pipeline.storage.stored_file import StoreFaultError as StoreFaultError
 
@@ -182,13 +183,15 @@ def is_folder(uri: str) -> bool:
     return not is_read_only(uri) and next(list_files(uri), None) is not None
 
 
-def list_files(folder: str) -> Iterator[StoredFile]:
+def list_files(folder: str, on_unreadable: OnUnreadable | None = None) -> Iterator[StoredFile]:
     """Lists all files below a folder or prefix, links to files included, links to folders not followed.
 
     A broken link is listed with a size of -1; reading it raises the error.
 
     Args:
         folder: absolute path or URI.
+        on_unreadable: called with folders below `folder` that can't be read, which are skipped; by default they raise
+            `PermissionError`.
 
     Yields:
         The files, a local folder's in order of their names.
@@ -199,19 +202,23 @@ def list_files(folder: str) -> Iterator[StoredFile]:
     if is_remote(folder):
         yield from object_stores.list_objects(folder)
         return
-    yield from walk.list_folder(folder)
+    yield from walk.list_folder(folder, on_unreadable)
 
 
-def list_glob(pattern: str) -> Iterator[StoredFile]:
+def list_glob(pattern: str, on_unreadable: OnUnreadable | None = None) -> Iterator[StoredFile]:
     """Lists the files that match a glob (`*`, `?`, `[…]`, `**` for any number of folders).
 
     `**` does not follow links to folders; the other parts of a pattern do.
 
     Args:
         pattern: absolute path or URI.
+        on_unreadable: as in `list_files`, for folders in which the pattern searches.
 
     Yields:
         The files, in order of their names.
+
+    Raises:
+        OSError: a folder can't be listed.
     """
     if is_remote(pattern):
         wildcard = GLOB_CHARACTERS.search(pattern)
@@ -224,7 +231,7 @@ def list_glob(pattern: str) -> Iterator[StoredFile]:
             if matches(stored.uri):
                 yield stored
         return
-    yield from walk.list_matching(pattern)
+    yield from walk.list_matching(pattern, on_unreadable)
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:

@@ -1,6 +1,10 @@
 """The properties of a stored file, and the error of a store that keeps failing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+OnUnreadable = Callable[[str], None]
+"""Called with the path of each folder that is skipped because this process has no permission to read it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 import errno
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.storage.globs import ANY_FOLDERS, GLOB_CHARACTERS, glob_regex
 from pipeline.storage.local_files import stat_file
-from pipeline.storage.stored_file import StoredFile
+from pipeline.storage.stored_file import OnUnreadable, StoredFile
 
 # Linux accepts paths of less than 4,096 bytes in one call; macOS of less than 1,024.
 _PATH_PART_BYTES = 512
@@ -20,7 +20,7 @@ class _Entry:
     is_folder: bool
 
 
-def list_folder(folder: str) -> Iterator[StoredFile]:
+def list_folder(folder: str, on_unreadable: OnUnreadable | None = None) -> Iterator[StoredFile]:
     """As `filesystem.list_files`."""
     # An explicit stack: folders may be nested deeper than Python's recursion limit.
     paths, entries = [folder], [iter(_entries(folder))]
@@ -32,15 +32,26 @@ def list_folder(folder: str) -> Iterator[StoredFile]:
             continue
         path = f"{paths[-1].rstrip('/')}/{entry.name}"
         if entry.is_folder:
+            try:
+                below = _entries(path)
+            except PermissionError:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(path)
+                continue
             paths.append(path)
-            entries.append(iter(_entries(path)))
+            entries.append(iter(below))
         else:
             yield _stored(path)
 
 
-def list_matching(pattern: str) -> Iterator[StoredFile]:
+def list_matching(pattern: str, on_unreadable: OnUnreadable | None = None) -> Iterator[StoredFile]:
     """As `filesystem.list_glob`."""
     parts = pattern.split("/")
+    for folder, is_fixed in _unreadable(parts):
+        if on_unreadable is None or is_fixed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        on_unreadable(folder)
     if ANY_FOLDERS not in parts:
         for path in sorted(glob.iglob(pattern, include_hidden=True)):
             if os.path.isfile(path) or not os.path.exists(path):
@@ -50,10 +61,31 @@ def list_matching(pattern: str) -> Iterator[StoredFile]:
     head = "/".join(parts[:first]) or "/"
     roots = sorted(glob.iglob(head, include_hidden=True)) if GLOB_CHARACTERS.search(head) else [head]
     matches = glob_regex("/".join(parts[first:])).fullmatch
-    for root in filter(os.path.isdir, roots):
-        for stored in list_folder(root):
+    for root in filter(_is_readable, filter(os.path.isdir, roots)):
+        for stored in list_folder(root, on_unreadable):
             if matches(stored.uri[len(root) :].lstrip("/")):
                 yield stored
+
+
+def _unreadable(parts: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """The folders in which a pattern searches for names and that can't be read; `glob` skips them without an error.
+
+    Yields:
+        A folder, and whether it is the part of the pattern before the first wildcard.
+    """
+    for position, part in enumerate(parts):
+        if GLOB_CHARACTERS.search(part):
+            searched = "/".join(parts[:position]) or "/"
+            is_fixed = not GLOB_CHARACTERS.search(searched)
+            for path in glob.iglob(searched, include_hidden=True):
+                if not _is_readable(path):
+                    yield path, is_fixed
+        if part == ANY_FOLDERS:
+            return  # the walk checks the folders below
+
+
+def _is_readable(path: str) -> bool:
+    return not os.path.isdir(path) or os.access(path, os.R_OK | os.X_OK)
 
 
 def _entries(folder: str) -> list[_Entry]:
@@ -108,6 +140,6 @@ def _stored(path: str) -> StoredFile:
     try:
         return stat_file(path)
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
+        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES):
             raise
         return StoredFile(path, -1, "")
