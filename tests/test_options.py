@@ -13,8 +13,8 @@ import pytest
 from pipeline.app import job_options as module
 from pipeline.app.job_options import LATER_OPTIONS, JobOptions, parse_options
 from pipeline.app.launcher import main
+from pipeline.core.addresses import public_address
 from pipeline.core.errors import OptionError
-from pipeline.core.wording import public_address
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ["--input", "in", "--model", "m", "--output", "out"]

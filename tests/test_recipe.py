@@ -11,6 +11,7 @@ from small_archive import TINY_MODEL, Archive
 
 from pipeline.app.job_options import parse_options
 from pipeline.app.prepared import Prepared, prepare
+from pipeline.core.addresses import unsigned_address
 from pipeline.core.labels import LabelMap
 from pipeline.core.measures import measures
 from pipeline.core.recipe import Fingerprints, Recipe, digest_of
@@ -170,3 +171,41 @@ def test_options_reach_the_recipe_and_the_outputs(archive: Archive, tmp_path: Pa
     assert prepared("--mask_format", "tar").destination.packs_masks
     everything = prepared("--mask_format", "none", "--probabilities", "--overlays", "2").destination
     assert [output.name for output in everything.outputs] == ["probabilities", "overlay"]
+
+
+V4 = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=k%2F1&X-Amz-Date=20261124T000000Z&X-Amz-Expires=60"
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        (f"{V4}&X-Amz-SignedHeaders=host&X-Amz-Signature=51", ""),
+        (f"versionId=7&{V4}&X-Amz-Security-Token=t&X-Amz-Signature=51&x=1", "?versionId=7&x=1"),
+        ("X-Goog-Algorithm=G&X-Goog-Expires=60&x-goog-signature=51#part", "#part"),
+        ("AWSAccessKeyId=k&Expires=1&Signature=s&id=3", "?id=3"),
+        ("GoogleAccessId=k&Expires=1&Signature=s", ""),
+        ("Policy=p&Signature=s&Key-Pair-Id=k&size=2", "?size=2"),
+        ("sv=2024-11-04&se=2026-11-25T00%3A00Z&sr=b&sp=r&sig=s%3D&snapshot=2", "?snapshot=2"),
+        ("id=3&sig=s", "?id=3&sig=s"),
+        ("Signature=s&Expires=1", "?Signature=s&Expires=1"),
+        (V4, f"?{V4}"),
+        ("", "?"),
+    ],
+)
+def test_a_signature_is_no_part_of_an_address(query: str, kept: str) -> None:
+    assert unsigned_address(f"https://host/a.png?{query}") == f"https://host/a.png{kept}"
+    for other in (f"gs://bucket/a.png?{query}", f"/in/a.png?{query}"):
+        assert unsigned_address(other) == other
+
+
+def test_a_new_signature_changes_no_fingerprint_and_another_content_does() -> None:
+    fingerprints = Fingerprints(recipe_of(METADATA))
+
+    def of(signature: int, name: str = "a.png", version: str = '"1"') -> tuple[str, str]:
+        file = FileRef(f"https://host/{name}?X-Amz-Date={signature}&X-Amz-Signature={signature}", 10, version)
+        picture = Located("a.png", file, file)
+        return fingerprints.of_image(picture), fingerprints.of_measures(picture)
+
+    assert of(1) == of(2)
+    for other in (of(1, version='"2"'), of(1, name="b.png")):
+        assert all(left != right for left, right in zip(of(1), other, strict=True))

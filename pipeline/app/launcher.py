@@ -15,11 +15,12 @@ from typing import Any
 
 from pipeline.app.job_options import JobOptions, parse_options
 from pipeline.app.prepared import Prepared, prepare
+from pipeline.core.addresses import public_address
 from pipeline.core.errors import MaskbeamError, OptionError, StorageError
 from pipeline.core.layout import FAILURES_FILE, SUMMARY_FILE
 from pipeline.core.process import LOG_FORMAT, LOGGER, library_builds, prepare_process
 from pipeline.core.recipe import Recipe
-from pipeline.core.wording import pictures_text, printable, public_address
+from pipeline.core.wording import pictures_text, printable
 from pipeline.engines.backends import backend_named, check_backend
 from pipeline.engines.quiet import without_python_stderr
 from pipeline.output.holder import Holder
@@ -71,7 +72,7 @@ def _main(arguments: Sequence[str]) -> int:
         # A user waits: a store that doesn't respond is reported after seconds.
         with filesystem.patience(filesystem.CHECK_PATIENCE_S):
             prepared = prepare(options)
-        beam_options, runner = _choose_runner(options)
+        beam_options, runner = _choose_runner(options, prepared)
         check_backend(options.backend, options.precision, is_here=options.plan or runner.is_local)
     except OptionError as error:
         return _ended(str(error), UNUSABLE)
@@ -118,7 +119,7 @@ def _plan(options: JobOptions, prepared: Prepared) -> int:
     return DONE
 
 
-def _choose_runner(options: JobOptions) -> tuple[Any, Any]:
+def _choose_runner(options: JobOptions, prepared: Prepared) -> tuple[Any, Any]:
     # Beam takes seconds to import; mistakes in the options are reported before that.
     from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -126,7 +127,7 @@ def _choose_runner(options: JobOptions) -> tuple[Any, Any]:
 
     beam_options = PipelineOptions(list(options.beam_args))
     runner = choose_runner(beam_options)
-    check_reachable(runner, options)
+    check_reachable(runner, options, (*prepared.pictures, *prepared.truths))
     return beam_options, runner
 
 

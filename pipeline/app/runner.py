@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from pipeline.app.job_options import JobOptions
 from pipeline.core.errors import OptionError
 from pipeline.engines.load import usable_cores
 from pipeline.engines.model_folder import carried_names
+from pipeline.sources.source import Source
 from pipeline.storage import filesystem
 
 LOCAL = "DirectRunner"
@@ -95,22 +97,24 @@ def choose_runner(beam_options: PipelineOptions) -> Runner:
     return Runner(name, runner, False, not is_dataflow, threads, processes, accelerator=_take_accelerator(beam_options))
 
 
-def check_reachable(runner: Runner, options: JobOptions) -> None:
+def check_reachable(runner: Runner, options: JobOptions, sources: Iterable[Source]) -> None:
     """Refuses paths that remote workers can't read.
 
     Args:
         runner: the job's.
         options: the job's.
+        sources: of its pictures and masks.
 
     Raises:
         OptionError: a path of this machine, for a job that runs on others.
     """
     if runner.name.lower() not in _DATAFLOW_NAMES:
         return
-    named = [("--input", uri) for uri in options.input] + [("--ground_truth", uri) for uri in options.ground_truth]
-    for option, uri in [*named, ("--output", options.output)]:
-        if not uri.startswith((*filesystem.REMOTE_SCHEMES, "tfds:")):
-            raise OptionError(f"{option} {uri}: a path of this machine; {runner.name}'s workers see buckets only")
+    read = [("--ground_truth" if source.is_truth else "--input", source.uri, source.location) for source in sources]
+    for option, uri, location in [*read, ("--output", options.output, options.output)]:
+        if not filesystem.is_remote(location):
+            files = "a path" if location == uri else f"its files are in {location}, a path"
+            raise OptionError(f"{option} {uri}: {files} of this machine; {runner.name}'s workers see buckets only")
     if not filesystem.is_remote(options.model) and options.model not in carried_names():
         raise OptionError(
             f"--model {options.model}: a folder of this machine; {runner.name}'s workers see buckets and"

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+from pipeline.core.addresses import unsigned_address
 from pipeline.core.labels import IgnoreLabel, LabelMap
 from pipeline.core.measures.measures import measures_for
 from pipeline.core.records import FileRef, Located
@@ -122,5 +123,5 @@ def digest_of(*parts: object) -> str:
 
 
 def identity_of(file: FileRef) -> tuple[str, int, str, int, str]:
-    """What identifies a version of a file."""
-    return file.uri, file.size_bytes, file.version, file.offset_bytes, file.member
+    """What identifies a version of a file; a new signature of a signed URL changes nothing."""
+    return unsigned_address(file.uri), file.size_bytes, file.version, file.offset_bytes, file.member

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from pipeline.core.addresses import public_address
 from pipeline.core.errors import TRUTH_STAGE
-from pipeline.core.wording import public_address
 
 Value = tuple[int, ...]
 """What a measure found in a picture (`pipeline.core.measures.measure`): integers, which add up exactly in any order."""

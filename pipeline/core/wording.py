@@ -1,13 +1,9 @@
 """Formatting of numbers and external text for the report, the terminal and the log."""
 
 import math
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-_WEB_ADDRESS = re.compile(
-    r"(?P<scheme>https?://)(?:[^/?#]*@)?(?P<host>[^/?#@]*)(?P<path>[^?#]*)(?P<rest>[?#].*)?", re.DOTALL
-)
 NOTHING = "–"
 """Shown in place of a missing value."""
 
@@ -119,22 +115,6 @@ def area_m2_text(area_m2: float | None) -> str:
         if area_m2 >= unit:
             return f"{_three_digits(area_m2 / unit)} {name}"
     return f"{_three_digits(area_m2)} m²"
-
-
-def public_address(address: str) -> str:
-    """An address for files and people: a web address without the password and the query, which may be a signature.
-
-    Args:
-        address: a path or URI.
-
-    Returns:
-        The address; `?…` replaces a query or fragment. Other addresses are not changed, because `?`, `#` and `@`
-        may be parts of names.
-    """
-    web = _WEB_ADDRESS.fullmatch(address)
-    if web is None:
-        return address
-    return web["scheme"] + web["host"] + web["path"] + ("?…" if web["rest"] else "")
 
 
 def printable(value: object) -> str:

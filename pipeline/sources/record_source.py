@@ -38,6 +38,11 @@ class RecordSource(Source):
         return [cls(address.uri, file=RecordFile(uri, _name_prefix(uri, len(uris)))) for uri in uris]
 
     @property
+    def location(self) -> str:
+        """The file."""
+        return self.file.uri
+
+    @property
     def base_name(self) -> str:
         """The file's name without its ending and shard number."""
         name = filesystem.base_name(self.uri)

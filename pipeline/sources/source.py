@@ -122,6 +122,11 @@ class Source(ABC):
         """The prefix of its ids if there are several sources."""
 
     @property
+    def location(self) -> str:
+        """The path or URI that workers read; below it, if it is a folder or pattern."""
+        return self.uri
+
+    @property
     def folder(self) -> str | None:
         """The folder that is walked; None for other types."""
         return None
