@@ -201,3 +201,21 @@ def test_secrets_of_addresses_are_written_nowhere(ranged: ScriptedStore, archive
         content = gzip.decompress(content) if path.suffix == ".gz" else content
         assert secret.encode() not in content, path
         assert secret not in str(path)
+
+
+def test_a_new_signature_segments_nothing_again(ranged: ScriptedStore, archive: Archive, tmp_path: Path) -> None:
+    names = ("palette.gif", "grey.png")
+    for name in names:
+        ranged.objects[f"/in/{name}"] = (archive.images / name).read_bytes()
+
+    def resumed(signature: str) -> tuple[int, int]:
+        rows = [f"{ranged.url}/in/{n}?X-Amz-Date={signature}&X-Amz-Signature={signature}" for n in names]
+        (tmp_path / "list.csv").write_text("\n".join(["image", *rows]) + "\n")
+        job = run_job(tmp_path / "out", "--input", tmp_path / "list.csv")
+        return job.status, job.summary["run"]["resumed"]
+
+    assert resumed("first") == (0, 0)
+    assert resumed("second") == (0, 2)
+    # Another content is still noticed.
+    ranged.objects["/in/grey.png"] += b"more"
+    assert resumed("third") == (0, 1)
