@@ -14,9 +14,11 @@ from PIL import Image
 keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
 
 import model.export  # noqa: E402
+import model.finish  # noqa: E402
 import model.train  # noqa: E402
 from model.batches import TrainingPictures  # noqa: E402
 from model.dataset import PairStore  # noqa: E402
+from model.figures import Example, can_draw  # noqa: E402
 from model.fit import Fitter, Validated  # noqa: E402
 from model.losses import SegmentationLoss  # noqa: E402
 from model.network import NetworkConfig, build_network, logits_of  # noqa: E402
@@ -35,7 +37,7 @@ MAX_CONSTANT_IOU = 1 / 3
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training, the pictures of its parts by name, and what loss and converter were given.
+    """A finished training, the pictures of its parts by name, and what loss, converter and figure were given.
 
     So that no part can be taken for another, the masks of the kept pictures name the wrong classes, and a third of
     each validation mask is overwritten.
@@ -47,6 +49,7 @@ class Trained:
     parts: dict[str, list[str]]
     weights: list[tuple[float, ...] | None]
     calibrations: list[Any]
+    examples: list[Example]
 
     def network(self) -> Any:
         return keras.saving.load_model(self.folder / "model.keras", compile=False, safe_mode=True)
@@ -97,7 +100,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     )
     weights: list[tuple[float, ...] | None] = []
     calibrations: list[Any] = []
-    convert = model.export._convert
+    examples: list[Example] = []
+    convert, draw = model.export._convert, model.finish.examples_figure
 
     def recorded_loss(kind: str, num_classes: int, given: tuple[float, ...] | None) -> SegmentationLoss:
         weights.append(given)
@@ -107,11 +111,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         calibrations.append(calibration)
         return convert(network, calibration)
 
+    def recorded_draw(shown: list[Example], spec: ModelSpec) -> Any:
+        examples.extend(shown)
+        return draw(shown, spec)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model.train, "SegmentationLoss", recorded_loss)
+        patch.setattr(model.finish, "examples_figure", recorded_draw)
         patch.setattr(model.export, "_convert", recorded_convert)
         spec = train(options, lambda line: None)
-    return Trained(data, folder / "model", spec, parts, weights, calibrations)
+    return Trained(data, folder / "model", spec, parts, weights, calibrations, examples)
 
 
 def _mean_iou(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
@@ -171,6 +180,32 @@ def test_the_best_epoch_is_that_of_the_validation_pictures(trained: Trained) -> 
     with (trained.folder / "training" / "log.csv").open() as file:
         log = [float(row["val_global_mean_iou"]) for row in csv.DictReader(file)]
     assert trained.spec.training["best_epoch"] == 1 + int(np.argmax(log))
+
+
+def test_the_exports_are_compared_on_the_validation_pictures(trained: Trained) -> None:
+    for agreement in trained.spec.agreement.values():
+        assert agreement["pictures"] == len(trained.parts["validation"]) < len(trained.parts["train"])
+
+
+@pytest.mark.skipif(not can_draw(), reason="matplotlib is not installed")
+def test_the_examples_are_the_best_the_middle_and_the_worst(trained: Trained) -> None:
+    def mean_iou(example: Example) -> float:
+        return float(np.mean([_iou(example, class_id) for class_id in np.union1d(example.truth, example.prediction)]))
+
+    shown = {
+        kind: [one for one in trained.examples if one.title.startswith(kind)] for kind in ("best", "median", "worst")
+    }
+    assert [len(ones) for ones in shown.values()] == [2, 2, 2]
+    scores = {kind: [mean_iou(one) for one in ones] for kind, ones in shown.items()}
+    for kind, ones in shown.items():
+        for one, score in zip(ones, scores[kind], strict=True):
+            assert f"mean IoU {score:.3f}" in one.title
+    assert min(scores["best"]) > max(scores["median"]) >= min(scores["median"]) > max(scores["worst"])
+
+
+def _iou(example: Example, class_id: int) -> float:
+    truth, prediction = example.truth == class_id, example.prediction == class_id
+    return float((truth & prediction).sum() / (truth | prediction).sum())
 
 
 def test_the_split_is_written_as_digests_of_the_pictures_files(trained: Trained) -> None:

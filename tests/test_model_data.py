@@ -249,6 +249,8 @@ def test_a_picture_keeps_its_part_when_others_come() -> None:
     assert len(many.test) == pytest.approx(100, abs=25)
     assert len(many.validation) == pytest.approx(50, abs=20)
     assert list(many.test) != list(split_pictures(ids, 2, 0.1, 0.2).test)
+    # More pictures to choose the epoch come from training: no picture that was trained on is kept for the end.
+    assert list(many.test) == list(split_pictures(ids, 1, 0.3, 0.2).test)
 
 
 @pytest.mark.parametrize("count", [3, 4, 7])

@@ -99,12 +99,13 @@ def test_patience_ends_early_and_keeps_the_best_epoch(sample: Path, tmp_path: Pa
         _options(sample, tmp_path / "early"), epochs=40, patience=2, learning_rate=0.2, schedule="constant"
     )
     said: list[str] = []
-    train(options, said.append)
+    spec = train(options, said.append)
     epochs = [line for line in said if line.startswith("epoch")]
     assert len(epochs) < 40
     scores = [float(line.split("global_mean_iou ")[1].split()[0]) for line in epochs]
     assert f"best epoch {int(np.argmax(scores)) + 1}," in " ".join(said)
     assert len(epochs) == int(np.argmax(scores)) + 1 + 2
+    assert (spec.training["epochs"], spec.training["best_epoch"]) == (len(epochs), int(np.argmax(scores)) + 1)
 
 
 @pytest.mark.full
