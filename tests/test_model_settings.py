@@ -18,7 +18,7 @@ from model.batches import TrainingPictures  # noqa: E402
 from model.cli import build_parser  # noqa: E402
 from model.dataset import PairStore  # noqa: E402
 from model.finish import class_colors  # noqa: E402
-from model.fit import Fitter, confusion_of  # noqa: E402
+from model.fit import Fitter, Validated, confusions_of  # noqa: E402
 from model.job import TrainingJob  # noqa: E402
 from model.losses import SegmentationLoss  # noqa: E402
 from model.network import NetworkConfig, build_network, logits_of  # noqa: E402
@@ -176,11 +176,11 @@ class _ScriptedFitter(Fitter):
         self.seen: list[list[np.ndarray]] = []
         return self
 
-    def _validate(self) -> np.ndarray:
+    def _validate(self) -> Validated:
         self.seen.append([np.array(one) for one in self.network.get_weights()])
         right = int(100 * next(self._scores))
         # IoU of either class is right / (200 - right).
-        return np.array([[right, 100 - right], [100 - right, right]], np.int64)
+        return Validated(np.array([[right, 100 - right], [100 - right, right]], np.int64))
 
 
 def _scripted(folder: Path, scores: list[float], loss: Any = None) -> _ScriptedFitter:
@@ -241,7 +241,7 @@ def test_every_epoch_has_batches_of_its_own(tmp_path: Path, monkeypatch: pytest.
     assert epochs == [0, 1, 2]
 
 
-def test_the_confusion_matrix_counts_every_picture_by_truth_and_prediction() -> None:
+def test_the_confusion_matrices_count_every_picture_by_truth_and_prediction() -> None:
     store = _store(5)
 
     class Constant:
@@ -250,10 +250,11 @@ def test_the_confusion_matrix_counts_every_picture_by_truth_and_prediction() -> 
         def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
             return np.broadcast_to(np.array([0.0, 1.0], np.float32), (*images.shape[:3], 2))
 
-    chosen = np.array([4, 0, 2])
-    matrix = confusion_of(Constant(), store, chosen, 2, batch_size=2)
-    ones = sum(int(store[index][1].sum()) for index in chosen.tolist())
-    assert matrix.tolist() == [[0, 3 * 16 * 16 - ones], [0, ones]]
+    found = list(confusions_of(Constant(), store, np.array([4, 0, 2]), 2, batch_size=2))
+    assert [number for number, _ in found] == [4, 0, 2]
+    for number, matrix in found:
+        ones = int(store[number][1].sum())
+        assert matrix.tolist() == [[0, 16 * 16 - ones], [0, ones]]
 
 
 def test_batches_hold_pictures_of_the_split_alone() -> None:
