@@ -88,6 +88,12 @@ def _add_train(commands: Any) -> None:
         "--encoder", metavar="NAME", help="lite0, lite1 or lite2 with ImageNet weights; none for random weights"
     )
     net.add_argument(
+        "--from",
+        dest="from_model",
+        metavar="DIR|NAME",
+        help="start from this model's weights; its classes may be others",
+    )
+    net.add_argument(
         "--mode", type=_mode, default="resize", metavar="resize", help="the whole picture at the model's size"
     )
     net.add_argument(
@@ -111,6 +117,7 @@ def _add_train(commands: Any) -> None:
     how.add_argument("--schedule", metavar="NAME", help="cosine or constant")
     how.add_argument("--warmup_epochs", type=float, metavar="X", help="epochs over which the rate rises")
     how.add_argument("--augment", metavar="NAME", help="none, flip, light or full")
+    how.add_argument("--distil", metavar="DIR|NAME", help="learn from the logits of this model besides the masks")
     how.add_argument("--patience", type=int, metavar="N", help="epochs without gain before the end, 0 for never")
     how.add_argument("--precision", metavar="NAME", help="auto, float32 or mixed_float16")
     how.add_argument("--seed", type=int, metavar="S", help="of split, weights, order and augmentation")

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.efficientnet import bottlenecks
+from model.spread import spread_kernel
 from model.torch_weights import read_state_dict
 from pipeline.core.errors import ModelError, OptionError
 
@@ -148,23 +149,3 @@ def _layers(encoder: str) -> list[tuple[str, str, str]]:
 def _kernel(kernel: FloatArray, *, depthwise: bool) -> FloatArray:
     """From PyTorch's (out, in, height, width) to Keras' (height, width, in, out); depthwise (height, width, in, 1)."""
     return np.transpose(kernel, (2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
-
-
-def spread_kernel(kernel: FloatArray, channels: int) -> FloatArray:
-    """A first convolution of colour pictures as one of pictures with any number of channels.
-
-    Three or more channels: channel c gets the kernel of colour c modulo 3, divided by the number of channels that get
-    it; one or two: each gets the mean over the colours, times 3 / channels. Either way the sum over the channels stays,
-    so a picture that has the same values in all channels gives what the grey colour picture gives.
-
-    Args:
-        kernel: (height, width, 3, out) float32.
-        channels: at least 1.
-
-    Returns:
-        (height, width, channels, out) float32.
-    """
-    if channels < 3:
-        return np.repeat(kernel.sum(axis=2, keepdims=True) / np.float32(channels), channels, axis=2)
-    colors = np.arange(channels) % 3
-    return kernel[:, :, colors] / np.bincount(colors)[colors].astype(np.float32)[:, None]

@@ -21,6 +21,7 @@ from model.figures import Example, can_draw, curves_figure, examples_figure, png
 from model.fit import Progress
 from model.job import TrainingJob
 from model.network import logits_of
+from model.start import teacher_metadata
 from model.versions import library_versions
 from pipeline.core.overlay import background_id
 from pipeline.core.palette import default_colors
@@ -148,6 +149,7 @@ def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
         "depth": config.depth,
         **({"encoder": config.encoder} if config.encoder else {}),
         **job.start.metadata(),
+        **teacher_metadata(job.teacher),
         "seed": options.seed,
         "command": _command(job),
     }
@@ -187,10 +189,12 @@ def _command(job: TrainingJob) -> str:
         if name == "image_size":
             value = "x".join(str(side) for side in value)
         text = ",".join(value) if isinstance(value, tuple) else str(value)
-        words += [f"--{name}"] if value is True else [f"--{name}", text]
+        option = _OPTION_OF.get(name, f"--{name}")
+        words += [option] if value is True else [option, text]
     return shlex.join(words)
 
 
+_OPTION_OF = {"from_model": "--from"}
 _NOT_IN_COMMAND = frozenset(
     ("dataset", "output", "ground_truth", "test_dataset", "name", "dataset_name", "licence", "resume")
 )

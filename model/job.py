@@ -7,6 +7,7 @@ from model.network import NetworkConfig
 from model.options import TrainOptions
 from model.split import Split
 from model.start import Start
+from model.stored_network import StoredNetwork
 from pipeline.core.split_digests import SplitDigests
 from pipeline.core.truth import Labels
 
@@ -16,7 +17,7 @@ class TrainingJob:
     """A network and its training data.
 
     Attributes:
-        options: as given.
+        options: as given, those of the network resolved.
         config: the network.
         labels: how raw mask values become class ids.
         class_names: by id.
@@ -25,6 +26,7 @@ class TrainingJob:
         kept: the ids of the pictures that are scored at the end.
         digests: of the pictures' files, by part.
         start: the weights before the first epoch.
+        teacher: the model that it learns from besides the masks; None without one.
     """
 
     options: TrainOptions
@@ -36,3 +38,4 @@ class TrainingJob:
     kept: frozenset[str]
     digests: SplitDigests
     start: Start
+    teacher: StoredNetwork | None

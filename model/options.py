@@ -32,9 +32,12 @@ class TrainOptions:
         name: the model's name; None for the output folder's.
         dataset_name: the training data's name, for the metadata.
         licence: the training data's licence, for the metadata.
-        preset: the architecture.
+        preset: the architecture; None for `from_model`'s, else `DEFAULT_PRESET`.
         encoder: one of `ENCODERS` with its ImageNet weights, or `RANDOM_ENCODER` for random weights.
-        image_size: input height and width, px; None for the size that `model.image_size` chooses from the masks.
+        from_model: the model whose weights the training starts from.
+        distil: the model whose logits are learned besides the masks.
+        image_size: input height and width, px; None for that of `from_model`, else for the one that `model.image_size`
+            chooses from the masks.
         width: filters of the first level.
         depth: number of times that the picture is halved.
         channels: 1 or 3.
@@ -67,8 +70,10 @@ class TrainOptions:
     name: str | None = None
     dataset_name: str | None = None
     licence: str | None = None
-    preset: str = DEFAULT_PRESET
+    preset: str | None = None
     encoder: str | None = None
+    from_model: str | None = None
+    distil: str | None = None
     image_size: tuple[int, int] | None = None
     width: int | None = None
     depth: int | None = None

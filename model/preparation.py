@@ -1,6 +1,6 @@
 """From the options of a training to a `TrainingJob`; errors in options and data are reported here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +13,10 @@ from model.image_size import choose_image_size
 from model.job import TrainingJob
 from model.label_faults import TruthFault, describe_faults
 from model.network import PRESETS, NetworkConfig, check_config
-from model.options import TrainOptions, check_class_weights, parse_class_weights
+from model.options import DEFAULT_PRESET, TrainOptions, check_class_weights, parse_class_weights
 from model.split import MIN_VALIDATION_PICTURES, Split, is_test_picture, split_pictures
-from model.start import choose_start, encoder_of
+from model.start import check_teacher, choose_start, encoder_of, read_sources, resolve_structure
+from model.stored_network import StoredNetwork
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.split_digests import TEST, TRAIN, VALIDATION, SplitDigests
 from pipeline.core.truth import Labels
@@ -37,10 +38,14 @@ def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
     Raises:
         OptionError: the options or the data can't be used.
     """
+    source, teacher = read_sources(options)
+    options = resolve_structure(options, source)
     config = _network_config(options)
-    start = choose_start(options, config)
+    start = choose_start(options, config, source)
     labels, class_names = resolve_classes(options)
     config = replace(config, num_classes=labels.num_classes)
+    if teacher is not None:
+        check_teacher(teacher, options.distil or "", class_names, config.channels)
     weights = parse_class_weights(options.class_weights)
     if weights is not None:
         check_class_weights(weights, labels.num_classes)
@@ -53,23 +58,25 @@ def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
     split = split_pictures(data.store.pair_ids, options.seed, options.val_fraction, test_fraction)
     if test_pictures is None:
         test_pictures = {data.store.pair_ids[index]: data.digests[index] for index in split.test}
-    digests = _digests(data, split, test_pictures)
+    digests = _digests(data, split, test_pictures, [one for one in (source, teacher) if one is not None])
     _report_classes(data, labels, class_names, say)
     _report_split(split, len(test_pictures), digests, say)
-    return TrainingJob(options, config, labels, class_names, data, split, frozenset(test_pictures), digests, start)
+    kept = frozenset(test_pictures)
+    return TrainingJob(options, config, labels, class_names, data, split, kept, digests, start, teacher)
 
 
 def _network_config(options: TrainOptions) -> NetworkConfig:
     """The network of the options; its number of classes isn't known yet."""
-    if options.preset not in PRESETS:
-        raise OptionError(f"--preset {options.preset} is none of {', '.join(PRESETS)}")
-    preset = PRESETS[options.preset]
+    name = options.preset or DEFAULT_PRESET
+    if name not in PRESETS:
+        raise OptionError(f"--preset {name} is none of {', '.join(PRESETS)}")
+    preset = PRESETS[name]
     depth = preset.depth if options.depth is None else options.depth
     height, width = options.image_size or (preset.image_size, preset.image_size)
     if options.image_size is None and 0 < depth < 12:
         height = width = -(-preset.image_size >> depth) << depth
     config = NetworkConfig(
-        options.preset,
+        name,
         preset.width if options.width is None else options.width,
         depth,
         height,
@@ -138,10 +145,14 @@ def _check_test_dataset(options: TrainOptions, labels: Labels, say: Say) -> dict
     return found
 
 
-def _digests(data: PreparedData, split: Split, test_pictures: dict[str, int | None]) -> SplitDigests:
+def _digests(
+    data: PreparedData, split: Split, test_pictures: dict[str, int | None], earlier: Sequence[StoredNetwork]
+) -> SplitDigests:
+    """The parts; the pictures that earlier models were trained on have influenced the weights, too."""
+    known = [digest for one in earlier if one.split for digest in one.split.digests[TRAIN].tolist()]
     return SplitDigests.of(
         {
-            TRAIN: (data.digests[index] for index in split.train),
+            TRAIN: (*(data.digests[index] for index in split.train), *known),
             VALIDATION: (data.digests[index] for index in split.validation),
             TEST: (digest for digest in test_pictures.values() if digest is not None),
         }

@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
@@ -13,10 +12,10 @@ from model.agreement import Probe
 from model.dataset import load_pair
 from model.encoded_pairs import open_source
 from model.export import export_network
-from model.network import PRESETS, NetworkConfig, build_network, check_config
 from model.sample import draw_samples
+from model.stored_network import config_of, load_network
 from model.versions import library_versions
-from pipeline.core.errors import ModelError, OptionError, PictureError
+from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.model_input import model_input
 from pipeline.core.resize import resize_mask_nearest
 from pipeline.core.spec import KERAS_MODEL_FILE, METADATA_FILE, ModelSpec
@@ -47,7 +46,7 @@ def export_model(folder: Path, dataset: str | None, ground_truth: str | None, *,
     """
     spec = read_spec(os.fspath(folder), os.fspath(folder.absolute()))
     config = config_of(spec)
-    network = _load(folder / KERAS_MODEL_FILE, config)
+    network = load_network(folder / KERAS_MODEL_FILE, config)
     probes = _dataset_probes(dataset, ground_truth, spec) if dataset else _sample_probes(spec)
     calibration = [image for image, _ in probes] if dataset else []
     exported = export_network(network, config, folder, calibration, probes, saved_model=saved_model)
@@ -59,39 +58,6 @@ def export_model(folder: Path, dataset: str | None, ground_truth: str | None, *,
     )
     filesystem.write_bytes(os.fspath(folder / METADATA_FILE), spec.to_json().encode())
     return spec
-
-
-def config_of(spec: ModelSpec) -> NetworkConfig:
-    """The structure of a network that `train` made.
-
-    Raises:
-        ModelError: the metadata doesn't have it.
-    """
-    training = spec.training
-    try:
-        preset, width, depth = str(training["preset"]), int(training["width"]), int(training["depth"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{METADATA_FILE} of {spec.name}: training has no preset, width and depth") from error
-    if preset not in PRESETS:
-        raise ModelError(f"{METADATA_FILE} of {spec.name}: the preset {preset!r} is none of {', '.join(PRESETS)}")
-    encoder = training.get("encoder")
-    config = NetworkConfig(preset, width, depth, spec.height, spec.width, spec.channels, spec.num_classes, encoder)
-    try:
-        check_config(config)
-    except OptionError as error:
-        raise ModelError(f"{METADATA_FILE} of {spec.name}: {error}") from error
-    return config
-
-
-def _load(path: Path, config: NetworkConfig) -> keras.Model:
-    try:
-        saved = keras.saving.load_model(path, compile=False, safe_mode=True)
-        network = build_network(config)
-        network.set_weights(saved.get_weights())
-    except (OSError, ValueError, TypeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ModelError(f"{path} is not a Keras file of a {config.preset} network: {first}") from error
-    return network
 
 
 def _dataset_probes(dataset: str, ground_truth: str | None, spec: ModelSpec) -> list[Probe]:

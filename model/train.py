@@ -12,6 +12,7 @@ import keras
 
 from model.batches import TrainingPictures
 from model.classes import balanced_weights
+from model.distil import DistilledNetwork, Teacher
 from model.epoch_report import EpochReporter, TrainingObserver
 from model.figures import can_draw
 from model.finish import finish
@@ -57,7 +58,7 @@ def train(options: TrainOptions, say: Say, observer: TrainingObserver | None = N
 
 def _train(job: TrainingJob, folder: Path, say: Say, observer: TrainingObserver | None) -> ModelSpec:
     options = job.options
-    network = new_network(job)
+    network = new_network(job, say)
     fitter = make_fitter(job, network, folder)
     if options.resume and fitter.resume():
         say(f"resumed after epoch {fitter.progress.epoch}")
@@ -106,10 +107,16 @@ def set_seed_and_precision(options: TrainOptions) -> None:
     keras.mixed_precision.set_dtype_policy("mixed_float16" if mixed else "float32")
 
 
-def new_network(job: TrainingJob) -> keras.Model:
-    """The network of a job before its first epoch."""
+def new_network(job: TrainingJob, say: Say) -> keras.Model:
+    """The network of a job before its first epoch.
+
+    Args:
+        job: the training.
+        say: called with a line that says what it starts from.
+    """
     network = build_network(job.config)
-    job.start.apply(network)
+    if (line := job.start.apply(network, job.class_names)) is not None:
+        say(line)
     return network
 
 
@@ -129,9 +136,11 @@ def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
     loss = SegmentationLoss(options.loss, job.labels.num_classes, weights)
     rate = _learning_rate(options, pictures.steps)
     optimizer = keras.optimizers.Adam(rate)
-    if job.start.encoder is not None and options.encoder_rate_factor != 1.0:
+    if job.start.has_encoder and options.encoder_rate_factor != 1.0:
         optimizer = EncoderAdam(rate, options.encoder_rate_factor)
     trained = logits_of(network)
+    if job.teacher is not None:
+        trained = DistilledNetwork(trained, Teacher(job.teacher.network, job.teacher.config))
     # XLA made a CPU step two to four times as slow as TensorFlow's own kernels.
     jit: str | bool = False if keras.backend.backend() == "tensorflow" else "auto"
     trained.compile(optimizer, loss, jit_compile=jit)

@@ -53,7 +53,8 @@ TENSORFLOW_ENGINE = "pipeline.engines.tensorflow"
 TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_datasets", "tensorflow_hub"}
 # These train with any Keras backend.
 KERAS_ALONE = (
-    "model.layers", "model.efficientnet", "model.encoder_weights", "model.network", "model.losses", "model.metrics",
+    "model.layers", "model.network", "model.efficientnet", "model.encoder_weights", "model.spread", "model.transfer",
+    "model.distil", "model.losses", "model.optimizer",
 )  # fmt: skip
 # Beam reads the hints of these when the graph is built; as strings they would be lost.
 HINTS_READ = ("pipeline.transforms", "pipeline.app.graph")

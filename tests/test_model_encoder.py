@@ -21,7 +21,6 @@ from model.efficientnet import SCALINGS, bottlenecks  # noqa: E402
 from model.encoder_weights import (  # noqa: E402
     PACKAGES,
     set_encoder_weights,
-    spread_kernel,
     weights_content,
 )
 from model.network import NetworkConfig, build_network, check_config  # noqa: E402
@@ -29,6 +28,7 @@ from model.optimizer import EncoderAdam  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
 from model.reexport import export_model  # noqa: E402
 from model.sample import CLASS_NAMES, write_sample  # noqa: E402
+from model.spread import spread_kernel  # noqa: E402
 from model.start import choose_start  # noqa: E402
 from model.torch_weights import read_state_dict  # noqa: E402
 from model.train import train  # noqa: E402
@@ -337,11 +337,11 @@ def test_the_metadata_says_where_the_weights_are_from(trained: Path) -> None:
 def test_random_weights_need_no_package_and_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model.encoder_weights, "PACKAGES", {})
     config = NetworkConfig("efficientnet_lite", 4, 2, 32, 32, 3, 2, "lite0")
-    start = choose_start(TrainOptions("", "", preset="efficientnet_lite", encoder="none"), config)
+    start = choose_start(TrainOptions("", "", preset="efficientnet_lite", encoder="none"), config, None)
     assert start.metadata() == {}
     network = build_network(config)
     before = network.get_weights()
-    start.apply(network)
+    assert start.apply(network, ("a", "b")) is None
     assert all(np.array_equal(one, other) for one, other in zip(before, network.get_weights(), strict=True))
 
 

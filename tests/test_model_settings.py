@@ -45,6 +45,7 @@ def _options(sample: Path, output: Path, **changes: Any) -> TrainOptions:
     plain = TrainOptions(
         str(sample),
         str(output),
+        preset="residual",
         width=4,
         depth=2,
         image_size=(16, 16),
@@ -116,10 +117,10 @@ def test_a_checkpoint_is_that_of_its_options_and_pictures(sample: Path, tmp_path
     job = _job(options)
     _fitter(job, tmp_path).run(1, 0, lambda row: None, [])
     for same in ({}, {"patience": 5}, {"name": "other"}, {"licence": "CC0"}, {"tensorboard": True}):
-        assert _fitter(replace(job, options=replace(options, **same)), tmp_path).resume()
+        assert _fitter(replace(job, options=replace(job.options, **same)), tmp_path).resume()
     for other in ({"loss": "ce"}, {"learning_rate": 0.1}, {"augment": "none"}, {"seed": 4}, {"epochs": 2}):
         with pytest.raises(OptionError, match="other options or other pictures"):
-            _fitter(replace(job, options=replace(options, **other)), tmp_path).resume()
+            _fitter(replace(job, options=replace(job.options, **other)), tmp_path).resume()
     job.data.store.pair_ids[0] = "another.jpg"
     with pytest.raises(OptionError, match="other options or other pictures"):
         _fitter(job, tmp_path).resume()

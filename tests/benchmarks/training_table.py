@@ -106,8 +106,8 @@ def network_size(spec: ModelSpec) -> tuple[int, float, float]:
 
     from model.layers import TrainableBlocks
     from model.network import build_logits
-    from model.reexport import config_of
     from model.rewrite import InferenceBlocks
+    from model.stored_network import config_of
 
     def gflop(network: keras.Model) -> float:
         convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]

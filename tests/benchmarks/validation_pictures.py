@@ -34,7 +34,7 @@ def train(options: TrainOptions) -> Matrices:
 
     job = prepare_job(options, print)
     set_seed_and_precision(options)
-    fitter = make_fitter(job, new_network(job), Path(options.output))
+    fitter = make_fitter(job, new_network(job, print), Path(options.output))
     others = np.concatenate([job.split.validation, job.split.test])
     found: list[npt.NDArray[np.int64]] = []
 
