@@ -15,6 +15,8 @@ UInt8Array = npt.NDArray[np.uint8]
 AUGMENTATIONS = ("none", "flip", "light", "full")
 """`flip`: left and right; `light`: also scale, crop, small rotations and colour; `full`: stronger, and blur."""
 
+VARIES_SCALE = frozenset(("light", "full"))
+
 _MAX_TURN_DEGREES = {"light": 10.0, "full": 20.0}
 _MAX_ZOOM = {"light": 1.25, "full": 1.6}
 _COLOR_STRENGTH = {"light": 0.15, "full": 0.3}

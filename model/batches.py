@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from model.augment import augment
-from model.dataset import PairStore
+from model.augment import VARIES_SCALE, augment
+from model.dataset import TrainingStore
 from pipeline.core.labels import ClassIds
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -21,13 +21,13 @@ class TrainingPictures:
     """The pictures of one split, augmented for each epoch."""
 
     def __init__(
-        self, store: PairStore, indices: npt.NDArray[np.int64], augmentation: str, batch_size: int, seed: int
+        self, store: TrainingStore, indices: npt.NDArray[np.int64], augmentation: str, batch_size: int, seed: int
     ) -> None:
         """Chooses pictures.
 
         Args:
             store: all pictures.
-            indices: (n,) those of the split.
+            indices: (n,) the items of those of the split.
             augmentation: one of `model.augment.AUGMENTATIONS`.
             batch_size: pictures per batch; at most n.
             seed: of shuffle and augmentation.
@@ -45,7 +45,8 @@ class TrainingPictures:
     def picture(self, epoch: int, index: int) -> tuple[UInt8Array, ClassIds]:
         """One picture of an epoch: (H, W, C) uint8 and (H, W) class ids."""
         rng = np.random.default_rng([self._seed, epoch, index])
-        image, mask = augment(*self.store[index], self._augmentation, rng)
+        seen = self.store.sample(index, rng, varies_scale=self._augmentation in VARIES_SCALE)
+        image, mask = augment(*seen, self._augmentation, rng)
         return np.ascontiguousarray(image), mask.copy()
 
     def batch(self, epoch: int, indices: npt.NDArray[np.int64]) -> tuple[UInt8Array, ClassIds]:

@@ -93,9 +93,7 @@ def _add_train(commands: Any) -> None:
         metavar="DIR|NAME",
         help="start from this model's weights; its classes may be others",
     )
-    net.add_argument(
-        "--mode", type=_mode, default="resize", metavar="resize", help="the whole picture at the model's size"
-    )
+    net.add_argument("--mode", metavar="NAME", help="resize: whole pictures at the model's size; tile: crops of them")
     net.add_argument(
         "--image_size",
         type=_image_size,
@@ -138,12 +136,6 @@ def _add_train(commands: Any) -> None:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
-
-
-def _mode(text: str) -> str:
-    if text != "resize":
-        raise OptionError(f"--mode {text}: training takes resize, the whole picture at the model's size")
-    return text
 
 
 def _image_size(text: str) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""A data set ready to train on: every picture at the model's size, its mask as class ids.
+"""A data set ready to train on: every picture at the model's size or at its own, its mask as class ids.
 
 Pictures and masks have the same decoding, label map and resizing as in the job, so a network has the same input in
 training and in serving.
@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from model.crops import CropStore
 from model.encoded_pairs import EncodedPair
 from model.label_faults import TruthFault, truth_fault
 from pipeline.core.decode import decode_mask
@@ -88,6 +89,11 @@ class PairStore:
         """The number of pairs."""
         return len(self.pair_ids)
 
+    def fitted(self, image: UInt8Array, mask: ClassIds) -> tuple[UInt8Array, ClassIds]:
+        """A pair of any size as it is stored: at the model's size."""
+        taken = np.asarray(model_input(image, InputSpec(*self._image_shape)), np.uint8)
+        return taken, resize_mask_nearest(mask, *self._mask_shape)
+
     def append(self, pair_id: str, image: UInt8Array, mask: ClassIds) -> None:
         """Adds one pair: (H, W, C) uint8 and (H, W) class ids."""
         self.pair_ids.append(pair_id)
@@ -107,6 +113,22 @@ class PairStore:
         image = np.frombuffer(data, np.uint8, split).reshape(self._image_shape)
         return image, np.frombuffer(data, np.uint16, offset=split).reshape(self._mask_shape)
 
+    def items_of(self, pictures: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The numbers of what a network sees of some pictures: each picture once."""
+        return pictures
+
+    def examples(self, pictures: npt.NDArray[np.int64], count: int) -> list[int]:
+        """The items of the first of some pictures, at most `count`."""
+        return [int(index) for index in pictures[:count]]
+
+    def id_of(self, item: int) -> str:
+        """The id of an item's picture."""
+        return self.pair_ids[item]
+
+    def sample(self, item: int, rng: np.random.Generator, *, varies_scale: bool) -> tuple[UInt8Array, ClassIds]:
+        """What the network is trained on, before its augmentation: the picture; nothing is random."""
+        return self[item]
+
     def class_px(self, indices: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.int64]:
         """The pixels of every class in some of the pairs, ignored ones left out, (num_classes,) int64."""
         counts = np.zeros(num_classes + 1, np.int64)
@@ -124,6 +146,10 @@ class PairStore:
         return counts[:num_classes]
 
 
+TrainingStore = PairStore | CropStore
+"""Whole pictures at the model's size, or crops at full resolution."""
+
+
 @dataclass(slots=True)
 class PreparedData:
     """The result of a pass over the source.
@@ -135,7 +161,7 @@ class PreparedData:
         truth_faults: the masks that can't be read as class ids or don't fit their picture.
     """
 
-    store: PairStore
+    store: TrainingStore
     digests: list[int]
     left_out: list[str]
     truth_faults: list[TruthFault]
@@ -150,14 +176,13 @@ class PreparedData:
         return self.store.class_px(np.arange(len(self.store)), num_classes)
 
 
-def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: int, channels: int) -> PreparedData:
-    """Reads, decodes and resizes a whole source, several pictures at a time.
+def prepare(pairs: Iterator[EncodedPair], labels: Labels, store: TrainingStore, channels: int) -> PreparedData:
+    """Reads and decodes a whole source, several pictures at a time.
 
     Args:
         pairs: the source.
         labels: how its raw mask values become class ids.
-        height: the model's input height, px.
-        width: the model's input width, px.
+        store: empty; decides the size of what is stored.
         channels: the model's input channels.
 
     Returns:
@@ -167,16 +192,13 @@ def prepare(pairs: Iterator[EncodedPair], labels: Labels, height: int, width: in
         OptionError: no picture can be read.
     """
 
-    taken = InputSpec(height, width, channels)
-
     def work(pair: EncodedPair) -> LoadedPair | PictureError | TruthFault:
         loaded = load_or_fault(pair, labels, channels)
         if isinstance(loaded, PictureError | TruthFault):
             return loaded
-        image = np.asarray(model_input(loaded.image, taken), np.uint8)
-        return LoadedPair(image, resize_mask_nearest(loaded.mask, height, width), loaded.digest)
+        return LoadedPair(*store.fitted(loaded.image, loaded.mask), loaded.digest)
 
-    found = PreparedData(PairStore(height, width, channels), [], [], [])
+    found = PreparedData(store, [], [], [])
     for pair, result in map_in_order(pairs, work):
         if isinstance(result, TruthFault):
             found.truth_faults.append(result)

@@ -128,14 +128,14 @@ class EpochReporter:
     def _examples(self) -> Sequence[Example]:
         """The first validation pictures at the model's size, with the masks of the network as it is now."""
         store, found = self._job.data.store, []
-        indices = [int(index) for index in self._job.split.validation[:_EXAMPLES]]
+        indices = store.examples(self._job.split.validation, _EXAMPLES)
         logits = self._network.predict_on_batch(np.stack([store[index][0] for index in indices]))
         for index, answer in zip(indices, logits, strict=True):
             image, truth = store[index]
             prediction = np.argmax(answer, axis=-1).astype(truth.dtype)
             matrix = confusion_matrix(truth, prediction, self._job.labels.num_classes)
             score = mean_of_present(iou_per_class(matrix))
-            title = f"epoch {self._progress.epoch}, validation, mean IoU {score:.3f}, {store.pair_ids[index]}"
+            title = f"epoch {self._progress.epoch}, validation, mean IoU {score:.3f}, {store.id_of(index)}"
             found.append(Example(title, image, truth, prediction))
         return found
 

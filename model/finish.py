@@ -27,6 +27,7 @@ from pipeline.core.overlay import background_id
 from pipeline.core.palette import default_colors
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE, METADATA_FILE, ClassSpec, ModelSpec
 from pipeline.core.split_digests import SPLIT_FILE
+from pipeline.core.usage import DEFAULT_TILE_OVERLAP, TILE, Usage
 from pipeline.engines.base import Engine
 from pipeline.segmenting.segmentation import Model
 from pipeline.storage import filesystem
@@ -97,8 +98,8 @@ def _export(job: TrainingJob, network: keras.Model, folder: Path, say: Say) -> E
         say("no LiteRT file yet: run `python -m model export` with KERAS_BACKEND=tensorflow")
         return Exported({KERAS_MODEL_FILE: file_entry(content)}, {})
     store, split = job.data.store, job.split
-    probes = [store[int(index)] for index in split.validation[:_PROBE_PICTURES]]
-    calibration = [store[int(index)][0] for index in split.train[:_CALIBRATION_PICTURES]]
+    probes = [store[item] for item in store.examples(split.validation, _PROBE_PICTURES)]
+    calibration = [store[item][0] for item in store.examples(split.train, _CALIBRATION_PICTURES)]
     exported = export_network(network, job.config, folder, calibration, probes, saved_model=job.options.saved_model)
     if INT8_MODEL_FILE not in exported.files:
         say("warning: no int8 file: the outputs of a layer are all zero; a lower --learning_rate may prevent that")
@@ -161,6 +162,7 @@ def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
         classes=class_specs(job.class_names),
         label_map=job.labels.label_map.to_metadata(),
         ignore_label=job.labels.ignore_label,
+        usage=Usage(TILE, DEFAULT_TILE_OVERLAP) if options.mode == TILE else Usage(),
         training=training,
         versions=library_versions(),
     )

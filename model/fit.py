@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.batches import TrainingPictures, epoch_batches
-from model.dataset import PairStore
+from model.dataset import TrainingStore
 from model.early_warnings import ClassPair, swapped_classes
 from pipeline.core.errors import OptionError
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
@@ -96,7 +96,7 @@ class Fitter:
         Args:
             network: with its optimizer and loss.
             pictures: the training split.
-            validation: (n,) the pictures of the same store by which the best epoch is chosen.
+            validation: (n,) the items of the same store by which the best epoch is chosen.
             num_classes: of the masks.
             folder: of the checkpoint and the log.
             fingerprint: identifies this training; a checkpoint of another is refused.
@@ -207,22 +207,22 @@ class Fitter:
 
     def _validate(self) -> Validated:
         """Compares the masks of the validation pictures with the predictions, at the model's size."""
-        store, total = self.pictures.store, np.zeros((self.num_classes, self.num_classes), np.int64)
-        swapped: dict[str, ClassPair] = {}
-        for index, matrix in confusions_of(self.network, store, self._validation, self.num_classes):
-            total += matrix
-            if (pair := swapped_classes(matrix)) is not None:
-                swapped[store.pair_ids[index]] = pair
-        return Validated(total, swapped)
+        store, of_picture = self.pictures.store, dict[str, npt.NDArray[np.int64]]()
+        for item, matrix in confusions_of(self.network, store, self._validation, self.num_classes):
+            picture = store.id_of(item)
+            of_picture[picture] = of_picture[picture] + matrix if picture in of_picture else matrix
+        swapped = {picture: swapped_classes(matrix) for picture, matrix in of_picture.items()}
+        total = np.sum(list(of_picture.values()), axis=0, dtype=np.int64)
+        return Validated(total, {picture: pair for picture, pair in swapped.items() if pair is not None})
 
 
 def confusions_of(
-    network: keras.Model, store: PairStore, indices: npt.NDArray[np.int64], num_classes: int, batch_size: int = 16
+    network: keras.Model, store: TrainingStore, indices: npt.NDArray[np.int64], num_classes: int, batch_size: int = 16
 ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """The confusion matrices of a network over stored pictures, at the model's size.
+    """The confusion matrices of a network over stored items, at the model's size.
 
     Yields:
-        The number of each picture and its matrix, (num_classes, num_classes) int64 [truth, prediction].
+        The number of each item and its matrix, (num_classes, num_classes) int64 [truth, prediction].
     """
     for start in range(0, len(indices), batch_size):
         numbers = [int(index) for index in indices[start : start + batch_size]]

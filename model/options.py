@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from model.augment import check_augmentation
 from pipeline.core.errors import OptionError
 from pipeline.core.labels import IgnoreLabel
+from pipeline.core.usage import RESIZE, TILE
 
 DEFAULT_PRESET = "residual"
 LOSSES = ("ce", "ce_dice", "focal")
 SCHEDULES = ("cosine", "constant")
 ENCODERS = ("lite0", "lite1", "lite2")
 RANDOM_ENCODER = "none"
+MODES = (RESIZE, TILE)
 PRECISIONS = ("auto", "float32", "mixed_float16")
 
 
@@ -32,6 +34,7 @@ class TrainOptions:
         name: the model's name; None for the output folder's.
         dataset_name: the training data's name, for the metadata.
         licence: the training data's licence, for the metadata.
+        mode: `resize`, whole pictures at the model's size, or `tile`, random crops at full resolution.
         preset: the architecture; None for `from_model`'s, else `DEFAULT_PRESET`.
         encoder: one of `ENCODERS` with its ImageNet weights, or `RANDOM_ENCODER` for random weights.
         from_model: the model whose weights the training starts from.
@@ -70,6 +73,7 @@ class TrainOptions:
     name: str | None = None
     dataset_name: str | None = None
     licence: str | None = None
+    mode: str = RESIZE
     preset: str | None = None
     encoder: str | None = None
     from_model: str | None = None
@@ -122,6 +126,7 @@ def check_options(options: TrainOptions) -> None:
         ("--loss", options.loss, LOSSES),
         ("--schedule", options.schedule, SCHEDULES),
         ("--precision", options.precision, PRECISIONS),
+        ("--mode", options.mode, MODES),
         ("--encoder", options.encoder or RANDOM_ENCODER, (*ENCODERS, RANDOM_ENCODER)),
     ):
         if chosen not in known:

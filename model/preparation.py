@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from model.classes import map_text, resolve_classes
-from model.dataset import PreparedData, load_or_fault, map_in_order, prepare
+from model.crops import CropStore
+from model.dataset import PairStore, PreparedData, load_or_fault, map_in_order, prepare
 from model.early_warnings import background_warning
 from model.encoded_pairs import open_source
 from model.image_size import choose_image_size
@@ -20,6 +21,7 @@ from model.stored_network import StoredNetwork
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.split_digests import TEST, TRAIN, VALIDATION, SplitDigests
 from pipeline.core.truth import Labels
+from pipeline.core.usage import TILE
 from pipeline.core.wording import pictures_text
 
 Say = Callable[[str], None]
@@ -51,7 +53,7 @@ def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
         check_class_weights(weights, labels.num_classes)
     # It is used only after the last epoch, so its errors are reported before the first.
     test_pictures = _check_test_dataset(options, labels, say) if options.test_dataset else None
-    if options.image_size is None:
+    if options.image_size is None and options.mode != TILE:
         config = _with_chosen_size(options, config, labels, say)
     data = _read(options, config, labels, say)
     test_fraction = 0.0 if options.test_dataset else options.test_fraction
@@ -107,7 +109,10 @@ def _with_chosen_size(options: TrainOptions, config: NetworkConfig, labels: Labe
 
 def _read(options: TrainOptions, config: NetworkConfig, labels: Labels, say: Say) -> PreparedData:
     pairs = open_source(options.dataset, options.ground_truth, say=say)
-    data = prepare(pairs, labels, config.image_height, config.image_width, config.channels)
+    size = config.image_height, config.image_width
+    is_tiled = options.mode == TILE
+    store = CropStore(*size, labels.num_classes) if is_tiled else PairStore(*size, config.channels)
+    data = prepare(pairs, labels, store, config.channels)
     for line in data.left_out:
         say(f"left out: {line}")
     if data.truth_faults:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from model.agreement import Probe
-from model.dataset import load_pair
+from model.crops import CropStore
+from model.dataset import PairStore, load_pair
 from model.encoded_pairs import open_source
 from model.export import export_network
 from model.sample import draw_samples
@@ -17,9 +18,9 @@ from model.stored_network import config_of, load_network
 from model.versions import library_versions
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.model_input import model_input
-from pipeline.core.resize import resize_mask_nearest
 from pipeline.core.spec import KERAS_MODEL_FILE, METADATA_FILE, ModelSpec
 from pipeline.core.truth import Labels
+from pipeline.core.usage import TILE
 from pipeline.engines.model_folder import read_spec
 from pipeline.storage import filesystem
 
@@ -62,7 +63,8 @@ def export_model(folder: Path, dataset: str | None, ground_truth: str | None, *,
 
 def _dataset_probes(dataset: str, ground_truth: str | None, spec: ModelSpec) -> list[Probe]:
     labels = Labels(spec.labels(), spec.num_classes, spec.ignore_label)
-    probes: list[Probe] = []
+    size = spec.height, spec.width
+    store = CropStore(*size, spec.num_classes) if spec.usage.mode == TILE else PairStore(*size, spec.channels)
     for pair in islice(open_source(dataset, ground_truth), _PICTURES):
         try:
             loaded = load_pair(pair, labels, spec.channels)
@@ -70,10 +72,10 @@ def _dataset_probes(dataset: str, ground_truth: str | None, spec: ModelSpec) -> 
             if error.stage == "truth":
                 raise OptionError(f"{pair.pair_id}: {error.message}") from error
             continue
-        probes.append((_small(loaded.image, spec), resize_mask_nearest(loaded.mask, spec.height, spec.width)))
-    if not probes:
+        store.append(pair.pair_id, *store.fitted(loaded.image, loaded.mask))
+    if not len(store):
         raise OptionError(f"--dataset {dataset}: no picture can be used")
-    return probes
+    return [store[item] for item in store.examples(np.arange(len(store)), _PICTURES)]
 
 
 def _sample_probes(spec: ModelSpec) -> list[Probe]:

@@ -129,10 +129,12 @@ def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
         folder: the model folder, which gets the checkpoint and the log.
     """
     options = job.options
-    pictures = TrainingPictures(job.data.store, job.split.train, options.augment, options.batch_size, options.seed)
+    store = job.data.store
+    items = store.items_of(job.split.train)
+    pictures = TrainingPictures(store, items, options.augment, options.batch_size, options.seed)
     weights = parse_class_weights(options.class_weights)
     if options.class_weights == "balanced":
-        weights = balanced_weights(job.data.store.class_px(job.split.train, job.labels.num_classes))
+        weights = balanced_weights(store.class_px(job.split.train, job.labels.num_classes))
     loss = SegmentationLoss(options.loss, job.labels.num_classes, weights)
     rate = _learning_rate(options, pictures.steps)
     optimizer = keras.optimizers.Adam(rate)
@@ -145,7 +147,12 @@ def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
     jit: str | bool = False if keras.backend.backend() == "tensorflow" else "auto"
     trained.compile(optimizer, loss, jit_compile=jit)
     return Fitter(
-        trained, pictures, job.split.validation, job.labels.num_classes, folder / TRAINING_FOLDER, _fingerprint(job)
+        trained,
+        pictures,
+        store.items_of(job.split.validation),
+        job.labels.num_classes,
+        folder / TRAINING_FOLDER,
+        _fingerprint(job),
     )
 
 

@@ -157,7 +157,7 @@ def test_the_name_of_a_tfds_source(source: str, name: str | None) -> None:
 def test_training_sees_what_the_job_sees(tmp_path: Path) -> None:
     write_sample(tmp_path, 5, 2)
     pairs = list(open_source(str(tmp_path), None))
-    found = prepare(iter(pairs), _LABELS, 32, 48, 3)
+    found = prepare(iter(pairs), _LABELS, PairStore(32, 48, 3), 3)
     assert found.store.pair_ids == [pair.pair_id for pair in pairs]
     for index, pair in enumerate(pairs):
         loaded = load_pair(pair, _LABELS, 3)
@@ -188,7 +188,7 @@ def test_ignored_pixels_become_the_number_of_classes(tmp_path: Path) -> None:
     labels = Labels(LabelMap.identity(2), 2, 255)
     (pair,) = open_source(str(tmp_path), None)
     assert (load_pair(pair, labels, 3).mask[0] == 2).all()
-    store = prepare(iter([pair]), labels, 12, 16, 3).store
+    store = prepare(iter([pair]), labels, PairStore(12, 16, 3), 3).store
     assert store.class_px(np.array([0]), 2).tolist() == [11 * 16, 0]
 
 
@@ -197,11 +197,11 @@ def test_a_mask_of_another_size_is_a_fault_and_a_broken_picture_is_left_out(tmp_
         _save(tmp_path / f"images/{name}.png", _picture())
         _save(tmp_path / f"masks/{name}.png", np.zeros((12, 16), np.uint8))
     (tmp_path / "images/1.png").write_bytes(b"broken")
-    found = prepare(open_source(str(tmp_path), None), _LABELS, 8, 8, 3)
+    found = prepare(open_source(str(tmp_path), None), _LABELS, PairStore(8, 8, 3), 3)
     assert found.store.pair_ids == ["2.png"]
     assert len(found.left_out) == 1
     _save(tmp_path / "masks/2.png", np.zeros((5, 5), np.uint8))
-    found = prepare(open_source(str(tmp_path), None), _LABELS, 8, 8, 3)
+    found = prepare(open_source(str(tmp_path), None), _LABELS, PairStore(8, 8, 3), 3)
     assert [(fault.pair_id, fault.unknown) for fault in found.truth_faults] == [("2.png", ())]
     said = describe_faults(found.truth_faults, found.masks, None, 3, ())
     assert said.startswith("1 of 1 masks can't be used: 2.png: the mask is 5x5 px")
@@ -212,7 +212,7 @@ def test_not_one_usable_picture_is_an_error() -> None:
         yield EncodedPair("x", lambda: (b"", b""))
 
     with pytest.raises(OptionError, match="no picture"):
-        prepare(nothing(), _LABELS, 8, 8, 3)
+        prepare(nothing(), _LABELS, PairStore(8, 8, 3), 3)
 
 
 def test_an_unreadable_file_is_a_picture_error() -> None:
@@ -371,7 +371,7 @@ def test_both_ways_of_making_batches_give_the_same_pixels(tmp_path: Path) -> Non
     from model.batches import NumpyBatches, TrainingPictures, epoch_batches
 
     write_sample(tmp_path, 11, 2)
-    found = prepare(open_source(str(tmp_path), None), _LABELS, 16, 16, 3)
+    found = prepare(open_source(str(tmp_path), None), _LABELS, PairStore(16, 16, 3), 3)
     pictures = TrainingPictures(found.store, np.arange(11), "full", 4, seed=9)
     plain = NumpyBatches(pictures, 1)
     assert len(plain) == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.dataset import prepare
+from model.dataset import PairStore, prepare
 from model.encoded_pairs import EncodedPair
 from pipeline.core.errors import PictureError
 from pipeline.core.labels import LabelMap
@@ -61,5 +61,5 @@ def test_training_sees_what_serving_sees(tiny_model_spec: ModelSpec) -> None:
     labels = Labels(LabelMap.identity(3), 3, None)
     pair = EncodedPair("a", lambda: (image, mask))
     shape = tiny_model_spec.height, tiny_model_spec.width, tiny_model_spec.channels
-    (seen, _) = prepare(iter([pair]), labels, *shape).store[0]
+    (seen, _) = prepare(iter([pair]), labels, PairStore(*shape), shape[2]).store[0]
     np.testing.assert_array_equal(seen[None], engine.batches[0])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from model.classes import resolve_classes
-from model.dataset import PreparedData, prepare
+from model.dataset import PairStore, PreparedData, prepare
 from model.encoded_pairs import open_source
 from model.label_faults import describe_faults
 from model.options import TrainOptions
@@ -33,7 +33,7 @@ def _options(folder: Path, text: str) -> TrainOptions:
 
 def _read(folder: Path, text: str) -> PreparedData:
     labels, _ = resolve_classes(_options(folder, text))
-    return prepare(open_source(str(folder), None), labels, 4, 4, 3)
+    return prepare(open_source(str(folder), None), labels, PairStore(4, 4, 3), 3)
 
 
 def _said(folder: Path, text: str, map_text: str | None = None) -> str:
