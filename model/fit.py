@@ -212,7 +212,7 @@ class Fitter:
             picture = store.id_of(item)
             of_picture[picture] = of_picture[picture] + matrix if picture in of_picture else matrix
         swapped = {picture: swapped_classes(matrix) for picture, matrix in of_picture.items()}
-        total = np.sum(list(of_picture.values()), axis=0, dtype=np.int64)
+        total: npt.NDArray[np.int64] = np.stack(list(of_picture.values())).sum(axis=0)
         return Validated(total, {picture: pair for picture, pair in swapped.items() if pair is not None})
 
 
