@@ -1,6 +1,9 @@
 """`--plan`: the counts are exact, the estimate follows from them, and nothing is written."""
 
+import errno
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,8 @@ from small_archive import TINY_MODEL, Archive
 
 from pipeline.app.launcher import main
 from pipeline.app.plan import CLUSTER_START_S, START_S, Plan, plan_text
+from pipeline.storage import filesystem
+from pipeline.storage.stored_file import OnUnreadable, StoredFile
 
 PLAN = Plan(
     pictures=10_000,
@@ -65,3 +70,20 @@ def test_plan_options_need_each_other(options: list[str], tmp_path: Path, capsys
     status = main(["--input", str(tmp_path), "--model", "shapes", "--output", str(tmp_path / "out"), *options])
     assert status == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_source_that_can_not_be_listed_ends_in_one_line(
+    archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_files = filesystem.list_files
+
+    def interrupted(folder: str, on_unreadable: OnUnreadable | None = None) -> Iterator[StoredFile]:
+        yield from islice(list_files(folder, on_unreadable), 3)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(filesystem, "list_files", interrupted)
+    status = main(
+        ["--input", str(archive.images), "--model", str(TINY_MODEL), "--output", str(tmp_path / "never"), "--plan"]
+    )
+    assert status == 1
+    assert capsys.readouterr().err == f"maskbeam: {archive.images} can't be listed: Input/output error\n"

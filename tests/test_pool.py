@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.records import Failure, FileRef, Located
-from pipeline.segmenting.crew import BatchStream, Done
+from pipeline.segmenting.stage_threads import BatchStream, Done
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from pipeline.engines.model_folder import open_model
 from pipeline.output.mask_output import MaskOutput
 from pipeline.output.outputs import Destination
 from pipeline.segmenting.byte_budget import ByteBudget
-from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Outcome, Segmenter
+from pipeline.segmenting.stage_threads import Done, StageThreads
 from pipeline.storage import filesystem
 
 POISON = 77
@@ -383,11 +383,11 @@ def test_files_larger_than_the_budget_never_block_writers(
     recipe: Recipe, destination: Destination, tmp_path: Path
 ) -> None:
     pictures = plain(tmp_path, range(100))
-    crew = Crew(Segmenter(recipe, destination, PassingEngine(), budget=ByteBudget(1)), 1)
+    threads = StageThreads(Segmenter(recipe, destination, PassingEngine(), budget=ByteBudget(1)), 1)
     done: list[Done] = []
 
     def run() -> None:
-        stream = crew.stream(1)
+        stream = threads.stream(1)
         for picture in pictures:
             done.extend(stream.add(picture))
         done.extend(stream.finish())
@@ -398,7 +398,7 @@ def test_files_larger_than_the_budget_never_block_writers(
     thread.join(60)
     assert not thread.is_alive()
     assert sorted(outcome.image_id for outcomes, _ in done for outcome in outcomes) == [p.image_id for p in pictures]
-    crew.shutdown()
+    threads.shutdown()
 
 
 def test_a_batch_that_breaks_the_job_gives_its_share_back(

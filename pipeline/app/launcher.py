@@ -107,14 +107,7 @@ def _expected(error: Exception) -> str | None:
 def _plan(options: JobOptions, prepared: Prepared) -> int:
     from pipeline.app.plan import make_plan, plan_text
 
-    plan = make_plan(
-        prepared.model,
-        options.batch_size or backend_named(prepared.model.backend).batch_size,
-        prepared.recipe,
-        prepared.destination,
-        prepared.pictures,
-        prepared.truths,
-    )
+    plan = make_plan(prepared, options.batch_size or backend_named(prepared.model.backend).batch_size)
     print(plan_text(plan, options.plan_workers, options.plan_price_per_hour))
     return DONE
 

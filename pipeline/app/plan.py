@@ -4,22 +4,21 @@ import heapq
 import tempfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.core.errors import TRUTH_STAGE
+from pipeline.app.prepared import Prepared
+from pipeline.core.errors import TRUTH_STAGE, StorageError
 from pipeline.core.layout import SPOOL_FOLDER
-from pipeline.core.recipe import Recipe
 from pipeline.core.records import Failure, FileRef, Located
 from pipeline.core.wording import bytes_text, duration_text, rate_text
 from pipeline.engines.load import load_engine, usable_cores
-from pipeline.engines.model_folder import ModelFolder
-from pipeline.output.outputs import Destination
-from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.segmenter import Segmenter
+from pipeline.segmenting.stage_threads import Done, StageThreads
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.source import Listed, Source
 from pipeline.storage.filesystem import join, list_files
+from pipeline.storage.os_errors import os_errors_as
 
 SAMPLE_PICTURES = 256
 SAMPLE_S = 20.0
@@ -70,53 +69,41 @@ class Plan:
         return start + self.listing_s + self.pictures / (self.rate * (workers or 1)) if self.rate else float("inf")
 
 
-def make_plan(
-    model: ModelFolder,
-    batch_size: int,
-    recipe: Recipe,
-    destination: Destination,
-    pictures: Sequence[Source],
-    truths: Sequence[Source],
-) -> Plan:
-    """Lists the sources and segments a sample of them.
+def make_plan(job: Prepared, batch_size: int) -> Plan:
+    """Lists the sources and segments a sample of them, as the job would.
 
     Args:
-        model: the checked model.
-        batch_size: pictures per batch, at least 1.
-        recipe: the job's.
-        destination: the job's; its folder is replaced by a temporary one.
-        pictures: parsed sources of pictures.
-        truths: parsed sources of masks.
+        job: the checked job; nothing is written to its output.
+        batch_size: windows per batch of the engine, at least 1.
 
     Returns:
         The plan.
 
     Raises:
         EngineError: the engine can't run.
-        OSError: a source can't be listed.
+        StorageError: a source can't be listed.
     """
     with tempfile.TemporaryDirectory(prefix="maskbeam-plan-") as folder:
-        pictures, truths = (
-            [replace(source, spool=join(folder, SPOOL_FOLDER)) for source in sources] for sources in (pictures, truths)
-        )
-        return _make_plan(
-            model, batch_size, recipe, replace(destination, root=folder, packs_masks=False), pictures, truths
-        )
+        return _make_plan(_moved(job, folder), batch_size)
 
 
-def _make_plan(
-    model: ModelFolder,
-    batch_size: int,
-    recipe: Recipe,
-    destination: Destination,
-    pictures: Sequence[Source],
-    truths: Sequence[Source],
-) -> Plan:
+def _moved(job: Prepared, folder: str) -> Prepared:
+    """A job that writes separate masks to another folder."""
+    spool = join(folder, SPOOL_FOLDER)
+    return replace(
+        job,
+        destination=replace(job.destination, root=folder, packs_masks=False),
+        pictures=[replace(source, spool=spool) for source in job.pictures],
+        truths=[replace(source, spool=spool) for source in job.truths],
+    )
+
+
+def _make_plan(job: Prepared, batch_size: int) -> Plan:
     start = time.perf_counter()
-    # The pictures with the lowest checksums of their ids: the same ones every time, from across the archive.
+    # The pictures with the lowest checksums of their ids: a reproducible sample from the whole archive.
     sample: list[tuple[int, int, Listed]] = []
     count = ignored = source_bytes = 0
-    for item in (item for source in pictures for item in source.items()):
+    for item in _items(job.pictures):
         if isinstance(item, Ignored):
             ignored += item.files
             continue
@@ -128,42 +115,49 @@ def _make_plan(
             entry = (-zlib.crc32(item.image_id.encode("utf-8", "replace")), -count, item)
             push = heapq.heappush if len(sample) < SAMPLE_PICTURES else heapq.heappushpop
             push(sample, entry)
-    masks = _masks_of([listed for _, _, listed in sample], truths)
+    masks = _masks_of([listed for _, _, listed in sample], job.truths)
     listing_s = time.perf_counter() - start
     located = [
         Located(listed.image_id, listed.file, masks.get(listed.pairing_key, listed.truth)) for _, _, listed in sample
     ]
     cores = usable_cores()
-    crew = Crew(Segmenter(recipe, destination, load_engine(model, cores), engine_batch=batch_size), cores)
+    segmenter = Segmenter(job.recipe, job.destination, load_engine(job.model, cores), engine_batch=batch_size)
+    threads = StageThreads(segmenter, cores)
     try:
-        sampled, failed, mask_bytes, sample_s = _segment(crew, located, batch_size, cores, destination.root)
+        sampled, failed, mask_bytes, sample_s = _segment(threads, located, batch_size, cores, job.destination.root)
     finally:
-        crew.shutdown()
+        threads.shutdown()
     return Plan(count, ignored, source_bytes, listing_s, sampled, failed, sample_s, cores, mask_bytes)
+
+
+def _items(sources: Iterable[Source]) -> Iterator[Listed | Ignored | Failure]:
+    for source in sources:
+        with os_errors_as(StorageError, f"{source.uri} can't be listed"):
+            yield from source.items()
 
 
 def _masks_of(sample: Sequence[Listed], truths: Sequence[Source]) -> dict[str, FileRef]:
     wanted = {listed.pairing_key for listed in sample}
     masks: dict[str, FileRef] = {}
-    for item in (item for source in truths for item in source.items()):
+    for item in _items(truths):
         if isinstance(item, Listed) and item.pairing_key in wanted:
             masks[item.pairing_key] = item.truth or item.file
     return masks
 
 
 def _segment(
-    crew: Crew,
+    threads: StageThreads,
     located: Sequence[Located],
     batch_size: int,
     cores: int,
     folder: str,
 ) -> tuple[int, int, float, float]:
-    """Segments pictures until the sample or its time is used up; the first round warms up and is not counted."""
-    warm_up = crew.stream(batch_size)
+    """Segments pictures until the sample or its time is used up; a first round warms up and is not measured."""
+    warm_up = threads.stream(batch_size)
     for picture in located[: cores * batch_size]:
         list(warm_up.add(picture))
     list(warm_up.finish())
-    stream = crew.stream(batch_size)
+    stream = threads.stream(batch_size)
     batches: list[Done] = []
     start = time.perf_counter()
     for picture in located:

@@ -1,16 +1,16 @@
-"""A limit on the bytes that the threads of a process hold together."""
+"""A limit on the total bytes that the threads of a process hold."""
 
 import threading
 from collections import deque
 
 MAX_FILE_BYTES = 256 << 20
-"""What a process holds of files that wait for a core or for the store. A single larger file is let through."""
+"""Limit for files that wait for a core or for the store. A single larger file is admitted."""
 
 
 class ByteBudget:
-    """Admits holders while their sum stays below a limit, in the order in which they came.
+    """Admits holders in order of arrival while their sum is below a limit.
 
-    A holder that is larger than the limit waits until it is alone; smaller ones that came later wait behind it.
+    A holder that is larger than the limit waits until there is no other; later ones wait behind it.
 
     Args:
         max_bytes: the limit.
@@ -27,10 +27,10 @@ class ByteBudget:
         """Waits for room.
 
         Args:
-            size_bytes: what is expected; `Held.resize` corrects it.
+            size_bytes: expected size; `Held.resize` corrects it.
 
         Returns:
-            A share that is held until its `release`, by whichever thread.
+            The share, to be released by any thread.
         """
         ticket = object()
         with self._changed:
@@ -41,7 +41,7 @@ class ByteBudget:
         return Held(self, size_bytes)
 
     def try_hold(self, size_bytes: int) -> "Held | None":
-        """As `hold`, but None where it would have to wait."""
+        """As `hold`, but returns None instead of waiting."""
         with self._changed:
             if self._waiting or not self._has_room(size_bytes):
                 return None
@@ -66,14 +66,14 @@ class Held:
         self._size_bytes = size_bytes
 
     def resize(self, size_bytes: int) -> None:
-        """Corrects what is held, without waiting: what is held is held, and later holders wait for it.
+        """Changes the size without waiting, even above the limit; later holders wait.
 
         Args:
-            size_bytes: what is held from now on.
+            size_bytes: the new size.
         """
         self._budget._change(0, size_bytes - self._size_bytes)
         self._size_bytes = size_bytes
 
     def release(self) -> None:
-        """Gives the share back; to be called once."""
+        """Releases the share; to be called once."""
         self._budget._change(-1, -self._size_bytes)

@@ -1,4 +1,4 @@
-"""What needs a core: from a batch's files to masks, measured values and encoded files."""
+"""The CPU-bound part of segmenting: from the files of a batch to masks, measured values and encoded files."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ Computed = Segmented | PictureError
 
 @dataclass(slots=True)
 class _Work:
-    """One picture between its opening and its result, and its share of the budget."""
+    """A picture in progress, and its share of the budget."""
 
     raster: Raster
     held: Held | None
@@ -51,7 +51,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A view that waits for the engine."""
+    """A view that is queued for the engine."""
 
     work: _Work
     finisher: PictureFinisher
@@ -69,19 +69,19 @@ class _Run:
 
 
 class Computing:
-    """Takes the pictures of a batch through the engine; shared by all threads of a process.
+    """Decodes, infers and encodes the pictures of a batch; thread-safe.
 
-    The engine's batches are filled with views, whichever pictures these are of. A picture is decoded once the budget
-    has room for its pixels, whose size its header tells. A thread waits for room only while it holds none, after it has
-    finished all pictures that it had, so that threads never wait for one another in a circle.
+    The engine's batches are filled with views of any pictures. A picture is decoded when the budget has room for its
+    pixels, whose size is in its header. A thread waits for room only while it holds none, after it has finished all its
+    pictures, so that threads can't deadlock.
 
     Args:
-        recipe: what decides the results.
+        recipe: what determines the results.
         destination: what to write.
         engine: the loaded model.
-        decoding: limits the bytes of all pictures that are decoded at a time.
-        max_items: how many views the engine takes at a time at most; None for all that come together.
-        split: which pictures the model was trained on; None where that is not known.
+        decoding: limits the decoded bytes of all pictures.
+        max_items: maximum number of views per batch of the engine; None for no limit.
+        split: which pictures the model was trained on; None if unknown.
     """
 
     def __init__(
@@ -108,15 +108,15 @@ class Computing:
         """Computes one batch.
 
         Args:
-            pictures: where they are.
-            fetched: their files, or why they can't be read; taken out one by one, so that each can be freed.
-            seconds: what each stage takes is added to it.
+            pictures: the located pictures.
+            fetched: their files, or why they can't be read; removed one by one, so that each can be freed.
+            seconds: receives the time of each stage.
 
         Returns:
-            For each picture its record and files, or why there are none.
+            For each picture its record and files, or the error.
 
         Raises:
-            EngineError: the engine can't run at all.
+            EngineError: the engine fails independently of the pictures.
         """
         run = _Run(seconds)
         computed: list[_Work | PictureError] = []
@@ -150,7 +150,7 @@ class Computing:
         return held
 
     def _queue(self, picture: Located, truth_data: bytes | PictureError | None, work: _Work, run: _Run) -> None:
-        """Puts the views of a picture before the engine, and runs it whenever a batch is full.
+        """Queues the views of a picture, and runs the engine whenever a batch is full.
 
         Raises:
             PictureError: the picture can't be decoded or doesn't fit the model.
@@ -175,7 +175,7 @@ class Computing:
             if work.result is not None:
                 return
         if work.held is not None and not keep:
-            # The pixels are freed; what is left is the truth, and the mask to come.
+            # The pixels are freed; the truth, the mask and the assembler's buffer remain.
             truth_bytes = truth.nbytes if isinstance(truth, np.ndarray) else 0
             work.held.resize(info.height * info.width + truth_bytes + assembler_bytes)
 
@@ -186,22 +186,22 @@ class Computing:
         run.works.clear()
 
     def _infer(self, run: _Run, min_items: int | None) -> None:
-        """Runs the engine while at least so many views wait; with None not at all."""
+        """Runs the engine while at least `min_items` views are queued; does nothing with None."""
         while min_items is not None and len(run.items) >= min_items:
             size = self._inference.max_items or len(run.items)
             items = [item for item in run.items[:size] if item.work.result is None]
             del run.items[:size]
-            answers = self._inference.logits([item.taken for item in items], run.seconds) if items else []
-            for item, answer in zip(items, answers, strict=True):
+            results = self._inference.logits([item.taken for item in items], run.seconds) if items else []
+            for item, result in zip(items, results, strict=True):
                 if item.work.result is None:
-                    self._take(item, answer, run.seconds)
+                    self._finish(item, result, run.seconds)
 
-    def _take(self, item: _Item, answer: Logits | PictureError, seconds: Seconds) -> None:
+    def _finish(self, item: _Item, result: Logits | PictureError, seconds: Seconds) -> None:
         work = item.work
         try:
-            if isinstance(answer, PictureError):
-                raise answer
-            item.finisher.add(item.view, answer, seconds)
+            if isinstance(result, PictureError):
+                raise result
+            item.finisher.add(item.view, result, seconds)
             if item.finisher.is_complete:
                 work.end(item.finisher.segmented(work.source_bytes, work.split, self._fingerprints, seconds))
         except PictureError as error:
@@ -212,5 +212,5 @@ def _result_of(computed: _Work | PictureError) -> Computed:
     if isinstance(computed, PictureError):
         return computed
     if computed.result is None:
-        raise AssertionError("the mode's assembler left rows of a picture unfinished")
+        raise AssertionError("the mode's assembler has not finished all rows of a picture")
     return computed.result

@@ -25,21 +25,21 @@ class Fetched:
 
     @property
     def size_bytes(self) -> int:
-        """What both hold."""
+        """The size of both files."""
         return len(self.image) + (len(self.truth) if isinstance(self.truth, bytes) else 0)
 
 
 def expected_bytes(picture: Located) -> int:
-    """What a picture's files hold by their listing, 0 where it doesn't say."""
+    """The size of a picture's files as listed; 0 if unknown."""
     return sum(max(0, file.size_bytes) for file in (picture.image, picture.truth) if file is not None)
 
 
 class Fetcher:
-    """Reads pictures and masks; shared by all threads of a process.
+    """Reads pictures and masks; thread-safe.
 
     Args:
-        read: how a file's bytes are had.
-        max_pixels: files larger than any picture of so many pixels can be are refused.
+        read: reads a file by its reference.
+        max_pixels: files larger than any picture of `max_pixels` can be are rejected.
     """
 
     def __init__(self, read: Callable[[FileRef], bytes], max_pixels: int) -> None:
@@ -51,11 +51,11 @@ class Fetcher:
         """Reads one picture and its mask.
 
         Args:
-            picture: where its files are.
-            seconds: the time goes to its `read`.
+            picture: the located picture.
+            seconds: receives the time of the stage `read`.
 
         Returns:
-            Their bytes.
+            The files.
 
         Raises:
             PictureError: stage `read`; the picture can't be read or is too large.

@@ -19,11 +19,11 @@ from pipeline.segmenting.stage_clock import Seconds, timed
 
 @dataclass(frozen=True, slots=True)
 class Segmented:
-    """A picture that waits to be written.
+    """A segmented picture whose files are not written yet.
 
     Args:
-        record: what is recorded of it.
-        files: what is written of it, in the order of writing.
+        record: its record.
+        files: its encoded files, in the order of writing.
     """
 
     record: PictureRecord
@@ -31,7 +31,7 @@ class Segmented:
 
     @property
     def size_bytes(self) -> int:
-        """Size of all files."""
+        """The size of all files."""
         return sum(len(file.data) for file in self.files)
 
 
@@ -39,12 +39,12 @@ class PictureFinisher:
     """Takes the logits of one picture's views, in the mode's order.
 
     Args:
-        picture: where it is.
-        raster: the picture; open as long as an output needs its pixels.
-        truth: its ground truth in class ids, or why there is none; None without.
+        picture: the located picture.
+        raster: its pixels; open as long as an output needs them.
+        truth: its ground truth in class ids, or why it can't be used; None if there is none.
         assembler: the mode's, for this picture.
-        measures: what is measured of it.
-        outputs: what is written of it.
+        measures: what to measure.
+        outputs: what to write.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class PictureFinisher:
         return self._rows == self._info.height
 
     def add(self, view: View, logits: Logits, seconds: Seconds) -> None:
-        """Takes the next view's logits, and measures and encodes the rows that they finish.
+        """Adds the logits of the next view; measures and encodes the rows that they finish.
 
         Args:
-            view: as the mode gave it.
+            view: as the mode yields it.
             logits: (h, w, num_classes) float32, finite.
-            seconds: the time goes to its `mask`, `count` and `encode`.
+            seconds: receives the time of the stages `mask`, `count` and `encode`.
         """
         finished = self._assembler.add(view, logits)
         while True:
@@ -98,13 +98,13 @@ class PictureFinisher:
     def segmented(
         self, source_bytes: int, split: str | None, fingerprints: Fingerprints, seconds: Seconds
     ) -> Segmented:
-        """The record and the files, once all rows are finished.
+        """The record and the files, after all rows are finished.
 
         Args:
             source_bytes: size of the picture's file.
             split: as `PictureRecord.split`.
             fingerprints: of the job.
-            seconds: the time goes to its `encode`.
+            seconds: receives the time of the stage `encode`.
         """
         with timed("encode", seconds):
             files = self._writer.finish()

@@ -1,4 +1,4 @@
-"""Running the engine on views of any pictures: one bad view costs its picture alone."""
+"""Runs the engine on views of any pictures; a view that the engine fails on fails only its picture."""
 
 import re
 from collections.abc import Sequence
@@ -14,12 +14,11 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|memory exhausted|alloc|\bOOM\b", re.
 
 
 class Inference:
-    """Runs the engine in batches; shared by all threads of a process.
+    """Runs the engine in batches; thread-safe.
 
     Args:
         engine: the loaded model.
-        max_items: how many views the engine takes at a time at most; None for all that come together. It is lowered
-            where the engine lacks memory for them.
+        max_items: maximum number of views per batch; None for no limit. It is reduced if the engine runs out of memory.
     """
 
     def __init__(self, engine: Engine, max_items: int | None) -> None:
@@ -27,21 +26,21 @@ class Inference:
         self.max_items = max_items
 
     def logits(self, inputs: Sequence[ModelInput], seconds: Seconds) -> list[Logits | PictureError]:
-        """Runs one batch; a batch that the engine refuses is halved until the culprit is alone.
+        """Runs one batch; a batch that fails is halved until the failing input is found.
 
         Args:
             inputs: (height, width, channels) each; at least one.
-            seconds: the time goes to its `infer`.
+            seconds: receives the time of the stage `infer`.
 
         Returns:
-            (h, w, num_classes) float32 for each, or why there is none.
+            (h, w, num_classes) float32 for each input, or the error.
 
         Raises:
-            EngineError: the engine can't run at all.
+            EngineError: the engine fails independently of the pictures.
         """
         try:
             with timed("infer", seconds):
-                answers = self._engine.logits(input_batch(inputs))
+                results = self._engine.logits(input_batch(inputs))
         except EngineError:
             raise
         except Exception as error:
@@ -57,16 +56,16 @@ class Inference:
             if lacks_memory:
                 self.max_items = min(self.max_items or middle, middle)
             return self.logits(inputs[:middle], seconds) + self.logits(inputs[middle:], seconds)
-        return [_checked(answer) for answer in answers]
+        return [_checked(result) for result in results]
 
 
 def _checked(logits: Logits) -> Logits | PictureError:
     if np.isfinite(logits).all():
         return logits
-    return PictureError("segment", ErrorType.NOT_FINITE, "the engine's answer to this picture is not finite")
+    return PictureError("segment", ErrorType.NOT_FINITE, "the model's output for this picture is not finite")
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """Whether an engine's error is one of too little memory, in the words of LiteRT, TensorFlow and CUDA."""
+    """Whether an exception of LiteRT, TensorFlow or CUDA means that memory is exhausted."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
     return named or bool(_OUT_OF_MEMORY.search(str(error)))

@@ -1,4 +1,4 @@
-"""How much memory this process may use."""
+"""The memory that this process may use."""
 
 import os
 
@@ -6,7 +6,7 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 
 
 def usable_memory_bytes() -> int:
-    """The machine's memory, or less where a container has a limit (cgroup version 2, then 1)."""
+    """The machine's memory, or the limit of its container (cgroup version 2, else 1)."""
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for path in _CGROUP_LIMITS:
         try:
@@ -14,6 +14,6 @@ def usable_memory_bytes() -> int:
                 limit = file.read().strip()
         except OSError:
             continue
-        # Version 2 says `max` where there is no limit, version 1 a number above any memory.
+        # Without a limit, version 2 has `max` and version 1 a number above any memory.
         return min(memory_bytes, int(limit)) if limit.isdigit() else memory_bytes
     return memory_bytes

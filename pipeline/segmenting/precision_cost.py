@@ -1,4 +1,4 @@
-"""What int8 costs on this very job: some of its pictures with ground truth, segmented in both precisions."""
+"""The loss of accuracy by int8: some of the job's pictures with ground truth, segmented in both precisions."""
 
 import tempfile
 import zlib
@@ -22,11 +22,11 @@ from pipeline.sources.reading import FileReader
 from pipeline.storage import filesystem
 
 COMPARED_PICTURES = 64
-"""So many pictures are done in both precisions: a few seconds of one core, and the third digit of a mean IoU."""
+"""Number of compared pictures: a few seconds of one core, and three digits of a mean IoU."""
 
 
 def draw_rank(picture: Located) -> int:
-    """The order in which pictures are drawn: by a checksum of their ids, so the same ones each time."""
+    """The rank by which pictures are sampled: a checksum of the id, so that the sample is reproducible."""
     return zlib.crc32(picture.image_id.encode("utf-8", "surrogateescape"))
 
 
@@ -34,14 +34,14 @@ def precision_cost(pictures: Sequence[Located], model: ModelFolder, recipe: Reci
     """Scores pictures in int8 and in float32.
 
     Args:
-        pictures: some that have ground truth; those that fail are left out of both scores.
+        pictures: pictures with ground truth; those that fail are left out of both scores.
         model: the int8 model of the job.
         recipe: the job's.
-        output: the job's absolute folder or bucket prefix, where members of compressed archives are.
+        output: the job's absolute folder or bucket prefix, which has the spool of compressed archives.
 
     Returns:
-        `pictures`, how many were scored, and the `global_mean_iou` of each precision; empty where none could be, or the
-        model folder holds int8 alone.
+        `pictures`, the number of scored pictures, and the `global_mean_iou` of each precision; empty if none was scored
+        or the model folder has only int8.
     """
     if not filesystem.exists(filesystem.join(model.uri, backend_named(model.backend).files[FLOAT32])):
         return {}
@@ -58,7 +58,7 @@ def precision_cost(pictures: Sequence[Located], model: ModelFolder, recipe: Reci
 
 
 def _records(pictures: Sequence[Located], engine: Engine, recipe: Recipe, output: str) -> Iterable[PictureRecord]:
-    """The records of pictures of which nothing is written, as a failure would delete in the job's own output."""
+    """The records of pictures; no files are written. A temporary folder, because a failure deletes its files."""
     with tempfile.TemporaryDirectory() as nowhere:
         batch = backend_named(recipe.backend).batch_size
         segmenter = Segmenter(recipe, Destination(nowhere, ()), engine, FileReader(output), engine_batch=batch)

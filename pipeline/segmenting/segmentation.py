@@ -1,4 +1,4 @@
-"""Segmenting single pictures from Python, by the job's own steps and without Beam: a picture in, its mask out."""
+"""Segments single pictures from Python, with the same functions as a job and without Beam."""
 
 import io
 import os
@@ -39,9 +39,9 @@ class Segmentation:
         spec: the model's.
         pixels: (H, W, channels) uint8, the upright picture.
         mask: (H, W) class ids, uint8 up to 256 classes, else uint16.
-        probabilities: (num_classes, H, W) uint8, round(255 · probability); None where they were not asked for.
+        probabilities: (num_classes, H, W) uint8, round(255 · probability); None if they were not requested.
         orientation: the EXIF orientation that was applied to the picture, 1 to 8.
-        unused: what of the picture's file was not used, values of `pipeline.core.file_formats.Unused`.
+        unused: parts of the picture's file that were not used, values of `pipeline.core.file_formats.Unused`.
     """
 
     spec: ModelSpec
@@ -53,13 +53,13 @@ class Segmentation:
 
     @property
     def area_px(self) -> dict[str, int]:
-        """Pixels a class, by its name."""
+        """Number of pixels by class name."""
         counts = scores.class_counts(self.mask, self.spec.num_classes)
         return dict(zip(self.spec.class_names, counts.tolist(), strict=True))
 
     @property
     def area_fraction(self) -> dict[str, float]:
-        """The share of the picture's pixels a class, by its name."""
+        """Share of the picture's pixels by class name."""
         return {name: area_px / self.mask.size for name, area_px in self.area_px.items()}
 
     def overlay(self) -> npt.NDArray[np.uint8]:
@@ -178,13 +178,13 @@ def load_model(
         name_or_folder: a model folder, local or in a bucket, or the name of a carried model such as `pets`.
         backend: what runs it: `auto`, `litert` or `tensorflow`.
         precision: `float32` or `int8`.
-        threads: how many pictures may be segmented at a time.
+        threads: number of pictures that can be segmented in parallel.
 
     Returns:
         The model, which has passed a self-test.
 
     Raises:
-        OptionError: there is no such model, or its backend or precision is missing.
+        OptionError: the model, backend or precision does not exist.
         EngineError: the engine can't run it.
     """
     folder = open_model(os.fspath(name_or_folder), backend=backend, precision=precision)

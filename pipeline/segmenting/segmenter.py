@@ -25,10 +25,10 @@ Outcome = PictureRecord | Failure
 
 
 class PictureBatch:
-    """Some pictures on their way, and what their files hold of the budget; one thread at a time has it.
+    """Pictures in progress and their share of the budget; used by one thread at a time.
 
     Args:
-        pictures: where they are.
+        pictures: the located pictures.
         held: their share of the budget.
     """
 
@@ -41,18 +41,17 @@ class PictureBatch:
 
 
 class Segmenter:
-    """Takes batches of located pictures to their outcomes; one a process, used by many threads at a time.
+    """Segments batches of located pictures; thread-safe, one per process.
 
-    The way has three parts, so that each is done by threads that suit it: `fetch` and `deliver` wait for files,
-    `compute` needs a core.
+    It has three steps for different threads: `fetch` and `deliver` wait for storage, `compute` needs a core.
 
     Args:
-        recipe: what decides the results.
+        recipe: what determines the results.
         destination: where and what to write.
         engine: the loaded model.
-        read: gives a file's bytes.
-        budget: limits the bytes of all files that were read and not computed, or computed and not written.
-        decoding: limits the bytes of all pictures that are decoded at a time; by default half of the memory.
+        read: reads a file by its reference; by default a `FileReader`.
+        budget: limits the bytes of files that are read and not computed, or encoded and not written.
+        decoding: limits the decoded bytes of all pictures; by default to half of the memory.
         engine_batch: how many views the engine takes at a time at most; None for all that come together.
         split: which pictures the model was trained on; None where that is not known.
     """
@@ -79,17 +78,17 @@ class Segmenter:
         self._computing = Computing(recipe, destination, engine, decoding, engine_batch, split)
 
     def segment(self, pictures: Sequence[Located]) -> tuple[list[Outcome], Seconds]:
-        """Takes a batch the whole way, as `fetch`, `compute` and `deliver`."""
+        """Applies `fetch`, `compute` and `deliver` to a batch."""
         return self.deliver(self.compute(self.fetch(pictures)))
 
     def fetch(self, pictures: Sequence[Located]) -> PictureBatch:
-        """Reads a batch's files, once the budget has room for them.
+        """Reads the files of a batch when the budget has room for them.
 
         Args:
-            pictures: where they are.
+            pictures: the located pictures.
 
         Returns:
-            The batch, to be given to `compute`.
+            The batch, for `compute`.
         """
         batch = PictureBatch(pictures, self._budget.hold(sum(map(expected_bytes, pictures))))
         with _released_on_error(batch.held):
@@ -98,16 +97,16 @@ class Segmenter:
         return batch
 
     def compute(self, batch: PictureBatch) -> PictureBatch:
-        """Decodes, infers and encodes; to be called by as many threads as there are cores.
+        """Decodes, infers and encodes; to be called by one thread per core.
 
         Args:
-            batch: what `fetch` gave.
+            batch: from `fetch`.
 
         Returns:
-            The batch, to be given to `deliver`.
+            The batch, for `deliver`.
 
         Raises:
-            EngineError: the engine can't run at all.
+            EngineError: the engine fails independently of the pictures.
         """
         with _released_on_error(batch.held):
             batch.computed = self._computing.run(batch.pictures, batch.fetched, batch.seconds)
@@ -115,13 +114,13 @@ class Segmenter:
         return batch
 
     def deliver(self, batch: PictureBatch) -> tuple[list[Outcome], Seconds]:
-        """Writes a batch's files.
+        """Writes the files of a batch.
 
         Args:
-            batch: what `compute` gave.
+            batch: from `compute`.
 
         Returns:
-            An outcome a picture in the same order, and the seconds that each stage took.
+            One outcome per picture in the same order, and the seconds of each stage.
 
         Raises:
             StorageError: the output can't be written.
@@ -153,7 +152,7 @@ class Segmenter:
         return replace(computed.record, files=(*picture.kept_files, *written))
 
     def _failure(self, picture: Located, error: PictureError) -> Failure:
-        """A failure has no files: those that an earlier run or a first attempt left go before it is recorded."""
+        """Makes a failure, after deleting files that an earlier run or attempt wrote for the picture."""
         self.delivery.remove(picture.image_id)
         return Failure(
             picture.image_id,
@@ -167,7 +166,7 @@ class Segmenter:
 
 @contextmanager
 def _released_on_error(held: Held) -> Iterator[None]:
-    """Gives a share of the budget back where its batch will never be delivered."""
+    """Releases a share of the budget if its batch fails."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""The clock of the stages: seconds by name, for the reader of `run.stages`."""
+"""Measures the time of stages for `run.stages`: seconds by name."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ Seconds = dict[str, float]
 
 @contextmanager
 def timed(stage: str, seconds: Seconds) -> Iterator[None]:
-    """Adds the wall time of a block, s, to a stage.
+    """Adds the wall time of a `with` block to a stage, in seconds.
 
     Args:
         stage: its name.

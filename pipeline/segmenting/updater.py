@@ -1,4 +1,4 @@
-"""Making what is missing of a picture whose inference holds: from the picture and its mask, without the engine."""
+"""Makes missing outputs and values of pictures whose inference is still valid, from the picture and its mask."""
 
 import zlib
 from collections import defaultdict
@@ -29,17 +29,17 @@ from pipeline.sources.reading import FileReader
 
 
 class _NeedsEngineError(Exception):
-    """The picture and its mask don't suffice."""
+    """The picture and its mask are not sufficient."""
 
 
 class Updater:
-    """Brings pictures of earlier runs up to date; one a process, used by many threads at a time.
+    """Brings pictures of earlier runs up to date; thread-safe, one per process.
 
     Args:
-        recipe: what decides the results.
+        recipe: what determines the results.
         destination: where and what to write.
-        read: how a file's bytes are read.
-        decoding: limits the bytes of all pictures that are decoded at a time; by default a quarter of the memory.
+        read: reads a file by its reference; by default a `FileReader`.
+        decoding: limits the decoded bytes of all pictures; by default to a quarter of the memory.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Updater:
         self._fingerprints = Fingerprints(recipe)
 
     def update(self, update: Update) -> tuple[PictureRecord | Located, Seconds]:
-        """Verifies and makes what an update names.
+        """Verifies and makes the outputs and values of an update.
 
         Args:
-            update: as a `ResumePlan` has it.
+            update: from a `ResumePlan`.
 
         Returns:
-            The picture's record; or the picture, to be segmented, where a file is not what was recorded or the picture
-            itself is needed and can't be read. And the seconds that each stage took.
+            The picture's record; or the picture, to be segmented, if a file differs from its record or the picture is
+            needed and can't be read. And the seconds of each stage.
 
         Raises:
             StorageError: the output can't be written.
@@ -78,12 +78,12 @@ class Updater:
             try:
                 return self._made(update, seconds), seconds
             except (PictureError, _NeedsEngineError, OSError, ValueError):
-                pass  # the engine's way says what is wrong with the picture, if it still is
+                pass  # segmenting the picture reports its error, if it persists
         kept = tuple(file for file in update.record.files if file.output not in altered)
         return replace(update.picture, kept_files=kept), seconds
 
     def _is_as_recorded(self, update: Update, output: str) -> bool:
-        """Whether a file's content has the checksum that was recorded."""
+        """Whether a file's content has the recorded checksum."""
         file = update.mask if output == MASK else update.record.file(output)
         if file is None:
             return False
@@ -96,7 +96,7 @@ class Updater:
         return read_file(self._destination.root, update.picture.image_id, file)
 
     def _made(self, update: Update, seconds: Seconds) -> PictureRecord:
-        """The record of a picture of which all that was missing has been made."""
+        """The record of a picture, after everything missing has been made."""
         record = update.record
         if not update.make and not update.measure:
             return record
@@ -117,7 +117,7 @@ class Updater:
     def _from_mask(
         self, update: Update, mask: ClassIds, raster: Raster, truth_file: bytes | PictureError | None, seconds: Seconds
     ) -> PictureRecord:
-        """Makes what an update names of a picture and its mask."""
+        """Makes the outputs and values of an update from a picture and its mask."""
         record, (height, width) = update.record, mask.shape
         info = picture_info(raster, seconds)
         if (info.height, info.width) != mask.shape:
@@ -160,5 +160,5 @@ class Updater:
 
 
 def _no_probabilities() -> npt.NDArray[Any]:
-    """In place of `Strip.probabilities`: a measure or an output that needs them needs the engine."""
+    """Replaces `Strip.probabilities`: measures or outputs that need probabilities need the engine."""
     raise _NeedsEngineError

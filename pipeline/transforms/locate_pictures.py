@@ -17,6 +17,7 @@ from pipeline.progress.counts import Count, ProgressReporter
 from pipeline.sources.ignored import Ignored
 from pipeline.sources.pairing import Grouping, overlay_rank, pair
 from pipeline.sources.source import Listed, Source
+from pipeline.storage.os_errors import os_errors_as
 from pipeline.transforms import coders
 from pipeline.transforms.begin_run import FOUND_FILE, JOURNAL_ENTRY, EarlierRun, unpack
 from pipeline.transforms.pack_failures import PackFailures
@@ -62,7 +63,7 @@ def _candidates(element: tuple[int, Source], progress: ProgressReporter, destina
     role, source = element
     counts = PictureCounts(progress)
     check_lease(destination)
-    try:
+    with os_errors_as(StorageError, f"{source.uri} can't be listed"):
         for item in source.items():
             if isinstance(item, Listed):
                 if role == _PICTURE:
@@ -77,8 +78,6 @@ def _candidates(element: tuple[int, Source], progress: ProgressReporter, destina
                     counts.add(Count.LOCATED)
                     counts.add(Count.FAILED)
                 yield TaggedOutput("failures", item)
-    except OSError as error:
-        raise StorageError(f"{source.uri} can't be listed: {error.strerror or error}") from error
     counts.flush()
 
 

@@ -17,9 +17,9 @@ from pipeline.output.journal import Journal
 from pipeline.output.outputs import Destination
 from pipeline.progress.counts import Count, ProgressReporter
 from pipeline.segmenting.byte_budget import ByteBudget
-from pipeline.segmenting.crew import Crew, Done
 from pipeline.segmenting.memory import usable_memory_bytes
 from pipeline.segmenting.segmenter import PictureBatch, Segmenter
+from pipeline.segmenting.stage_threads import Done, StageThreads
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
 from pipeline.transforms.global_window import in_global_window
 from pipeline.transforms.picture_counts import PictureCounts
@@ -74,7 +74,7 @@ class _SegmentState:
             split=engine.model.split(),
         )
         self.journal = Journal(destination.root, destination.holder, self._segmenter.delivery)
-        self.crew = WhileUsed(lambda: Crew(self._segmenter, threads, self._deliver), Crew.shutdown)
+        self.threads = WhileUsed(lambda: StageThreads(self._segmenter, threads, self._deliver), StageThreads.shutdown)
 
     def _deliver(self, batch: PictureBatch) -> Done:
         """Writes a batch and records it at once, because Beam may keep a bundle open for hours."""
@@ -99,23 +99,23 @@ class _SegmentDoFn(beam.DoFn):
         self._destination = destination
         self._counts = PictureCounts(progress)
         self._shared = shared
-        self._crew: Crew | None = None
+        self._threads: StageThreads | None = None
 
     def setup(self) -> None:
         self._loaded: _SegmentState = self._shared.acquire(
             lambda: _SegmentState(self._engine, self._recipe, self._destination)
         )
-        self._crew = self._loaded.crew.enter()
+        self._threads = self._loaded.threads.enter()
 
     def teardown(self) -> None:
-        if self._crew is not None:
-            self._crew = None
-            self._loaded.crew.leave()
+        if self._threads is not None:
+            self._threads = None
+            self._loaded.threads.leave()
 
     def start_bundle(self) -> None:
-        assert self._crew is not None, "Beam calls setup first"
+        assert self._threads is not None, "Beam calls setup first"
         self._seconds: dict[str, float] = {}
-        self._stream = self._crew.stream(self._engine.batch_size)
+        self._stream = self._threads.stream(self._engine.batch_size)
 
     def process(self, picture: Located) -> Iterator[Any]:
         for done in self._stream.add(picture):

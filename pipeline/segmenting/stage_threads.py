@@ -1,4 +1,4 @@
-"""Keeping every core busy with a bounded number of pictures in flight."""
+"""The threads that read, compute and write pictures, with a bounded number of pictures in flight."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,29 +12,29 @@ from pipeline.segmenting.stage_clock import Seconds
 Done = tuple[list[Outcome], Seconds]
 Step = tuple[ThreadPoolExecutor, Callable[[Any], Any]]
 
-# A store takes some 50 to 150 ms for a file, a picture some 7 to 35 ms of a core: so many may wait for the store
-# while a core computes.
+# A store needs about 50 to 150 ms for a file, a picture about 7 to 35 ms of a core; this many threads wait for the
+# store while a core computes.
 _IO_THREADS_A_CORE = 12
-# Handing a picture from thread to thread costs its caches and a wait for Python's lock: by fours the decoding behind it
-# took a sixth less than one by one. More would only leave a core idle at the end of a small job.
+# Passing pictures between threads costs cache misses and a wait for Python's interpreter lock: in groups of four,
+# decoding takes a sixth less time than one by one. Larger groups would leave a core idle at the end of a small job.
 _PICTURES_A_HANDOVER = 4
 
 
-class Crew:
-    """The threads of a process: one a core that computes, and others that read and write files.
+class StageThreads:
+    """The threads of a process: one per core that computes, and others that read and write files.
 
-    A thread that computes does nothing else, so its caches and its heap stay warm.
+    Computing threads do nothing else, so that their caches and heaps stay warm.
 
     Args:
-        segmenter: what they do with a batch.
-        cores: how many may compute at a time, at least 1.
-        deliver: the last step in place of the segmenter's own.
+        segmenter: has the steps for a batch.
+        cores: number of computing threads, at least 1.
+        deliver: replaces the last step of the segmenter.
     """
 
     def __init__(self, segmenter: Segmenter, cores: int, deliver: Callable[[PictureBatch], Done] | None = None) -> None:
         io_threads = _IO_THREADS_A_CORE * cores
         self._workers = ThreadPoolExecutor(cores, "maskbeam-worker")
-        # Readers may wait for room in the budget, which only writers make, so each have their own queue.
+        # Readers may wait for room in the budget, which only writers free, so each have their own queue.
         self._readers = ThreadPoolExecutor(io_threads, "maskbeam-reader")
         self._writers = ThreadPoolExecutor(io_threads, "maskbeam-writer")
         self._max_batches = io_threads + 2 * cores
@@ -45,10 +45,10 @@ class Crew:
         ]
 
     def stream(self, batch_size: int) -> "BatchStream":
-        """Opens a stream of pictures, which are handed on in multiples of a batch; streams share the threads.
+        """Opens a stream of pictures, which are passed on in multiples of a batch; streams share the threads.
 
         Args:
-            batch_size: pictures a batch, at least 1.
+            batch_size: pictures per batch, at least 1.
         """
         batches = math.ceil(_PICTURES_A_HANDOVER / batch_size)
         return BatchStream(self._steps, batches * batch_size, self._max_batches)
@@ -60,13 +60,13 @@ class Crew:
 
 
 class BatchStream:
-    """One stream of pictures on its way through the threads of a process.
+    """A stream of pictures through the threads of a process.
 
     Args:
-        steps: what is done with a batch, one after the other, and by whose threads; the first step takes the pictures
-            and each further one what the one before it gave; the last one gives the outcomes.
-        batch_size: pictures a batch, at least 1.
-        max_batches: batches in flight at most; a further one waits.
+        steps: the functions to apply to a batch in order, each with its threads; the first takes the pictures, each
+            other one the result of the one before, and the last returns the outcomes.
+        batch_size: pictures per batch, at least 1.
+        max_batches: maximum number of batches in flight.
     """
 
     def __init__(self, steps: Sequence[Step], batch_size: int, max_batches: int) -> None:
@@ -77,13 +77,13 @@ class BatchStream:
         self._in_flight: set[Future[Done]] = set()
 
     def add(self, picture: Located) -> Iterator[Done]:
-        """Takes one picture in.
+        """Adds one picture.
 
         Args:
-            picture: where it is.
+            picture: the located picture.
 
         Yields:
-            Batches that are done meanwhile; it waits for one only where `max_batches` are in flight.
+            Batches that are finished; waits for one only if `max_batches` are in flight.
         """
         self._gathered.append(picture)
         if len(self._gathered) >= self._batch_size:
