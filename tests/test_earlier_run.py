@@ -49,7 +49,7 @@ def output(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_fresh_output_is_marked_and_has_nothing_of_earlier_runs(tmp_path: Path) -> None:
+def test_a_new_output_is_marked_and_has_nothing_of_earlier_runs(tmp_path: Path) -> None:
     assert begin(str(tmp_path), RESUME, None) == []
     assert names_of(tmp_path) == {"_progress/output.json"}
     assert holds_results(str(tmp_path))

@@ -26,7 +26,7 @@ from pipeline.output.repacking import delete_other_parts, has_other_members, par
 from pipeline.output.tar_parts import TarParts, is_part, member_bytes
 from pipeline.storage import filesystem
 
-Settle = Callable[[str, str, list[PictureRecord]], list[PictureRecord]]
+Repack = Callable[[str, str, list[PictureRecord]], list[PictureRecord]]
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [f"{'long ' * 30 if number == 3 else 'deep/'}{number} ü.jpg" for number in range(6)]
 
@@ -147,16 +147,16 @@ def packed(tmp_path: Path) -> list[PictureRecord]:
 def test_a_tar_file_with_strangers_is_written_anew_without_them(tmp_path: Path, packed: list[PictureRecord]) -> None:
     old = packed[0].files[0].part
     kept = [packed[4], packed[1]]
-    settled = rewritten(str(tmp_path), old, kept)
-    assert settled == rewritten(str(tmp_path), old, kept[::-1])  # a repeated task does the same
-    (new,) = {record.files[0].part for record in settled}
+    repacked = rewritten(str(tmp_path), old, kept)
+    assert repacked == rewritten(str(tmp_path), old, kept[::-1])  # a repeated task does the same
+    (new,) = {record.files[0].part for record in repacked}
     assert new != old
-    assert members_of(tmp_path / new) == {f"{record.image_id}.png": data_of(record.image_id) for record in settled}
-    assert [record.image_id for record in settled] == sorted(record.image_id for record in kept)
-    for record in settled:
+    assert members_of(tmp_path / new) == {f"{record.image_id}.png": data_of(record.image_id) for record in repacked}
+    assert [record.image_id for record in repacked] == sorted(record.image_id for record in kept)
+    for record in repacked:
         assert read_file(str(tmp_path), record.image_id, record.files[0]) == data_of(record.image_id)
         assert file_uri(record.image_id, record.files[0]) == f"{new}!{record.image_id}.png"
-    sizes = [size for record in settled for _, size in part_and_size(record)]
+    sizes = [size for record in repacked for _, size in part_and_size(record)]
     assert not has_other_members(str(tmp_path), new, sum(sizes))
     (tmp_path / "masks/part-mine.tar").write_bytes(b"")  # no name of ours
     assert delete_other_parts(str(tmp_path), [new]) == 1
@@ -185,23 +185,23 @@ def test_a_mask_that_is_not_what_was_recorded_stops_the_job(
         path.write_bytes(
             content[:-3_000] if spoil == "cut" else content.replace(data_of(NAMES[5]), data_of(NAMES[5])[::-1])
         )
-    for settle in (rewritten, unpacked):
+    for repack in (rewritten, unpacked):
         with pytest.raises(StorageError):
-            settle(str(tmp_path), packed[0].files[0].part, packed)
+            repack(str(tmp_path), packed[0].files[0].part, packed)
 
 
-@pytest.mark.parametrize("settle", [rewritten, unpacked])
+@pytest.mark.parametrize("repack", [rewritten, unpacked])
 def test_a_cut_mask_without_a_checksum_stops_the_job(
-    settle: Settle, tmp_path: Path, packed: list[PictureRecord]
+    repack: Repack, tmp_path: Path, packed: list[PictureRecord]
 ) -> None:
     # As an early version recorded it.
     records = [replace(one, files=(replace(one.files[0], crc32=-1),)) for one in packed]
     part = packed[0].files[0].part
-    assert len(settle(str(tmp_path), part, records)) == len(records)
+    assert len(repack(str(tmp_path), part, records)) == len(records)
     path = tmp_path / part
     path.write_bytes(path.read_bytes()[: packed[-1].files[0].offset_bytes + 3])
     with pytest.raises(StorageError, match=f"mask of {NAMES[5]} was altered"):
-        settle(str(tmp_path), part, records)
+        repack(str(tmp_path), part, records)
 
 
 # Whole jobs.

@@ -245,7 +245,7 @@ def test_a_mode_that_leaves_rows_out_is_a_defect(
     monkeypatch.setitem(MODES, "forgetful", lambda _: Forgetful())  # type: ignore[arg-type]
     recipe = replace(recipe, mode="forgetful")
     segmenter = Segmenter(recipe, all_outputs(recipe, tmp_path / "out"), PassingEngine())
-    with pytest.raises(AssertionError, match="unfinished"):
+    with pytest.raises(AssertionError, match="has not finished all rows"):
         segmenter.segment(draw(tmp_path / "in"))
 
 

@@ -83,8 +83,8 @@ def build(root: beam.Pipeline, job: Job) -> None:
     todo = (todo, updated.todo) | "AllToDo" >> beam.Flatten()
     segmented = todo | "Segment" >> SegmentImages(job.engine, job.recipe, job.destination, job.progress)
     resumed = (locations.records, updated.records) | "Resumed" >> beam.Flatten()
-    settled = resumed | "RepackMasks" >> RepackMasks(job.destination, made=segmented.records)
-    records = settled.records
+    repacked = resumed | "RepackMasks" >> RepackMasks(job.destination, made=segmented.records)
+    records = repacked.records
     failed = segmented.failures | "PackFailures" >> PackFailures()
     truth_failed = (
         records
@@ -99,7 +99,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
     if model.precision == INT8:
         compared = todo | "ComparePrecisions" >> ComparePrecisions(model, job.recipe, output)
     written = failures | "WriteFailures" >> WriteFailures(job.writer)
-    stale = (locations.stale, settled.stale) | "Stale" >> beam.Flatten()
+    stale = (locations.stale, repacked.stale) | "Stale" >> beam.Flatten()
     deleted = stale | "DeleteStale" >> DeleteStale(output, after=shards)
     deleted_parts = records | "DeleteOtherParts" >> DeleteOtherParts(job.destination, after=shards)
     summary = records | "Summarise" >> WriteSummary(

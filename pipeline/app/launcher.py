@@ -83,14 +83,14 @@ def _main(arguments: Sequence[str]) -> int:
     except (MaskbeamError, RuntimeError) as error:
         if _STEP.sub("", str(error)) == KeyboardInterrupt.__name__:
             raise KeyboardInterrupt from error
-        said = _expected(error)
-        if said is None:
+        message = _expected(error)
+        if message is None:
             raise
-        return _ended(said, BROKEN)
+        return _ended(message, BROKEN)
 
 
-def _ended(said: str, status: int) -> int:
-    print(f"maskbeam: {printable(said)}", file=sys.stderr)
+def _ended(message: str, status: int) -> int:
+    print(f"maskbeam: {printable(message)}", file=sys.stderr)
     return status
 
 

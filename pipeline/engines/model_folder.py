@@ -21,7 +21,7 @@ class ModelFolder:
     """A model that was found and checked; small enough to be sent to the workers.
 
     Args:
-        spec: what `metadata.json` says.
+        spec: the content of `metadata.json`.
         location: the name of a carried model, or the absolute folder.
         backend: the name of the backend that runs it, never `auto`.
         precision: of the file.

@@ -1,4 +1,4 @@
-"""What a mode is: it says what the model sees of a picture, and puts the logits together to finished rows."""
+"""The interface of modes: they divide a picture into views for the model and assemble the logits to finished rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,12 +47,11 @@ UPRIGHT = Turn()
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the model sees at a time.
+    """One input of the model.
 
     Args:
         window: the pixels that are read.
-        margins: px above, below, left and right of the window that are filled with its mirrored pixels, the pixels at
-            the edge repeated.
+        margins: px above, below, left and right of the window that are padded by reflection, including the edge.
         turn: how the model's input is turned.
     """
 
@@ -74,13 +73,13 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRows:
-    """Some rows of a picture's mask, over its whole width.
+    """Rows of a picture's mask, over its whole width.
 
     Args:
-        top: the first row in the picture, px.
+        top: index of the first row in the picture.
         mask: (h, W) class ids, uint8 up to 256 classes, else uint16.
-        probabilities: gives (num_classes, h, W) uint8, round(255 · probability); computed when it is called, which is
-            possible until the next rows are requested.
+        probabilities: returns (num_classes, h, W) uint8, round(255 · probability); may be called until the next rows
+            are requested.
     """
 
     top: int
@@ -89,24 +88,24 @@ class FinishedRows:
 
 
 class Assembler(Protocol):
-    """Puts the logits of one picture's views together."""
+    """Assembles the logits of the views of one picture."""
 
     def add(self, view: View, logits: Logits) -> Iterator[FinishedRows]:
-        """Takes the next view's logits.
+        """Adds the logits of the next view.
 
         Args:
-            view: as the mode gave it; views come in the mode's order.
+            view: as the mode yields it, in the mode's order.
             logits: (h, w, num_classes) float32, finite.
 
         Yields:
-            The rows that are finished by it, from top to bottom; after the last view all of the picture's rows were
-            given, each once.
+            The rows that it finishes, from top to bottom; after the last view, each row of the picture has been yielded
+            once.
         """
         ...
 
 
 class Mode(Protocol):
-    """Decides what the model sees of a picture; it has no state."""
+    """Divides pictures into views; stateless."""
 
     def views(self, info: RasterInfo, spec: ModelSpec) -> Iterator[View]:
         """The views of a picture, each of which is resized to the model's input.
@@ -121,9 +120,9 @@ class Mode(Protocol):
         ...
 
     def assembler(self, info: RasterInfo, spec: ModelSpec) -> Assembler:
-        """What puts the logits of one picture together."""
+        """An assembler for the logits of one picture."""
         ...
 
     def assembler_bytes(self, info: RasterInfo, spec: ModelSpec) -> int:
-        """Memory that an assembler holds between two views, beyond the size of the model's output."""
+        """Bytes that an assembler allocates for one picture, in addition to the model's output."""
         ...

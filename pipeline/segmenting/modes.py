@@ -1,4 +1,4 @@
-"""The modes that there are. A new mode is a class that follows `Mode` and one line in `MODES`."""
+"""The registry of modes. A new mode is a class that implements `Mode` and one line in `MODES`."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,22 +13,22 @@ from pipeline.segmenting.tta import NO_TTA, TurnedMode, turns_named
 AUTO_MODE = "auto"
 """The option's value that leaves the choice to the model's metadata."""
 MODES: Mapping[str, Callable[[float], Mode]] = {RESIZE: lambda _: ResizeMode(), TILE: TileMode}
-"""What makes each mode; it is given the overlap of tiles."""
+"""Factories of the modes; the argument is the overlap of tiles."""
 
 
 def choose_mode(name: str, tile_overlap: float | None, spec: ModelSpec) -> tuple[str, float]:
-    """Which mode and overlap of tiles two options mean for a model.
+    """Resolves the options for mode and overlap of tiles for a model.
 
-    `auto` is the mode that the model's metadata name, which is `resize` where they name none. Tiles overlap as the
-    option says, else as the metadata of a model for tiles, else by `DEFAULT_TILE_OVERLAP`.
+    `auto` is the mode in the model's metadata, `resize` if they have none. The overlap is that of the option, else that
+    in the metadata of a model for tiles, else `DEFAULT_TILE_OVERLAP`.
 
     Args:
         name: `auto` or one of `MODES`.
-        tile_overlap: the share of a tile that it has in common with the next; None where it isn't given.
+        tile_overlap: the share of a tile that it has in common with the next; None if not given.
         spec: the model's.
 
     Returns:
-        The name of the mode, and the overlap, 0.0 without tiles.
+        The name of the mode, and the overlap; 0.0 without tiles.
 
     Raises:
         OptionError: an overlap is given without tiles.
@@ -52,8 +52,8 @@ def make_mode(name: str, spec: ModelSpec, *, tile_overlap: float = DEFAULT_TILE_
         tta: test-time augmentation, one of `pipeline.segmenting.tta.TTA`.
 
     Raises:
-        OptionError: there is no such mode or augmentation, the overlap is out of its range, or the model's input can't
-            be turned as the augmentation does.
+        OptionError: the mode or augmentation does not exist, the overlap is out of range, or the model's input can't be
+            turned by right angles.
     """
     if name not in MODES:
         raise OptionError(f"there is no mode {name!r}; the modes are {', '.join(MODES)}")

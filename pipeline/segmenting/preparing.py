@@ -1,4 +1,4 @@
-"""From a picture's files to what the engine takes: opened, its truth in class ids, its views at the model's size."""
+"""Prepares a picture for the engine: opens its file, decodes its ground truth, makes model inputs of its views."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,26 +19,26 @@ from pipeline.segmenting.stage_clock import Seconds, timed
 
 
 def open_picture(data: bytes, recipe: Recipe, seconds: Seconds) -> Raster:
-    """Opens a picture's file; nothing is decoded yet.
+    """Opens a picture's file without decoding its pixels.
 
     Args:
         data: the whole file.
         recipe: the job's.
-        seconds: the time goes to its `decode`.
+        seconds: receives the time of the stage `decode`.
 
     Raises:
-        PictureError: stage `decode`; the file is no picture, broken or too large.
+        PictureError: stage `decode`; the file is not a picture, broken or too large.
     """
     with timed("decode", seconds):
         return open_raster(data, channels=recipe.spec.channels, max_pixels=recipe.max_pixels)
 
 
 def picture_info(raster: Raster, seconds: Seconds) -> RasterInfo:
-    """What a picture is; it may be decoded for that.
+    """The properties of a picture; it may have to be decoded for them.
 
     Args:
         raster: the picture.
-        seconds: the time goes to its `decode`.
+        seconds: receives the time of the stage `decode`.
 
     Raises:
         PictureError: stage `decode`; the file can't be decoded.
@@ -48,11 +48,11 @@ def picture_info(raster: Raster, seconds: Seconds) -> RasterInfo:
 
 
 def split_of(data: bytes, split: SplitDigests | None) -> str | None:
-    """Which part of the model's training pictures has a picture, as `PictureRecord.split`.
+    """The part of the model's training data that has a picture, as in `PictureRecord.split`.
 
     Args:
         data: the picture's whole file.
-        split: the model's; None where that is not known.
+        split: the model's; None if unknown.
     """
     return None if split is None else split.part_of(picture_digest(data)) or ""
 
@@ -63,14 +63,13 @@ def read_truth(
     """Decodes a picture's ground truth.
 
     Args:
-        data: the mask's whole file, or why it can't be read; None where there is none.
+        data: the mask's whole file, or why it can't be read; None if there is none.
         info: the picture's.
         recipe: the job's.
-        seconds: the time goes to its `truth`.
+        seconds: receives the time of the stage `truth`.
 
     Returns:
-        (height, width) class ids as `LabelMap.to_class_ids` gives them, or why they can't be had; None where there is
-        no ground truth.
+        (height, width) class ids as of `LabelMap.to_class_ids`, or the error; None if there is no ground truth.
     """
     if data is None or isinstance(data, PictureError):
         return data
@@ -84,14 +83,14 @@ def read_truth(
 def model_inputs(
     raster: Raster, mode: Mode, spec: ModelSpec, seconds: Seconds, *, keep: bool
 ) -> Iterator[tuple[View, ModelInput]]:
-    """The views of a picture as the model takes them.
+    """The model inputs of a picture's views.
 
     Args:
         raster: the picture.
-        mode: gives the views.
+        mode: defines the views.
         spec: the model's.
-        seconds: the time goes to its `decode` and `resize`.
-        keep: whether the raster is needed afterwards; else it is closed when its last window was read.
+        seconds: receives the time of the stages `decode` and `resize`.
+        keep: whether the raster is needed afterwards; otherwise it is closed after its last window is read.
 
     Yields:
         Each view and its pixels, (height, width, channels) of the model's dtype and range.
@@ -122,7 +121,7 @@ def model_inputs(
 
 
 def _upright(view: View, pixels: npt.NDArray[Any], spec: ModelSpec) -> ModelInput:
-    """A view's pixels as the model takes them, not turned."""
+    """The model input of a view, not turned."""
     upright = model_input(view.with_margins(pixels), spec.input)
-    # While a part of the decoded picture's memory waits for the engine, all of it would be kept.
+    # A view into the decoded picture would keep all of its memory allocated while it waits for the engine.
     return upright.copy() if np.may_share_memory(upright, pixels) else upright

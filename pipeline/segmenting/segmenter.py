@@ -52,8 +52,8 @@ class Segmenter:
         read: reads a file by its reference; by default a `FileReader`.
         budget: limits the bytes of files that are read and not computed, or encoded and not written.
         decoding: limits the decoded bytes of all pictures; by default to half of the memory.
-        engine_batch: how many views the engine takes at a time at most; None for all that come together.
-        split: which pictures the model was trained on; None where that is not known.
+        engine_batch: maximum number of views per batch of the engine; None for no limit.
+        split: which pictures the model was trained on; None if unknown.
     """
 
     def __init__(

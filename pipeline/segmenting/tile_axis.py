@@ -1,4 +1,4 @@
-"""Where tiles are along one side of a picture, and how much each of them counts at each pixel."""
+"""Positions and blending weights of tiles along one axis of a picture."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class TileAxis:
-    """Tiles of one size along one side of a picture, in equal steps.
+    """Tiles of one size along one axis of a picture, in equal steps.
 
-    There are as few as cover the side, one where it is not longer than a tile; they reach beyond both of its ends by
-    the same number of pixels, or by one more beyond the last.
+    Their number is the smallest that covers the axis. They extend beyond both of its ends by the same number of pixels,
+    or by one more at the end.
 
     Args:
-        length: of the picture's side, px.
-        tile: of a tile, px.
-        step: from one tile to the next, px; at most a tile.
+        length: of the axis, px.
+        tile: length of a tile, px.
+        step: distance between tiles, px; at most `tile`.
     """
 
     length: int
@@ -25,11 +25,11 @@ class TileAxis:
 
     @staticmethod
     def of(length: int, tile: int, overlap: float) -> "TileAxis":
-        """The tiles whose overlap is the given share of a tile, rounded to pixels.
+        """Tiles that overlap by a share of their length, rounded to pixels.
 
         Args:
-            length: of the picture's side, px.
-            tile: of a tile, px.
+            length: of the axis, px.
+            tile: length of a tile, px.
             overlap: 0 to `pipeline.core.usage.MAX_TILE_OVERLAP`.
         """
         return TileAxis(length, tile, max(1, tile - round(tile * overlap)))
@@ -40,7 +40,7 @@ class TileAxis:
         return 1 + max(0, -(-(self.length - self.tile) // self.step))
 
     def start(self, index: int) -> int:
-        """The first pixel of a tile; negative if the tile begins before the picture.
+        """The first pixel of a tile; negative if the tile starts before the picture.
 
         Args:
             index: of the tile, from 0.
@@ -49,7 +49,7 @@ class TileAxis:
         return index * self.step - (span - self.length) // 2
 
     def inside(self, index: int) -> tuple[int, int]:
-        """The part of a tile that is in the picture: its first pixel, and one past its last, in the picture."""
+        """The part of a tile within the picture: its first pixel, and one past its last."""
         start = self.start(index)
         return max(0, start), min(self.length, start + self.tile)
 
@@ -62,8 +62,8 @@ class TileAxis:
         Returns:
             (count, tile) float32 above 0 and at most 1; over the tiles of a pixel they add up to 1.
         """
-        place = 2 * np.arange(self.tile, dtype=np.int64) + 1
-        kernel = ((place * (2 * self.tile - place)) ** 2).astype(np.float64)
+        position = 2 * np.arange(self.tile, dtype=np.int64) + 1
+        kernel = ((position * (2 * self.tile - position)) ** 2).astype(np.float64)
         total = np.zeros(self.tile + (self.count - 1) * self.step)
         parts = [slice(index * self.step, index * self.step + self.tile) for index in range(self.count)]
         for part in parts:

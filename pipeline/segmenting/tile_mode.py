@@ -29,7 +29,7 @@ class TileMode:
         overlap: the share of a tile that it has in common with the next, 0 to 0.9.
 
     Raises:
-        OptionError: the overlap is out of its range.
+        OptionError: the overlap is out of range.
     """
 
     def __init__(self, overlap: float) -> None:
@@ -64,9 +64,9 @@ def _view(rows: TileAxis, row: int, columns: TileAxis, column: int) -> View:
 
 
 class _BlendedTiles:
-    """Adds weighted tiles up in a band of the picture's rows, which moves down by a step with each row of tiles.
+    """Sums weighted tiles in a band of the picture's rows, which moves down by one step after each row of tiles.
 
-    Each pixel's sum has one order, that of its tiles, so the result does not depend on batches or threads.
+    Each pixel's sum is in the order of its tiles, so the result does not depend on batches or threads.
     """
 
     def __init__(self, rows: TileAxis, columns: TileAxis, num_classes: int) -> None:
@@ -87,7 +87,7 @@ class _BlendedTiles:
             yield from self._finished(row)
 
     def _finished(self, row: int) -> Iterator[FinishedRows]:
-        """Gives the rows that no further tile reaches, and moves the band down."""
+        """Yields the rows that no further tile covers, and moves the band down."""
         rows, band_top = self._rows, self._rows.start(row)
         is_last = row == rows.count - 1
         first, end = max(0, band_top), rows.length if is_last else rows.start(row + 1)

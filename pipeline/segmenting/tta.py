@@ -1,4 +1,4 @@
-"""Test-time augmentation: the model sees each view turned in several ways, and its answers are averaged."""
+"""Test-time augmentation: the logits of several turns of each view are averaged."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -30,7 +30,7 @@ def turns_named(name: str, spec: ModelSpec) -> tuple[Turn, ...]:
         spec: the model's.
 
     Raises:
-        OptionError: there is no such augmentation, or the model's input can't be turned by right angles.
+        OptionError: the augmentation does not exist, or the model's input can't be turned by right angles.
     """
     if name not in TTA:
         raise OptionError(f"there is no --tta {name}; there are {', '.join(TTA)}")

@@ -1,4 +1,4 @@
-"""One picture through a model with no job around it: the job's own views, model input and assembler, one by one."""
+"""Segments one picture without a job, with the same views, model inputs and assembler."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def segment_raster(raster: Raster, engine: Engine, spec: ModelSpec, mode: Mode) 
         raster: the picture.
         engine: the loaded model.
         spec: the model's.
-        mode: as `pipeline.segmenting.modes.make_mode` makes it.
+        mode: from `pipeline.segmenting.modes.make_mode`.
 
     Yields:
         Its finished rows, from top to bottom.

@@ -1,4 +1,4 @@
-"""Masks in the form that the job asks for: what earlier runs and repeated bundles left, put in order."""
+"""Converts masks of earlier runs and retried bundles to the job's mask format."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -15,16 +15,16 @@ from pipeline.output.tables import shard_of
 from pipeline.transforms import coders
 
 _CODER = coders.PictureRecordCoder()
-# Masks in files of their own are packed in so many groups, which workers share.
+# Separate mask files are packed in this number of groups, which are distributed to workers.
 _GROUPS = 64
 _Key = tuple[str, int]
 
 
-class Settled(NamedTuple):
-    """What settling gives.
+class Repacked(NamedTuple):
+    """The outputs of `RepackMasks`.
 
     Args:
-        records: `PictureRecord`, all, with the masks' final places.
+        records: `PictureRecord`, of all pictures, with the final locations of their masks.
         stale: str, names of files whose masks have been packed.
     """
 
@@ -33,11 +33,11 @@ class Settled(NamedTuple):
 
 
 class RepackMasks(beam.PTransform[Any, Any]):
-    """Takes records of earlier runs and brings their masks into the form that the job asks for.
+    """Takes records of earlier runs and converts their masks to the job's mask format.
 
     Args:
         destination: the job's.
-        made: the records of this run, whose tar files may hold masks that were made twice.
+        made: the records of this run, whose tar files may have masks that were made twice.
     """
 
     def __init__(self, destination: Destination, made: PCollection[PictureRecord]) -> None:
@@ -46,7 +46,7 @@ class RepackMasks(beam.PTransform[Any, Any]):
         self._root = destination.root
         self._packs = destination.packs_masks
 
-    def expand(self, earlier: PCollection[PictureRecord]) -> Settled:
+    def expand(self, earlier: PCollection[PictureRecord]) -> Repacked:
         root, packs = self._root, self._packs
         dirty: list[Any] = []
         records = earlier
@@ -61,28 +61,28 @@ class RepackMasks(beam.PTransform[Any, Any]):
                 )
             ]
         sorted_out = records | "SortOut" >> beam.FlatMap(_sort_out, packs, *dirty).with_output_types(
-            tuple[_Key, bytes], settled=PictureRecord
-        ).with_outputs("settled", main="unsettled")
-        settled = (
-            sorted_out.unsettled
+            tuple[_Key, bytes], final=PictureRecord
+        ).with_outputs("final", main="to_repack")
+        repacked = (
+            sorted_out.to_repack
             | "GroupByPart" >> beam.GroupByKey()
-            | "Settle"
-            >> beam.FlatMap(_settle, root, packs)
+            | "Repack"
+            >> beam.FlatMap(_repack, root, packs)
             .with_output_types(PictureRecord, stale=str)
             .with_outputs("stale", main="records")
         )
-        # A record of this run names a file of its own unless masks are packed.
+        # Masks of this run are separate files unless masks are packed.
         others = () if packs else (self._made,)
-        everything = (sorted_out.settled, settled.records, *others) | "SettledRecords" >> beam.Flatten()
-        return Settled(everything, settled.stale)
+        everything = (sorted_out.final, repacked.records, *others) | "FinalRecords" >> beam.Flatten()
+        return Repacked(everything, repacked.stale)
 
 
 class DeleteOtherParts(beam.PTransform[Any, Any]):
-    """Takes settled records and deletes the tar files of masks that none of them names; emits how many.
+    """Takes final records and deletes the tar files of masks that none of them names; emits how many.
 
     Args:
         destination: the job's.
-        after: what has to be written before.
+        after: results that must be written before.
     """
 
     def __init__(self, destination: Destination, after: PCollection[Any]) -> None:
@@ -110,15 +110,15 @@ class DeleteOtherParts(beam.PTransform[Any, Any]):
 
 
 def _sort_out(record: PictureRecord, packs: bool, dirty: Collection[str] = ()) -> Iterator[Any]:
-    """A record as it is where its mask is as it should be, else under the key of the task that settles it."""
+    """A record with the tag `final` if its mask has the job's format, else keyed by the task that repacks it."""
     mask = record.file(MASK)
     if mask is None or (mask.part not in dirty if packs and mask.part else not packs and not mask.part):
-        yield TaggedOutput("settled", record)
+        yield TaggedOutput("final", record)
     else:
         yield (mask.part, 0 if mask.part else shard_of(record.image_id, _GROUPS)), _CODER.encode(record)
 
 
-def _settle(keyed: tuple[_Key, Iterable[bytes]], root: str, packs: bool) -> Iterator[Any]:
+def _repack(keyed: tuple[_Key, Iterable[bytes]], root: str, packs: bool) -> Iterator[Any]:
     (part, _), encoded = keyed
     records = [_CODER.decode(one) for one in encoded]
     yield from rewritten(root, part, records) if packs else unpacked(root, part, records)

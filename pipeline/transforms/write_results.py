@@ -169,7 +169,7 @@ class WriteSummary(beam.PTransform[Any, Any]):
         return summary
 
     def _summed_counts(self) -> PCollection[tuple[CountKey, float]]:
-        """All counts under their names in one sum, for each sum of its own takes a runner some ten steps."""
+        """All counts by name in one sum, because each separate sum takes about ten steps of a runner."""
         keyed = [
             *(some | f"Count/{name}" >> beam.Map(_counted, name) for name, some in self._records.items()),
             *(some | f"Number/{name}" >> beam.Map(_named, name) for name, some in self._numbers.items()),
