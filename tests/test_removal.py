@@ -5,12 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
 from small_archive import TINY_MODEL, Finished, make_archive, run_job
 
 from pipeline.core.errors import OptionError
 from pipeline.output.removal import MaskCounts, check_removal, removal_text
 from pipeline.output.results import ResultsWriter
+from pipeline.transforms.remove_stale import DeleteStale
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 20
@@ -155,3 +159,15 @@ def test_deletion_comes_after_the_tables(root: Path, monkeypatch: pytest.MonkeyP
     assert not (root / "out/summary.json").exists()
     job(root)
     assert not (root / "out/masks/grey.png.png").exists()
+
+
+def test_files_of_no_picture_are_deleted_and_counted(tmp_path: Path) -> None:
+    names = ("masks/a.png", "masks/deep/b.png", "masks/c.png")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"mask")
+    with beam.Pipeline(runner=FnApiRunner()) as root:
+        written = root | "Written" >> beam.Create([1])
+        deleted = root | beam.Create(names[:2]) | DeleteStale(str(tmp_path), after=written)
+        assert_that(deleted, equal_to([2]))
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["masks", "masks/c.png"]
