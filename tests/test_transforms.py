@@ -164,17 +164,17 @@ def test_segmenting_gives_what_the_segmenter_gives(
         )
 
 
-def crew_threads() -> list[str]:
+def pool_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("maskbeam-")]
 
 
 def test_a_job_leaves_no_threads_behind(archive: Archive, tmp_path: Path) -> None:
-    before = crew_threads()
+    before = pool_threads()
     # The second run segments again, the third draws the overlays of what is there.
     for output, options in (("a", []), ("b", []), ("b", ["--overlays", 3])):
         job = run_job(tmp_path / output, "--input", archive.images, *options)
         assert job.summary["images"]["segmented"] == 20
-        assert crew_threads() == before
+        assert pool_threads() == before
     assert len(list((tmp_path / "b/overlays").rglob("*.png"))) == 3
 
 
@@ -193,34 +193,33 @@ def test_the_last_user_ends_the_threads_and_the_next_starts_new_ones(
         outputs += [output.value for output in do_fn.finish_bundle()]
         return sum(isinstance(output, PictureRecord) for output in outputs)
 
-    before = crew_threads()
+    before = pool_threads()
     first.setup()
     second.setup()
     assert bundle(first) == len(located)
     first.teardown()
     first.teardown()
-    assert len(crew_threads()) > len(before)
+    assert len(pool_threads()) > len(before)
     assert bundle(second) == len(located)
     second.teardown()
-    assert crew_threads() == before
+    assert pool_threads() == before
     second.setup()
     assert bundle(second) == len(located)
     second.teardown()
-    assert crew_threads() == before
+    assert pool_threads() == before
 
 
 def test_the_threads_of_updates_end_with_their_last_user(recipe: Recipe, tmp_path: Path) -> None:
-    shared, before = Shared(), crew_threads()
+    shared, before = Shared(), pool_threads()
     destination = Destination(str(tmp_path / "out"), ())
     users = [update_pictures._UpdateDoFn(recipe, destination, 1, SILENT, shared) for _ in range(2)]
     for user in users:
         user.setup()
-        assert user._threads is not None
-        user._threads.submit(time.monotonic).result()
+        user.threads.submit(time.monotonic).result()
     for user in users:
-        assert len(crew_threads()) > len(before)
+        assert len(pool_threads()) > len(before)
         user.teardown()
-    assert crew_threads() == before
+    assert pool_threads() == before
 
 
 def test_pictures_are_counted_as_beams_metrics_too(

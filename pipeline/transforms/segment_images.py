@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -22,7 +23,7 @@ from pipeline.segmenting.segmenter import PictureBatch, Segmenter
 from pipeline.segmenting.stage_threads import Done, StageThreads
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
 from pipeline.transforms.global_window import in_global_window
-from pipeline.transforms.picture_counts import PictureCounts
+from pipeline.transforms.threads_do_fn import ThreadsDoFn
 from pipeline.transforms.while_used import WhileUsed
 
 
@@ -83,7 +84,7 @@ class _SegmentState:
         return outcomes, seconds
 
 
-class _SegmentDoFn(beam.DoFn):
+class _SegmentDoFn(ThreadsDoFn[_SegmentState]):
     """Runs a bundle's pictures in the process's threads."""
 
     def __init__(
@@ -94,28 +95,12 @@ class _SegmentDoFn(beam.DoFn):
         progress: ProgressReporter,
         shared: Shared,
     ) -> None:
-        self._engine = engine
-        self._recipe = recipe
-        self._destination = destination
-        self._counts = PictureCounts(progress)
-        self._shared = shared
-        self._threads: StageThreads | None = None
-
-    def setup(self) -> None:
-        self._loaded: _SegmentState = self._shared.acquire(
-            lambda: _SegmentState(self._engine, self._recipe, self._destination)
-        )
-        self._threads = self._loaded.threads.enter()
-
-    def teardown(self) -> None:
-        if self._threads is not None:
-            self._threads = None
-            self._loaded.threads.leave()
+        super().__init__(partial(_SegmentState, engine, recipe, destination), progress, shared)
+        self._batch_size = engine.batch_size
 
     def start_bundle(self) -> None:
-        assert self._threads is not None, "Beam calls setup first"
-        self._seconds: dict[str, float] = {}
-        self._stream = self._threads.stream(self._engine.batch_size)
+        super().start_bundle()
+        self._stream = self.threads.stream(self._batch_size)
 
     def process(self, picture: Located) -> Iterator[Any]:
         for done in self._stream.add(picture):
@@ -125,22 +110,17 @@ class _SegmentDoFn(beam.DoFn):
         for done in self._stream.finish():
             for output in self._outputs(done):
                 yield in_global_window(output)
-        # Nothing may be written after the end of the job, when the output may belong to another run.
-        self._loaded.journal.flush()
-        for item in self._seconds.items():
-            yield in_global_window(TaggedOutput("seconds", item))
-        self._counts.flush()
+        yield from self.end_bundle()
 
     def _outputs(self, done: Done) -> Iterator[Any]:
         outcomes, seconds = done
-        for stage, value in seconds.items():
-            self._seconds[stage] = self._seconds.get(stage, 0.0) + value
+        self.add_seconds(seconds)
         for outcome in outcomes:
             if isinstance(outcome, Failure):
-                self._counts.add(Count.FAILED)
+                self.counts.add(Count.FAILED)
                 yield TaggedOutput("failures", outcome)
             else:
-                self._counts.add(Count.SEGMENTED)
+                self.counts.add(Count.SEGMENTED)
                 yield outcome
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -21,7 +22,7 @@ from pipeline.segmenting.stage_clock import Seconds
 from pipeline.segmenting.updater import Updater
 from pipeline.transforms import coders  # noqa: F401  (registers the records' coders)
 from pipeline.transforms.global_window import in_global_window
-from pipeline.transforms.picture_counts import PictureCounts
+from pipeline.transforms.threads_do_fn import ThreadsDoFn
 from pipeline.transforms.while_used import WhileUsed
 
 _Done = Future[tuple[PictureRecord | Located, Seconds]]
@@ -65,53 +66,32 @@ class _UpdateState:
         return outcome, seconds
 
 
-class _UpdateDoFn(beam.DoFn):
+class _UpdateDoFn(ThreadsDoFn[_UpdateState]):
     def __init__(
         self, recipe: Recipe, destination: Destination, processes: int, progress: ProgressReporter, shared: Shared
     ) -> None:
-        self._recipe = recipe
-        self._destination = destination
-        self._processes = processes
-        self._counts = PictureCounts(progress)
-        self._shared = shared
-        self._threads: ThreadPoolExecutor | None = None
-
-    def setup(self) -> None:
-        self._loaded: _UpdateState = self._shared.acquire(
-            lambda: _UpdateState(self._recipe, self._destination, self._processes)
-        )
-        self._threads = self._loaded.threads.enter()
-
-    def teardown(self) -> None:
-        if self._threads is not None:
-            self._threads = None
-            self._loaded.threads.leave()
+        super().__init__(partial(_UpdateState, recipe, destination, processes), progress, shared)
 
     def start_bundle(self) -> None:
-        self._seconds: Seconds = {}
+        super().start_bundle()
         self._in_flight: list[_Done] = []
 
     def process(self, update: Update) -> Iterator[Any]:
-        assert self._threads is not None, "Beam calls setup first"
-        self._in_flight.append(self._threads.submit(self._loaded.update, update))
-        while len(self._in_flight) >= self._loaded.max_in_flight:
+        self._in_flight.append(self.threads.submit(self.state.update, update))
+        while len(self._in_flight) >= self.state.max_in_flight:
             yield self._output(self._in_flight.pop(0))
 
     def finish_bundle(self) -> Iterator[Any]:
         for done in self._in_flight:
             yield in_global_window(self._output(done))
-        self._loaded.journal.flush()
-        for item in self._seconds.items():
-            yield in_global_window(TaggedOutput("seconds", item))
-        self._counts.flush()
+        yield from self.end_bundle()
 
     def _output(self, done: _Done) -> Any:
         outcome, seconds = done.result()
-        for stage, value in seconds.items():
-            self._seconds[stage] = self._seconds.get(stage, 0.0) + value
+        self.add_seconds(seconds)
         if isinstance(outcome, Located):
             return TaggedOutput("todo", outcome)
-        self._counts.add(Count.RESUMED)
+        self.counts.add(Count.RESUMED)
         return outcome
 
 
