@@ -41,26 +41,20 @@ class ThreadsDoFn(beam.DoFn, Generic[State]):
     def __init__(self, make_state: Callable[[], State], progress: ProgressReporter, shared: Shared) -> None:
         self._make_state = make_state
         self._shared = shared
-        self._threads: Any = None
+        self.threads: Any = None
         self.counts = PictureCounts(progress)
 
     def setup(self) -> None:
         self.state: State = self._shared.acquire(self._make_state)
-        self._threads = self.state.threads.enter()
+        self.threads = self.state.threads.enter()
 
     def teardown(self) -> None:
-        if self._threads is not None:
-            self._threads = None
+        if self.threads is not None:
+            self.threads = None
             self.state.threads.leave()
 
     def start_bundle(self) -> None:
         self._seconds: dict[str, float] = {}
-
-    @property
-    def threads(self) -> Any:
-        """The threads of this process."""
-        assert self._threads is not None, "Beam calls setup first"
-        return self._threads
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
         """Adds the seconds of stages to those of the bundle."""
