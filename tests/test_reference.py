@@ -62,7 +62,7 @@ def test_every_stage_is_listed() -> None:
 
 
 def test_the_failures_that_a_resume_does_again_are_listed() -> None:
-    section = page("failures.md").partition("\n## Doing failures again\n")[2].partition("The others are kept")[0]
+    section = page("failures.md").partition("\n## Retrying failures\n")[2].partition("The others are kept")[0]
     assert set(re.findall(r"`([A-Z][A-Za-z]+)`", section)) == RETRIED_ERRORS
 
 
