@@ -288,7 +288,7 @@ def test_a_zip_member_beyond_the_archives_end_is_a_failure(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tfrecord"])
 @pytest.mark.parametrize(("cut", "error_type"), [(4, "Truncated"), (9, "Truncated"), (0, "BrokenArchive")])
-def test_a_stream_whose_checksum_is_wrong_or_missing_is_a_failure_though_all_members_are_whole(
+def test_a_stream_with_a_wrong_or_missing_checksum_is_a_failure_although_all_members_are_complete(
     name: str, cut: int, error_type: str, tmp_path: Path
 ) -> None:
     plain = tar_of({"a.png": b"data"}) if name == "x.tar.gz" else example("a.png", b"data")

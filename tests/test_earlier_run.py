@@ -116,7 +116,7 @@ def test_which_outputs_may_be_used(existing: str, output: Path, tmp_path: Path) 
         check_output(str(output), existing, [])
 
 
-def test_a_later_format_is_refused_unless_all_is_made_anew(output: Path) -> None:
+def test_a_later_format_is_refused_unless_the_run_starts_over(output: Path) -> None:
     marker = {"maskbeam_output": 1, "journal_format": FORMAT + 1, "inference": ""}
     (output / "_progress/output.json").write_text(json.dumps(marker))
     check_output(str(output), OVERWRITE, [])

@@ -1,4 +1,4 @@
-"""What a model sees of a picture: one definition, whoever asks."""
+"""Model inputs: one definition for all callers."""
 
 from dataclasses import replace
 

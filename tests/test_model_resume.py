@@ -1,4 +1,4 @@
-"""A training that was stopped goes on to the end that it would have had."""
+"""A resumed training ends with the result of an uninterrupted one."""
 
 import os
 import signal

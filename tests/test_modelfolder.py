@@ -58,7 +58,7 @@ def test_carried_models_are_found_by_name(folder: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert carried_names() == ["tiny"]
     model = open_model("tiny")
-    # A worker on another machine finds it by its name, wherever the package lies there.
+    # A worker on another machine finds it by its name, wherever the package is installed.
     assert (model.location, model.uri) == ("tiny", str(carried / "tiny"))
     assert model.read() == (folder / "model.tflite").read_bytes()
     assert "one of the carried models (tiny)" in refusal("no_model")
@@ -72,7 +72,7 @@ def test_a_folder_wins_over_a_carried_model(folder: Path, tmp_path: Path, monkey
     assert open_model("model").location == str(folder)
 
 
-def test_what_the_package_carries_is_whole() -> None:
+def test_carried_models_are_complete() -> None:
     for name in carried_names():
         model = open_model(name)
         assert model.file in model.spec.files

@@ -69,7 +69,7 @@ def test_strips_of_any_height_are_the_whole(
 
 @settings(max_examples=40, deadline=None)
 @given(height=st.integers(1, 100), width=st.integers(1, 100))
-def test_another_mode_shows_it_other_windows(height: int, width: int, tiny_model_spec: ModelSpec) -> None:
+def test_another_mode_divides_it_into_windows(height: int, width: int, tiny_model_spec: ModelSpec) -> None:
     pixels, engine = random_pixels(height, width), PassingEngine()
     rows = list(segment_raster(ArrayRaster(pixels), engine, tiny_model_spec, PlainTiles()))
     assert len(engine.seen) == -(-height // 32) * -(-width // 32)

@@ -93,12 +93,12 @@ def test_it_is_written_resumed_and_deleted(archive: Archive, images: Path, tmp_p
     added = run_job(tmp_path / "out", "--input", images, "--overlays", 1)
     assert (written(added), has_inferred(added)) == (written(fresh), False)
     assert added.summary["run"]["updated"] == len(names)
-    # One that somebody took or changed is made again.
+    # A file that was deleted or changed is made again.
     (tmp_path / "out/brightness/grey.png.json").unlink()
     (tmp_path / "out/brightness/sideways.jpg.json").write_bytes(b"[]")
     again = run_job(tmp_path / "out", "--input", images, "--overlays", 1)
     assert written(again) == written(fresh)
-    # It goes with its picture, with a failure, and when it is no longer asked for.
+    # It goes with its picture, with a failure, and when it is no longer requested.
     (images / "grey.png").unlink()
     (images / "sideways.jpg").write_bytes(b"no picture any more")
     less = run_job(tmp_path / "out", "--input", images, "--overlays", 1, "--max_failure_ratio", 1)
@@ -108,7 +108,7 @@ def test_it_is_written_resumed_and_deleted(archive: Archive, images: Path, tmp_p
     assert not (tmp_path / "out/brightness").exists()
 
 
-def test_another_digest_makes_it_anew(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_digest_rewrites_it(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_job(tmp_path / "out", "--input", images, "--overlays", 1)
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/**/*.png")}
     monkeypatch.setattr(BrightnessOutput, "version", 2)
@@ -118,7 +118,7 @@ def test_another_digest_makes_it_anew(images: Path, tmp_path: Path, monkeypatch:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/**/*.png")} == times
 
 
-def test_somebody_else_s_files_in_its_folder_are_left_alone(images: Path, tmp_path: Path) -> None:
+def test_files_of_other_programs_in_its_folder_are_refused(images: Path, tmp_path: Path) -> None:
     (tmp_path / "out/brightness").mkdir(parents=True)
     (tmp_path / "out/brightness/mine.json").write_text("precious")
     refused = run_job(tmp_path / "out", "--input", images)

@@ -370,7 +370,7 @@ def test_s3_without_ssl_is_reached_by_plain_http(store: ScriptedStore) -> None:
     )
 
 
-def test_s3_certificates_are_verified_unless_it_is_told_otherwise(tmp_path: Path) -> None:
+def test_s3_certificates_are_verified_unless_an_option_disables_it(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("a certificate")
     for verify, expected in (
         (None, {}),
@@ -448,7 +448,7 @@ def test_stores_need_no_beam(store: ScriptedStore) -> None:
     assert done.stdout.split() == [str(len(DATA)), "False"]
 
 
-def test_a_forked_process_gets_an_error_instead_of_waiting_for_ever(store: ScriptedStore) -> None:
+def test_a_forked_process_gets_an_error_and_does_not_block(store: ScriptedStore) -> None:
     uri = uri_of(store, "s3")
     filesystem.read_bytes(uri)
     child = os.fork()

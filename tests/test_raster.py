@@ -54,7 +54,7 @@ def test_a_raster_of_pixels_in_memory_knows_their_type() -> None:
     assert ArrayRaster(pixels, 6, ("alpha",)).info == RasterInfo(3, 5, 4, "uint16", orientation=6, unused=("alpha",))
 
 
-def test_what_is_not_used_of_a_file_is_told() -> None:
+def test_unused_parts_of_a_file_are_reported() -> None:
     transparent = np.full((4, 4, 4), 128, np.uint8)
     assert open_raster(encoded("PNG", transparent)).info.unused == ("alpha",)
     assert open_raster(encoded("PNG")).info.unused == ()

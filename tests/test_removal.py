@@ -155,7 +155,7 @@ def test_deletion_comes_after_the_tables(root: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(RuntimeError, match="stopped for the test"):
             job(root)
     assert (root / "out/masks/grey.png.png").exists()
-    # But the summary of the run before has gone by then.
+    # But the summary of the previous run is deleted by then.
     assert not (root / "out/summary.json").exists()
     job(root)
     assert not (root / "out/masks/grey.png.png").exists()

@@ -335,7 +335,7 @@ def test_only_files_of_their_own_are_stale() -> None:
     # The mask that counts is in the tar file, so the other is left over.
     kept = plan_of(outcomes, [MASK], options={"mask_format": "tar"}, parts=parts)
     assert (kind_of(kept), kept.stale) == ("done", ["masks/a.png.png"])
-    # Until a mask of its own is packed, it is the only one.
+    # Until a separate mask is packed, it is the only one.
     single = plan_of([recorded(record_of())], [MASK], options={"mask_format": "tar"})
     assert (kind_of(single), single.stale) == ("done", [])
 

@@ -392,7 +392,7 @@ def test_files_larger_than_the_budget_never_block_writers(
             done.extend(stream.add(picture))
         done.extend(stream.finish())
 
-    # A thread that need not end, so that a standstill is a failure and not a test that never does.
+    # A thread that need not end, so that a deadlock fails the test instead of blocking it.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(60)

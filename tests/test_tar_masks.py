@@ -144,7 +144,7 @@ def packed(tmp_path: Path) -> list[PictureRecord]:
     return records
 
 
-def test_a_tar_file_with_strangers_is_written_anew_without_them(tmp_path: Path, packed: list[PictureRecord]) -> None:
+def test_a_tar_file_with_other_members_is_rewritten_without_them(tmp_path: Path, packed: list[PictureRecord]) -> None:
     old = packed[0].files[0].part
     kept = [packed[4], packed[1]]
     repacked = rewritten(str(tmp_path), old, kept)

@@ -352,7 +352,7 @@ def test_everything_is_written_and_the_summary_comes_last(
     assert table["image_id"].to_pylist() == sorted(record.image_id for record in records)
 
 
-def test_an_output_without_one_row_is_whole(writer: ResultsWriter) -> None:
+def test_an_output_without_rows_has_all_files(writer: ResultsWriter) -> None:
     write_all(writer, [], [])
     assert summary_of(writer)["images"]["found"] == 0
     assert summary_of(writer)["run"]["status"] == "done"

@@ -7,7 +7,7 @@
 
 `workers` and `bucket` draw their pictures themselves and take the tests' tiny model; `bucket` needs the extras aws and
 test. `locate` walks a tar of members of 100 kB on the mean that is never written, in a store whose every answer takes
-5 ms. `unpack` lists compressed archives, each in a process of its own.
+5 ms. `unpack` lists compressed archives, each in a separate process.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def workers(members: int, folder: Path) -> list[Row]:
 
 
 def bucket(members: int, folder: Path) -> list[Row]:
-    """Segments one tar that lies in an emulated bucket.
+    """Segments one tar that is in an emulated bucket.
 
     Returns:
         One row: the archive's size, and what of it was sent.

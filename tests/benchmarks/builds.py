@@ -2,9 +2,9 @@
 
     python tests/benchmarks/builds.py --images FOLDER --model MODEL [--precision int8] [--pictures 50] [--json FILE]
 
-The masks and probabilities of the first pictures by name, each row in a process of its own, compared with those of the
+The masks and probabilities of the first pictures by name, each row in a separate process, compared with those of the
 first row: without Intel's IPP in OpenCV; with OpenCV and NumPy on their oldest instructions; and with LiteRT's plain
-kernels in place of XNNPACK's, which stand for the kernels of another CPU.
+kernels in place of XNNPACK's, which represent the kernels of another CPU.
 """
 
 import argparse
@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, str]] = {
 
 
 def segment_all(images: list[str], model_name: str, precision: str, target: str) -> None:
-    """Segments pictures and keeps their masks and probabilities; run in a process of its own."""
+    """Segments pictures and keeps their masks and probabilities; run in a separate process."""
     from ai_edge_litert import interpreter
 
     from pipeline.segmenting.segmentation import load_model

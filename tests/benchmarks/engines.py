@@ -4,8 +4,8 @@
 
 MODEL is a model folder with `model.keras`, `model.tflite` (the rewritten network) and, optionally,
 `model_int8.tflite`. Every engine uses all cores, each in the way that suits it; they take turns, round after round, and
-medians are printed. `plain` is the Keras network converted as it stands, without the rewriting. The largest difference
-of the logits to Keras' stands beside each. Engines that are not installed are left out and named:
+medians are printed. `plain` is the Keras network converted unchanged, without the rewriting. The largest difference
+of the logits to Keras' is printed for each. Engines that are not installed are left out and named:
 pip install onnxruntime openvino tf2onnx
 """
 

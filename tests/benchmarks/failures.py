@@ -60,7 +60,7 @@ def measure(members: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures each size in a process of its own."""
+    """Measures each size in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[50_000, 200_000])
     parser.add_argument("--json", type=Path)

@@ -63,7 +63,7 @@ def measure(pictures: int, groups: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures each number of groups in a process of its own."""
+    """Measures each number of groups in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=8_000)
     parser.add_argument("--groups", type=int, nargs="+", default=[0, 300, 4_000, 8_000])

@@ -1,4 +1,4 @@
-"""Masks as files of their own and in tar files: seconds of a job and requests to the store, local and slow.
+"""Masks in separate files and in tar files: seconds of a job and requests to the store, local and slow.
 
     python tests/benchmarks/packed_masks.py --images FOLDER [--model pets] [--request_ms 60] [--rounds 3]
 

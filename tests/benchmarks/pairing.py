@@ -2,8 +2,8 @@
 
     python tests/benchmarks/pairing.py [--sizes 125000 250000 500000] [--json FILE]
 
-Empty files stand for pictures and masks, and a step that counts for the model: what is measured is the job's own
-listing, join by key and shuffle of locations, in a process of its own, from the empty pipeline to its end.
+Empty files replace pictures and masks, and a counting step replaces the model: what is measured is the job's own
+listing, join by key and shuffle of locations, in a separate process, from the empty pipeline to its end.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def locate(root: Path) -> None:
 
 
 def main() -> None:
-    """Measures each size in a process of its own."""
+    """Measures each size in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[125_000, 250_000, 500_000])
     parser.add_argument("--json", type=Path)

@@ -57,7 +57,7 @@ def located(images: Path, masks: Path | None) -> list[Located]:
 
 
 def bare_calls(picture: Located, size: int, num_classes: int, engine: Engine, folder: Path) -> dict[str, float]:
-    """The library calls that nobody can do without, and nothing else."""
+    """Only the necessary library calls."""
     cost: dict[str, float] = {}
     cost["read"], data = thread_ms(lambda: Path(picture.image.uri).read_bytes())
     cost["decode"], image = thread_ms(lambda: Image.open(io.BytesIO(data)).convert("RGB"))

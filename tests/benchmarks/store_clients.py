@@ -1,4 +1,4 @@
-"""The clients of object stores that `stores.py` compares, each with the same calls; imported in a process of its own.
+"""The clients of object stores that `stores.py` compares, each with the same calls; imported in a separate process.
 
 `clients` is what maskbeam used before obstore: boto3 and google-cloud-storage, as Beam's file systems do.
 """

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/stores.py [--clients clients obstore fsspec] [--objects 100000] [--reads 2000]
 
-Each measurement is done in a process of its own, against a store on loopback that answers by a script. A client that is
-not installed is left out; s3fs asks for an older botocore than this project's, so measure `fsspec` in an environment
-of its own: `pip install fsspec s3fs gcsfs adlfs`, which is all that this script needs there.
+Each measurement is done in a separate process, against a scripted store on loopback. A client that is
+not installed is left out; s3fs needs an older botocore than this project's, so measure `fsspec` in a separate
+environment: `pip install fsspec s3fs gcsfs adlfs`, which is all that this script needs there.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def peak_mb() -> float:
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1e3
 
 
-# What a process of its own does.
+# What a separate process does.
 
 
 def start(make: Callable[[], Client]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def process(make: Callable[[], Client]) -> dict[str, Any]:
             return {"pickled": pickled, "after a fork": "works or raises"}
         time.sleep(0.1)
     os.kill(child, 9)
-    return {"pickled": pickled, "after a fork": "waits for ever"}
+    return {"pickled": pickled, "after a fork": "blocks forever"}
 
 
 # The store.
@@ -170,7 +170,7 @@ def pages(objects: int) -> Callable[[Request], tuple[int, dict[str, str], bytes]
 
 
 def measure(store: ScriptedStore, client: str, scheme: str, what: str, count: int = 0) -> dict[str, Any]:
-    """Runs one of the measurements in a process of its own."""
+    """Runs one of the measurements in a separate process."""
     command = [sys.executable, __file__, "--child", client, scheme, store.url, what, str(count)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIME_LIMIT_S)

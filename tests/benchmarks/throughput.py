@@ -3,7 +3,7 @@
     python tests/benchmarks/throughput.py --images FOLDER --model MODEL [--seconds 30] [--rounds 3] [--json FILE]
 
 FOLDER holds the pictures; MODEL is a model folder with `model.keras` and `model.tflite`. Each contender runs as a
-process of its own, in turn, round after round, over the same pictures (repeated until a round of ours takes
+separate process, in turn, round after round, over the same pictures (repeated until a round of ours takes
 `--seconds`). The clock runs from the first picture's read to the last mask's write (ours: the job's own `run.seconds`,
 so the graph, the load of the model and the tables count against us); imports count for nobody. Peak memory is that of
 the whole process tree.
@@ -196,7 +196,7 @@ def repeated(images: Path, target: Path, model: Path, seconds: float) -> Path:
 
 
 def link_all(images: Path, target: Path, copy: int) -> None:
-    """Links each picture once into a folder of its own."""
+    """Links each picture once into a separate folder."""
     folder = target / f"copy{copy}"
     folder.mkdir(parents=True)
     for path in sorted(images.rglob("*")):

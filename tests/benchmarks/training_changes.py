@@ -6,7 +6,7 @@
 
 FOLDER holds images/ and masks/. The pictures that `python -m model train` with the same options keeps for the end take
 no part. The others are divided into --parts; each of the first --folds parts is scored, at the pictures' own size, by a
-model trained on the other parts. Every fold is a training of its own, so the whole takes folds × changes trainings; one
+model trained on the other parts. Every fold is a separate training, so the whole takes folds × changes trainings; one
 that is finished in DIR is not repeated. Prints `global_mean_iou` as a table in Markdown.
 """
 

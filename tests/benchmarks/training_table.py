@@ -4,8 +4,8 @@
         --class_names pet,background,border --border border --test_fraction 0.22 --seed 3
 
 The chapter's preset is trained as the chapter says: Adam at 0.001, cross-entropy, no augmentation. The default preset
-is trained as `python -m model train` does by default. Both see the same number of pictures. A training that lies in DIR
-already is not repeated, one that was stopped goes on. Prints a table in Markdown.
+is trained as `python -m model train` does by default. Both see the same number of pictures. Existing trainings in DIR
+are not repeated, unfinished ones are resumed. Prints a table in Markdown.
 """
 
 import argparse

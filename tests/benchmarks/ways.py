@@ -119,7 +119,7 @@ sys.exit(main(["--input", "tfds:oxford_iiit_pet:4.0.0/train", *sys.argv[2:]]))
 
 
 def _tfds(pictures: Path, label_map: str, model: str, folder: Path) -> Finished:
-    """Builds TFDS's own `oxford_iiit_pet` of the pictures, in a process of its own, and runs the job on it."""
+    """Builds TFDS's own `oxford_iiit_pet` of the pictures, in a separate process, and runs the job on it."""
     (folder / "annotations").mkdir()
     shutil.copytree(pictures / "masks", folder / "annotations/trimaps")
     names = [Path(name).stem for name in files_below(pictures / "images")]
