@@ -192,7 +192,7 @@ def begin(output: str, existing: str, holder: Holder | None) -> list[EarlierPath
     Raises:
         StorageError: the output can't be read or written, or another run writes to it.
     """
-    try:
+    with os_errors_as(StorageError, f"the output can't be prepared: {output}"):
         if holder is not None:
             take(output, holder)
             renewer_of(output, holder)
@@ -207,8 +207,6 @@ def begin(output: str, existing: str, holder: Holder | None) -> list[EarlierPath
             for part in parts:
                 filesystem.delete(part.uri)
             parts = []
-    except OSError as error:
-        raise StorageError(f"the output can't be prepared: {output}: {error.strerror or error}") from error
     paths = [EarlierPath(one.name, filesystem.join(output, one.folder)) for one in registry.OUTPUTS]
     for part in parts:
         if part.uri.endswith(PART_SUFFIX):

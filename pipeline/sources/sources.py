@@ -12,6 +12,7 @@ from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Address, Source
 from pipeline.sources.tfds import TfdsSource
 from pipeline.storage import filesystem
+from pipeline.storage.os_errors import os_errors_as
 
 SOURCE_TYPES: tuple[type[Source], ...] = (
     TfdsSource, RecordSource, ArchiveSource, ManifestSource, FolderSource, GlobSource,
@@ -84,13 +85,11 @@ def _parse(text: str, option: str) -> list[Source]:
     if "://" in text and not text.startswith((*filesystem.REMOTE_SCHEMES, "file://")):
         raise OptionError(f"{option} {text}: unknown kind of storage {text.partition('://')[0]}://")
     address = Address(option, text)
-    try:
+    with os_errors_as(OptionError, f"{address}: can't be looked up"):
         for source_type in SOURCE_TYPES:
             if (found := source_type.recognise(address)) is not None:
                 return list(found)
         exists = address.exists
-    except OSError as error:
-        raise OptionError(f"{address}: can't be looked up: {error.strerror or error}") from error
     if not exists:
         raise OptionError(f"{address}: no such file or folder")
     if filesystem.is_read_only(address.uri):
