@@ -170,3 +170,34 @@ def test_grey_of_few_bits_stays_whole_numbers() -> None:
     raw = decode_mask(png)
     assert raw.values.dtype == np.uint8
     assert raw.values.tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("stage", DECODERS)
+@pytest.mark.parametrize(("width", "height"), [(0, 5), (5, 0), (0, 0)])
+def test_a_picture_without_pixels(stage: str, width: int, height: int) -> None:
+    webp = b"RIFF\0\0\0\0WEBPVP8 \0\0\0\0" + b"\0" * 6 + struct.pack("<HH", width, height) + bytes(20)
+    expected = (stage, "NoPixels", f"the picture is {width}x{height} px")
+    assert _fault(partial(DECODERS[stage], webp)) == expected
+
+
+def test_a_broken_exif_block_leaves_the_picture_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getexif(_: object) -> None:
+        raise SyntaxError("not a TIFF file")
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    data = _encoded(pixels, "PNG")
+    monkeypatch.setattr(Image.Image, "getexif", getexif)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.getexif", getexif)
+    decoded = decode_image(data)
+    assert decoded.orientation == 1
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+
+
+@pytest.mark.parametrize("stage", DECODERS)
+def test_broken_pixels_of_a_png_are_no_black_picture(stage: str) -> None:
+    """Pillow decodes the pixels to look for EXIF behind them, where the error could be taken for broken EXIF."""
+    start = NOISE_PNG.index(b"IDAT")
+    (length,) = struct.unpack(">I", NOISE_PNG[start - 4 : start])
+    body = b"IDAT" + NOISE_PNG[start + 4 : start + 4 + length // 2] + bytes(length - length // 2)
+    broken = NOISE_PNG[:start] + body + struct.pack(">I", zlib.crc32(body)) + NOISE_PNG[start + 8 + length :]
+    assert _fault(partial(DECODERS[stage], broken))[0] == stage

@@ -80,6 +80,17 @@ def test_a_directory_that_is_cut_off_claims_what_is_there() -> None:
     assert claimed == [0] * 14 + [10] * 12 + [30] * 12 + [70]
 
 
+def test_no_more_entries_are_read_than_the_directory_has() -> None:
+    entries = _directory([(BYTE, 100)] * 40_001)[2:]
+    assert limits._claimed_bytes(io.BytesIO(struct.pack("<H", 40_000) + entries), "<", False) == 4_000_000
+
+
+@pytest.mark.parametrize("count", [65_537, 2**63 + 1])
+def test_at_most_65536_entries_are_read(count: int) -> None:
+    entries = _directory([(BYTE, 100)] * 65_537, is_big=True)[8:]
+    assert limits._claimed_bytes(io.BytesIO(struct.pack("<Q", count) + entries), "<", True) == 6_553_600
+
+
 def test_a_directory_is_read_where_it_is() -> None:
     content = b"\xff" * 7 + _directory([(BYTE, 10)])
     file = io.BytesIO(content)
@@ -150,11 +161,12 @@ FRAME = b",\0\0\0\0\1\0\1\0\0"
         b"GIF88a" + _gif(_extension(COMMENT, 4_200))[6:],
         _gif(_extension(COMMENT, 2))[:-1],
         b"GIF89a",
+        b"GIF89a\1\0\1\0",
         b"GIF89a\1\0\1\0\x80",
         _gif(b"!"),
         _gif(b"!\xfe"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_a_gif_s_comments_of_a_mebibyte_are_accepted(content: bytes) -> None:
     check_metadata(content)
@@ -242,6 +254,13 @@ def test_an_icon_has_the_sizes_of_its_pictures() -> None:
     assert sizes_before_opening(_icon(*pictures)) == [(70_000, 3), (300, 250), (7, 5)]
     assert sizes_before_opening(_icon(_bitmap_header(0, 500))) == []
     assert sizes_before_opening(_icon(*[_bitmap_header(2, 4)] * 5)) == [(2, 2)] * 5
+
+
+def test_an_icon_s_entries_may_share_a_picture() -> None:
+    entry = struct.pack("<BBBBHHII", 1, 1, 0, 0, 1, 32, 40, 6 + 16 * 1_000)
+    icon = struct.pack("<HHH", 0, 1, 1_000) + entry * 1_000 + _bitmap_header(300, 500)
+    assert sizes_before_opening(icon) == [(300, 250)] * 1_000
+    assert sizes_before_opening(_icon(_png_header(2**31 + 1, 2**32 - 1))) == [(2**31 + 1, 2**32 - 1)]
 
 
 def test_an_icon_that_is_cut_off_or_has_a_wrong_count() -> None:

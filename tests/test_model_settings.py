@@ -112,6 +112,21 @@ def test_the_seed_decides_the_first_weights(sample: Path, tmp_path: Path) -> Non
     assert not np.array_equal(first, kernel(2))
 
 
+@pytest.mark.parametrize(
+    ("precision", "policy"), [("mixed_float16", "mixed_float16"), ("float32", "float32"), ("auto", "float32")]
+)
+def test_the_precision_is_that_of_the_option(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, policy: str
+) -> None:
+    tensorflow = pytest.importorskip("tensorflow")
+    monkeypatch.setattr(tensorflow.config, "list_physical_devices", lambda kind: [])
+    try:
+        set_seed_and_precision(_options(sample, tmp_path, precision=precision))
+        assert keras.mixed_precision.dtype_policy().name == policy
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+
+
 def test_a_checkpoint_is_that_of_its_options_and_pictures(sample: Path, tmp_path: Path) -> None:
     options = _options(sample, tmp_path, epochs=1)
     job = _job(options)
