@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from apache_beam.pvalue import TaggedOutput
 from records_of import values_of
 from small_archive import TINY_MODEL, Archive, Finished, packed_masks, run_job
 
@@ -25,6 +26,7 @@ from pipeline.output.delivery import file_uri, read_file
 from pipeline.output.repacking import delete_other_parts, has_other_members, part_and_size, rewritten, unpacked
 from pipeline.output.tar_parts import TarParts, is_part, member_bytes
 from pipeline.storage import filesystem
+from pipeline.transforms import coders, repack_masks
 
 Repack = Callable[[str, str, list[PictureRecord]], list[PictureRecord]]
 ROOT = Path(__file__).resolve().parent.parent
@@ -171,6 +173,20 @@ def test_packed_masks_become_files_and_back(tmp_path: Path, packed: list[Picture
     again = rewritten(str(tmp_path), "", single)
     for record in again:
         assert read_file(str(tmp_path), record.image_id, record.files[0]) == data_of(record.image_id)
+
+
+def test_files_whose_masks_were_packed_are_deleted_later(tmp_path: Path, packed: list[PictureRecord]) -> None:
+    single = unpacked(str(tmp_path), packed[0].files[0].part, packed)
+
+    def stale(records: list[PictureRecord], *, packs: bool) -> list[str]:
+        encoded = [coders.PictureRecordCoder().encode(record) for record in records]
+        found = repack_masks._repack(((records[0].files[0].part, 0), encoded), str(tmp_path), packs)
+        return [one.value for one in found if isinstance(one, TaggedOutput)]
+
+    assert sorted(stale(single, packs=True)) == sorted(f"masks/{record.image_id}.png" for record in single)
+    # A tar file whose masks are in another now is deleted as a whole.
+    assert stale(packed, packs=True) == []
+    assert stale(packed, packs=False) == []
 
 
 @pytest.mark.parametrize("spoil", ["altered", "cut", "gone"])
