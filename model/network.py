@@ -121,11 +121,11 @@ def _efficientnet_lite(config: NetworkConfig, blocks: Blocks, image: Tensor) -> 
 
 
 PRESETS: dict[str, Preset] = {
+    "efficientnet_lite": Preset(
+        _efficientnet_lite, width=16, depth=LEVELS, image_size=128, encoder="lite0", max_depth=LEVELS
+    ),
     "residual": Preset(_residual, width=16, depth=4, image_size=128),
     "chapter": Preset(_chapter, width=64, depth=2, image_size=128),
-    "efficientnet_lite": Preset(
-        _efficientnet_lite, width=16, depth=LEVELS, image_size=160, encoder="lite0", max_depth=LEVELS
-    ),
 }
 """By name; the first is the default."""
 

@@ -10,7 +10,8 @@ from pipeline.core.errors import OptionError
 from pipeline.core.labels import IgnoreLabel
 from pipeline.core.usage import RESIZE, TILE
 
-DEFAULT_PRESET = "residual"
+DEFAULT_PRESET = "efficientnet_lite"
+ENCODER_RATE_FACTOR = 0.2
 LOSSES = ("ce", "ce_dice", "focal")
 SCHEDULES = ("cosine", "constant")
 ENCODERS = ("lite0", "lite1", "lite2")
@@ -49,7 +50,8 @@ class TrainOptions:
         loss: one of `LOSSES`.
         class_weights: `balanced` or a number for each class.
         learning_rate: the highest of the schedule.
-        encoder_rate_factor: by which the rate is multiplied in a pretrained encoder, 0..1; at 0 its kernels stay.
+        encoder_rate_factor: by which the rate is multiplied in a pretrained encoder, 0..1; at 0 its kernels stay; None
+            for `ENCODER_RATE_FACTOR` where there is one.
         schedule: one of `SCHEDULES`.
         warmup_epochs: epochs over which the rate rises to the highest.
         augment: one of `model.augment.AUGMENTATIONS`.
@@ -87,7 +89,7 @@ class TrainOptions:
     loss: str = "ce_dice"
     class_weights: str | None = None
     learning_rate: float = 2e-3
-    encoder_rate_factor: float = 1.0
+    encoder_rate_factor: float | None = None
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
     augment: str = "light"
@@ -118,7 +120,7 @@ def check_options(options: TrainOptions) -> None:
             raise OptionError(f"{name} must be at least {minimum}, not {value}")
     if not 0.0 < options.learning_rate <= 1.0:
         raise OptionError(f"--learning_rate must be above 0 and at most 1, not {options.learning_rate}")
-    if not 0.0 <= options.encoder_rate_factor <= 1.0:
+    if options.encoder_rate_factor is not None and not 0.0 <= options.encoder_rate_factor <= 1.0:
         raise OptionError(f"--encoder_rate_factor must be 0 to 1, not {options.encoder_rate_factor}")
     if options.channels not in (1, 3):
         raise OptionError(f"--channels must be 1 or 3, not {options.channels}")

@@ -160,7 +160,7 @@ def choose_start(options: TrainOptions, config: NetworkConfig, source: StoredNet
         start = RandomStart()
     else:
         start = ImageNetStart(config.encoder, weights_content(config.encoder))
-    if options.encoder_rate_factor != 1.0 and not start.has_encoder:
+    if options.encoder_rate_factor is not None and not start.has_encoder:
         raise OptionError("--encoder_rate_factor needs a network with a pretrained encoder")
     return start
 

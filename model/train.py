@@ -21,7 +21,7 @@ from model.job import TrainingJob
 from model.losses import SegmentationLoss
 from model.network import build_network, logits_of
 from model.optimizer import EncoderAdam
-from model.options import TrainOptions, check_options, parse_class_weights
+from model.options import ENCODER_RATE_FACTOR, TrainOptions, check_options, parse_class_weights
 from model.preparation import prepare_job
 from pipeline.core.errors import OptionError
 from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
@@ -138,8 +138,9 @@ def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
     loss = SegmentationLoss(options.loss, job.labels.num_classes, weights)
     rate = _learning_rate(options, pictures.steps)
     optimizer = keras.optimizers.Adam(rate)
-    if job.start.has_encoder and options.encoder_rate_factor != 1.0:
-        optimizer = EncoderAdam(rate, options.encoder_rate_factor)
+    if job.start.has_encoder:
+        factor = options.encoder_rate_factor
+        optimizer = EncoderAdam(rate, ENCODER_RATE_FACTOR if factor is None else factor)
     trained = logits_of(network)
     if job.teacher is not None:
         trained = DistilledNetwork(trained, Teacher(job.teacher.network, job.teacher.config))

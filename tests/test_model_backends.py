@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def _train(backend: str, data: Path, output: Path, *more: str) -> "subprocess.Popen[str]":
-    options = "--width 4 --depth 2 --image_size 32 --epochs 3 --batch_size 4 --seed 1"
+    options = "--preset residual --width 4 --depth 2 --image_size 32 --epochs 3 --batch_size 4 --seed 1"
     command = [sys.executable, "-m", "model", "train", "--dataset", str(data), "--output", str(output)]
     return subprocess.Popen(
         [*command, *options.split(), *more],

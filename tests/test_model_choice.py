@@ -84,6 +84,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     options = TrainOptions(
         str(data),
         str(folder / "model"),
+        preset="residual",
         width=8,
         depth=2,
         image_size=(HEIGHT, WIDTH),

@@ -64,7 +64,7 @@ def test_the_pets_in_one_command(tmp_path: Path) -> None:
     archives = _archives(tmp_path, train=12, test=4)
     arguments = ["train", "--dataset", "tfds:oxford_iiit_pet:4.0.0/train", "--output", str(tmp_path / "model")]
     arguments += ["--test_dataset", "tfds:oxford_iiit_pet:4.0.0/test", "--val_fraction", "0.25", "--epochs", "2"]
-    arguments += ["--image_size", "32", "--width", "4", "--depth", "2", "--batch_size", "4"]
+    arguments += ["--preset", "residual", "--image_size", "32", "--width", "4", "--depth", "2", "--batch_size", "4"]
     environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path / "data")}
     done = subprocess.run(
         [sys.executable, "-c", _RUN, json.dumps(archives), *arguments],

@@ -166,7 +166,7 @@ def _fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("--dataset", "{sample}", "--output", "{out}", "--preset", "x"), "--preset"),
         (("--dataset", "{sample}", "--output", "{out}", "--augment", "x"), "--augment"),
         (("--dataset", "{sample}", "--output", "{out}", "--image_size", "big"), "--image_size"),
-        (("--dataset", "{sample}", "--output", "{out}", "--image_size", "100"), "can't be halved 4 times"),
+        (("--dataset", "{sample}", "--output", "{out}", "--image_size", "100"), "can't be halved 5 times"),
         (("--dataset", "{sample}", "--output", "{out}", "--val_fraction", "0"), "--val_fraction"),
         (("--dataset", "{sample}", "--output", "{out}", "--label_map", "0=0,1=1"), "2"),
         (("--dataset", "{sample}", "--output", "{out}", "--class_names", "a,a"), "--class_names"),

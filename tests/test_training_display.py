@@ -148,7 +148,8 @@ def test_examples_are_written_on_the_way_and_change(sample: Path, tmp_path: Path
             seen[line[:12]] = (figures / "examples.png").read_bytes()
 
     options = TrainOptions(
-        str(sample), str(tmp_path / "out"), width=4, depth=2, image_size=(32, 32), epochs=4, batch_size=8,
+        str(sample), str(tmp_path / "out"), preset="residual", width=4, depth=2, image_size=(32, 32), epochs=4,
+        batch_size=8,
         class_names=("background", "object", "border"),
     )  # fmt: skip
     train(options, say)
@@ -160,7 +161,7 @@ def test_examples_are_written_on_the_way_and_change(sample: Path, tmp_path: Path
 
 
 def _command(sample: Path, output: Path) -> list[str]:
-    options = "--width 4 --depth 2 --image_size 32 --epochs 2 --batch_size 4"
+    options = "--preset residual --width 4 --depth 2 --image_size 32 --epochs 2 --batch_size 4"
     return [sys.executable, "-m", "model", "train", "--dataset", str(sample), "--output", str(output), *options.split()]
 
 
