@@ -72,6 +72,11 @@ def _add_train(commands: Any) -> None:
     )
     data.add_argument("--ground_truth", metavar="SOURCE", help="the masks, unless the data set has them")
     data.add_argument("--test_dataset", metavar="SOURCE", help="separate pictures for the scores at the end")
+    data.add_argument(
+        "--unlabelled",
+        metavar="SOURCE",
+        help="pictures without masks, which the trained network labels and learns from",
+    )
     data.add_argument("--label_map", metavar="RAW=ID,…", help="raw mask values (or #rrggbb) to class ids")
     data.add_argument(
         "--ignore_label",

@@ -82,7 +82,7 @@ def open_source(
     if source.startswith("tfds:"):
         if ground_truth is not None:
             raise OptionError("--ground_truth: a tfds: data set has its own masks")
-        return _tfds_pairs(source)
+        return tfds_pairs(source)
     return _paired(option, source, *_images_and_masks(source, ground_truth, option), say)
 
 
@@ -104,15 +104,15 @@ def _paired(
     """Pairs as the job does, but a failure of the job is an error here."""
     groups = parse_sources([images], option)
     truths = parse_truths([] if masks is None else [masks], groups)
-    pictures = [listed for group in groups for one in group for listed in _list(one)]
+    pictures = [listed for group in groups for one in group for listed in list_source(one)]
     masks_by_key: dict[str, list[FileRef]] = {}
     for truth in itertools.chain(*truths):
-        for listed in _list(truth):
+        for listed in list_source(truth):
             masks_by_key.setdefault(listed.pairing_key, []).append(listed.file)
     pictures_by_key: dict[str, list[Listed]] = {}
     for listed in pictures:
         pictures_by_key.setdefault(listed.pairing_key, []).append(listed)
-    read, pairs = FileReader(_spool_output()), []
+    read, pairs = FileReader(spool_output()), []
     without_mask = 0
     for key, same in pictures_by_key.items():
         found = pair(same, masks_by_key.get(key, ()))
@@ -135,9 +135,14 @@ def _paired(
     return iter(sorted(pairs, key=lambda one: one.pair_id))
 
 
-def _list(source: Source) -> Iterator[Listed]:
+def list_source(source: Source) -> Iterator[Listed]:
+    """Lists the pictures or masks of a source of the job.
+
+    Raises:
+        OptionError: it can't be listed, or a part of it is broken.
+    """
     try:
-        for item in replace(source, spool=filesystem.join(_spool_output(), SPOOL_FOLDER)).items():
+        for item in replace(source, spool=filesystem.join(spool_output(), SPOOL_FOLDER)).items():
             if isinstance(item, Failure):
                 raise OptionError(f"{item.source_uri}: {item.message}")
             if isinstance(item, Listed):
@@ -146,7 +151,7 @@ def _list(source: Source) -> Iterator[Listed]:
         raise OptionError(f"{source.uri} can't be listed: {error.strerror or error}") from error
 
 
-def _spool_output() -> str:
+def spool_output() -> str:
     """A folder for members of compressed archives, for the lifetime of the process."""
     return _spool().name
 
@@ -166,7 +171,12 @@ def tfds_name(source: str) -> str | None:
     return None if match is None else re.split("[/:]", match["name"])[0]
 
 
-def _tfds_pairs(source: str) -> Iterator[EncodedPair]:
+def tfds_pairs(source: str) -> Iterator[EncodedPair]:
+    """The pairs of `tfds:NAME[/CONFIG][:VERSION]/SPLIT`, in the data set's order.
+
+    Raises:
+        OptionError: it is not of this form, can't be prepared, or has no masks.
+    """
     match = _TFDS.fullmatch(source)
     if match is None:
         raise OptionError(f"{source} is not of the form tfds:NAME[/CONFIG][:VERSION]/SPLIT")

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,13 @@ Say = Callable[[str], None]
 
 
 def finish(
-    job: TrainingJob, network: keras.Model, progress: Progress, folder: Path, figures: Path, say: Say
+    job: TrainingJob,
+    network: keras.Model,
+    progress: Progress,
+    folder: Path,
+    figures: Path,
+    say: Say,
+    more: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
     """Turns a trained network into a model folder.
 
@@ -53,12 +59,13 @@ def finish(
         folder: the model folder.
         figures: the folder of the figures.
         say: called with a line of progress.
+        more: further entries of the metadata's `training`.
 
     Returns:
         The content of `metadata.json`.
     """
     exported = _export(job, network, folder, say)
-    spec = replace(_spec(job, progress, folder), files=exported.files, agreement=exported.agreement)
+    spec = replace(_spec(job, progress, folder, more or {}), files=exported.files, agreement=exported.agreement)
     engine: Engine = KerasEngine(logits_of(network))
     if FLOAT_MODEL_FILE in exported.files:
         content = (folder / FLOAT_MODEL_FILE).read_bytes()
@@ -134,7 +141,7 @@ def _examples(job: TrainingJob, pictures: list[PictureScore], engine: Engine, sp
     return [found[pair_id] for pair_id in title_of if pair_id in found]
 
 
-def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
+def _spec(job: TrainingJob, progress: Progress, folder: Path, more: Mapping[str, Any]) -> ModelSpec:
     options, config = job.options, job.config
     known = known_dataset(options.dataset)
     training: dict[str, Any] = {
@@ -151,6 +158,7 @@ def _spec(job: TrainingJob, progress: Progress, folder: Path) -> ModelSpec:
         **({"encoder": config.encoder} if config.encoder else {}),
         **job.start.metadata(),
         **teacher_metadata(job.teacher),
+        **more,
         "seed": options.seed,
         "command": _command(job),
     }
@@ -188,6 +196,8 @@ def _command(job: TrainingJob) -> str:
         value = getattr(job.options, name)
         if name in _NOT_IN_COMMAND or value == field.default:
             continue
+        if name == "unlabelled":
+            value = "SOURCE"
         if name == "image_size":
             value = "x".join(str(side) for side in value)
         text = ",".join(value) if isinstance(value, tuple) else str(value)

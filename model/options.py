@@ -29,6 +29,7 @@ class TrainOptions:
         output: the model folder to write.
         ground_truth: the folder of masks beside a folder of pictures.
         test_dataset: a separate source for the evaluation at the end.
+        unlabelled: a source of pictures without masks for self-training.
         label_map: `1=0,2=1`, raw mask values to class ids.
         ignore_label: the raw mask value of pixels to ignore.
         class_names: the classes by id.
@@ -69,6 +70,7 @@ class TrainOptions:
     output: str
     ground_truth: str | None = None
     test_dataset: str | None = None
+    unlabelled: str | None = None
     label_map: str | None = None
     ignore_label: IgnoreLabel | None = None
     class_names: tuple[str, ...] | None = None
@@ -135,6 +137,8 @@ def check_options(options: TrainOptions) -> None:
             raise OptionError(f"{name} {chosen} is none of {', '.join(known)}")
     if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise OptionError("--tensorboard needs the package of that name: pip install tensorboard")
+    if options.unlabelled is not None and options.mode == TILE:
+        raise OptionError("--unlabelled needs --mode resize: it labels whole pictures at the model's size")
     parse_class_weights(options.class_weights)
     check_augmentation(options.augment)
     names = options.class_names

@@ -16,13 +16,24 @@ from model.distil import DistilledNetwork, Teacher
 from model.epoch_report import EpochReporter, TrainingObserver
 from model.figures import can_draw
 from model.finish import finish
-from model.fit import CHECKPOINT_FILE, Fitter
+from model.fit import CHECKPOINT_FILE, Fitter, Progress
 from model.job import TrainingJob
 from model.losses import SegmentationLoss
 from model.network import build_network, logits_of
 from model.optimizer import EncoderAdam
 from model.options import ENCODER_RATE_FACTOR, TrainOptions, check_options, parse_class_weights
 from model.preparation import prepare_job
+from model.self_training import (
+    STUDENT_FOLDER,
+    Sample,
+    decision,
+    describe,
+    is_student_kept,
+    label_pictures,
+    metadata_of,
+    sample_unlabelled,
+    student_job,
+)
 from pipeline.core.errors import OptionError
 from pipeline.core.spec import METADATA_FILE, TRAINING_FOLDER, ModelSpec
 from pipeline.engines.quiet import quiet
@@ -49,33 +60,60 @@ def train(options: TrainOptions, say: Say, observer: TrainingObserver | None = N
     folder = Path(options.output)
     _check_output(folder, options.resume)
     job = prepare_job(options, say)
+    unlabelled = None
+    if options.unlabelled is not None:
+        unlabelled = sample_unlabelled(options.unlabelled, len(job.split.train))
     set_seed_and_precision(options)
     try:
-        return _train(job, folder, say, observer)
+        return _train(job, unlabelled, folder, say, observer)
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
 
 
-def _train(job: TrainingJob, folder: Path, say: Say, observer: TrainingObserver | None) -> ModelSpec:
-    options = job.options
+def _train(
+    job: TrainingJob, unlabelled: Sample | None, folder: Path, say: Say, observer: TrainingObserver | None
+) -> ModelSpec:
     network = new_network(job, say)
-    fitter = make_fitter(job, network, folder)
-    if options.resume and fitter.resume():
-        say(f"resumed after epoch {fitter.progress.epoch}")
     say(f"{job.config.preset} network, {network.count_params():,} parameters, {keras.backend.backend()} backend")
     if not can_draw():
         say("warning: no figures: matplotlib is missing: pip install 'maskbeam[train]'")
-    figures = folder / TRAINING_FOLDER
+    training = folder / TRAINING_FOLDER
+    progress = _fit(job, network, training, say, observer)
+    if unlabelled is None:
+        return finish(job, network, progress, folder, training, say)
+    labelled = label_pictures(job, network, unlabelled.pictures, say)
+    for line in describe(job, labelled, unlabelled.available):
+        say(line)
+    # Whatever was drawn for the teacher, a resumed training gives the student the same numbers.
+    set_seed_and_precision(job.options)
+    student = build_network(job.config)
+    student.set_weights(network.get_weights())
+    student_progress = _fit(student_job(job, labelled), student, training / STUDENT_FOLDER, say, observer)
+    more = metadata_of(job, labelled, progress.best_score, student_progress.best_score)
+    say(decision(progress.best_score, student_progress.best_score))
+    if is_student_kept(progress.best_score, student_progress.best_score):
+        network, progress = student, student_progress
+    return finish(job, network, progress, folder, training, say, more)
+
+
+def _fit(
+    job: TrainingJob, network: keras.Model, training: Path, say: Say, observer: TrainingObserver | None
+) -> Progress:
+    """Trains a network to the end, and leaves it with the weights of the best epoch."""
+    options = job.options
+    fitter = make_fitter(job, network, training)
+    if options.resume and fitter.resume():
+        say(f"resumed after epoch {fitter.progress.epoch}")
     steps = fitter.pictures.steps
-    reporter = EpochReporter(job, fitter.progress, fitter.network, steps, figures, say, observer)
+    reporter = EpochReporter(job, fitter.progress, fitter.network, steps, training, say, observer)
     callbacks: list[Any] = [reporter.callback()]
     if options.tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(figures / "tensorboard", write_graph=False))
+        callbacks.append(keras.callbacks.TensorBoard(training / "tensorboard", write_graph=False))
     fitter.run(options.epochs, options.patience, reporter.epoch_done, callbacks)
     if observer is not None:
         observer.stop()
     say(f"best epoch {fitter.progress.best_epoch}, validation global_mean_iou {fitter.progress.best_score:.4f}")
-    return finish(job, network, fitter.progress, folder, figures, say)
+    return fitter.progress
 
 
 def _check_output(folder: Path, resume: bool) -> None:
@@ -120,13 +158,13 @@ def new_network(job: TrainingJob, say: Say) -> keras.Model:
     return network
 
 
-def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
+def make_fitter(job: TrainingJob, network: keras.Model, training: Path) -> Fitter:
     """Compiles a network with the loss, optimizer and schedule of a job.
 
     Args:
         job: the training.
         network: as `build_network` made it.
-        folder: the model folder, which gets the checkpoint and the log.
+        training: the folder of the checkpoint and the log.
     """
     options = job.options
     store = job.data.store
@@ -152,7 +190,7 @@ def make_fitter(job: TrainingJob, network: keras.Model, folder: Path) -> Fitter:
         pictures,
         store.items_of(job.split.validation),
         job.labels.num_classes,
-        folder / TRAINING_FOLDER,
+        training,
         _fingerprint(job),
     )
 
@@ -180,4 +218,4 @@ def _fingerprint(job: TrainingJob) -> str:
 
 _NOT_IN_FINGERPRINT = frozenset(
     ("dataset", "output", "ground_truth", "test_dataset", "name", "dataset_name", "licence", "resume", "patience")
-) | {"tensorboard", "saved_model"}
+) | {"tensorboard", "saved_model", "unlabelled"}
