@@ -30,7 +30,7 @@ class ListSource(Source):
         _, folder, names = self.uri.split(":")
         for name in names.split(","):
             stored = filesystem.stat_file(filesystem.join(folder, name))
-            yield self.named(name, FileRef(stored.uri, stored.size_bytes, stored.version))
+            yield self.listed(name, FileRef(stored.uri, stored.size_bytes, stored.version))
 
 
 def test_a_kind_of_source_is_one_class_and_one_entry(

@@ -34,8 +34,8 @@ class ArchiveSource(Source):
         """See `Source.items`."""
         for item in list_archive(self.uri, self.spool, self.max_bytes):
             if isinstance(item, Entry):
-                yield self.named(item.name, item.file)
+                yield self.listed(item.name, item.file)
             elif isinstance(item, Ignored):
                 yield item
             else:
-                yield self.refused(self.uri, item.name, item.error_type, item.message)
+                yield self.failure(self.uri, item.name, item.error_type, item.message)

@@ -97,8 +97,8 @@ def _pictures(
             ignored.add(stored.uri)
             continue
         relative = stored.uri[len(root) :].lstrip("/")
-        yield source.named(relative, FileRef(stored.uri, stored.size_bytes, stored.version))
+        yield source.listed(relative, FileRef(stored.uri, stored.size_bytes, stored.version))
     for folder in unreadable:
         message = "no permission to read the folder; its files are unknown"
-        yield source.refused(folder, "", ErrorType.UNREADABLE, message)
+        yield source.failure(folder, "", ErrorType.UNREADABLE, message)
     yield ignored.total()

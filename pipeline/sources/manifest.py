@@ -48,9 +48,9 @@ class ManifestSource(Source):
         """See `Source.items`."""
         for row in read_manifest(self.uri, of_masks=self.is_truth):
             if isinstance(row, BrokenRow):
-                yield self.refused(self.uri, "", ErrorType.NO_IMAGE, row.message)
+                yield self.failure(self.uri, "", ErrorType.NO_IMAGE, row.message)
             else:
-                yield self.named(row.image_id, row.image, row.mask, row.columns)
+                yield self.listed(row.image_id, row.image, row.mask, row.columns)
 
 
 @dataclass(frozen=True, slots=True)

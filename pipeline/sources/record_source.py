@@ -53,16 +53,16 @@ class RecordSource(Source):
         for item in list_records(self.file, self.spool, self.max_bytes):
             if isinstance(item, Entry):
                 if isinstance(item.truth, Rejected):
-                    yield self._refused(item.truth, is_record_mask=True)
+                    yield self._rejected(item.truth, is_record_mask=True)
                     if not self.is_truth:
-                        yield self.named(item.name, item.file)
+                        yield self.listed(item.name, item.file)
                 else:
-                    yield self.named(item.name, item.file, item.truth)
+                    yield self.listed(item.name, item.file, item.truth)
             else:
-                yield self._refused(item)
+                yield self._rejected(item)
 
-    def _refused(self, item: Rejected, *, is_record_mask: bool = False) -> Failure:
-        return self.refused(self.file.uri, item.name, item.error_type, item.message, is_record_mask=is_record_mask)
+    def _rejected(self, item: Rejected, *, is_record_mask: bool = False) -> Failure:
+        return self.failure(self.file.uri, item.name, item.error_type, item.message, is_record_mask=is_record_mask)
 
 
 def _name_prefix(uri: str, files: int) -> str:

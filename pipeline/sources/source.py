@@ -169,7 +169,7 @@ class Source(ABC):
             OSError: it can't be listed.
         """
 
-    def named(
+    def listed(
         self,
         name: str,
         file: FileRef,
@@ -188,10 +188,10 @@ class Source(ABC):
         fault = unsafe_name(image_id)
         if fault is not None:
             message = f"the name {fault}; an output file can't have it"
-            return self._failure(image_id, file.display_uri, ErrorType.UNSAFE_NAME, message)
+            return self._make_failure(image_id, file.display_uri, ErrorType.UNSAFE_NAME, message)
         return Listed(image_id, truth or file) if self.is_truth else Listed(image_id, file, truth, columns)
 
-    def refused(
+    def failure(
         self, uri: str, name: str, error_type: ErrorType, message: str, *, is_record_mask: bool = False
     ) -> Failure:
         """The failure of a file or of a member of it.
@@ -207,9 +207,9 @@ class Source(ABC):
         address = FileRef(uri, member=name).display_uri
         if is_record_mask and not self.is_truth:
             return Failure(shown(image_id), shown(address), TRUTH_STAGE, error_type.value, message)
-        return self._failure(image_id, address, error_type, message)
+        return self._make_failure(image_id, address, error_type, message)
 
-    def _failure(self, image_id: str, uri: str, error_type: ErrorType, message: str) -> Failure:
+    def _make_failure(self, image_id: str, uri: str, error_type: ErrorType, message: str) -> Failure:
         # The failure of a mask has no id, because no picture fails.
         image_id, stage = ("", TRUTH_STAGE) if self.is_truth else (shown(image_id), "locate")
         return Failure(image_id, shown(uri), stage, error_type.value, message)
