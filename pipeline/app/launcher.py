@@ -213,7 +213,7 @@ def _finished(summary: dict[str, Any], options: JobOptions) -> int:
         return _ended(
             f"{failed_text(images)} of {images['found']:,}, more than the share of"
             f" --max_failure_ratio {options.max_failure_ratio:g}; all others are done."
-            f" {place} lists them; the same command with --retry_failed does them again, a higher --max_failure_ratio"
+            f" {place} lists them; the same command with --retry_failed retries them, a higher --max_failure_ratio"
             " accepts them",
             TOO_MANY_FAILURES,
         )
