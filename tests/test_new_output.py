@@ -13,9 +13,10 @@ from pipeline.core.recipe import Recipe, digest_of
 from pipeline.core.records import Located
 from pipeline.core.strips import Strip
 from pipeline.output import registry
+from pipeline.output.outputs import Output
 
 
-class BrightnessOutput:
+class BrightnessOutput(Output):
     """The mean brightness of the pixels of each class, as JSON."""
 
     name: ClassVar[str] = "brightness"
@@ -23,16 +24,11 @@ class BrightnessOutput:
     suffix: ClassVar[str] = ".json"
     option: ClassVar[str] = "overlays"
     needs_pixels: ClassVar[bool] = True
-    needs_inference: ClassVar[bool] = False
 
     version = 1
 
     def __init__(self, recipe: Recipe) -> None:
         self._num_classes = recipe.spec.num_classes
-
-    @staticmethod
-    def is_requested(value: object) -> bool:
-        return bool(value)
 
     def digest(self) -> str:
         return digest_of(self.version)

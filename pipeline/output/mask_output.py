@@ -3,10 +3,9 @@
 from typing import ClassVar
 
 from pipeline.core.recipe import Recipe, digest_of
-from pipeline.core.records import Located
 from pipeline.core.strips import Strip
 from pipeline.output.encode import encode_mask, palette_of
-from pipeline.output.outputs import Rows
+from pipeline.output.outputs import Output, Rows
 
 MASK = "mask"
 MASK_FORMATS = ("png", "tar", "none")
@@ -14,15 +13,13 @@ MASK_FORMATS = ("png", "tar", "none")
 _MAX_PALETTE = 256
 
 
-class MaskOutput:
+class MaskOutput(Output):
     """As `Output`."""
 
     name: ClassVar[str] = MASK
     folder: ClassVar[str] = "masks"
     suffix: ClassVar[str] = ".png"
     option: ClassVar[str] = "mask_format"
-    needs_pixels: ClassVar[bool] = False
-    needs_inference: ClassVar[bool] = False
 
     def __init__(self, recipe: Recipe) -> None:
         self._palette = palette_of([one.color for one in recipe.spec.classes][:_MAX_PALETTE])
@@ -36,10 +33,6 @@ class MaskOutput:
     def digest(self) -> str:
         """As `Output.digest`: of the palette."""
         return self._digest
-
-    def wants(self, picture: Located) -> bool:
-        """As `Output.wants`: for every picture."""
-        return True
 
     def begin(self, height: int, width: int) -> "_MaskWriter":
         """As `Output.begin`."""

@@ -4,6 +4,7 @@ To add an output, define its class in a module and add it to `registry.OUTPUTS`.
 removing the files of failed pictures iterate over that registry.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -30,7 +31,7 @@ class StripWriter(Protocol):
         ...
 
 
-class Output(Protocol):
+class Output(ABC):
     """One kind of file that is written for each picture; small, because it is sent to the workers.
 
     Args:
@@ -49,27 +50,28 @@ class Output(Protocol):
     folder: ClassVar[str]
     suffix: ClassVar[str]
     option: ClassVar[str]
-    needs_pixels: ClassVar[bool]
-    needs_inference: ClassVar[bool]
+    needs_pixels: ClassVar[bool] = False
+    needs_inference: ClassVar[bool] = False
 
+    @abstractmethod
     def __init__(self, recipe: Recipe) -> None: ...
 
     @staticmethod
     def is_requested(value: object) -> bool:
         """Whether a value of its option requests this output."""
-        ...
+        return bool(value)
 
+    @abstractmethod
     def digest(self) -> str:
         """A digest of everything that changes the file, except what determines the inference."""
-        ...
 
     def wants(self, picture: Located) -> bool:
         """Whether the file is written for this picture."""
-        ...
+        return True
 
+    @abstractmethod
     def begin(self, height: int, width: int) -> StripWriter:
         """Returns a writer for the file of a picture of this size, px."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

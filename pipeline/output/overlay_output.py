@@ -11,9 +11,10 @@ from pipeline.core.records import Located
 from pipeline.core.spec import ClassSpec
 from pipeline.core.strips import Strip
 from pipeline.output.encode import encode_png
+from pipeline.output.outputs import Output
 
 
-class OverlayOutput:
+class OverlayOutput(Output):
     """As `Output`."""
 
     name: ClassVar[str] = "overlay"
@@ -21,16 +22,10 @@ class OverlayOutput:
     suffix: ClassVar[str] = ".png"
     option: ClassVar[str] = "overlays"
     needs_pixels: ClassVar[bool] = True
-    needs_inference: ClassVar[bool] = False
 
     def __init__(self, recipe: Recipe) -> None:
         self._classes = recipe.spec.classes
         self._digest = digest_of([(one.name, one.color) for one in self._classes])
-
-    @staticmethod
-    def is_requested(value: object) -> bool:
-        """As `Output.is_requested`: for any number above 0."""
-        return bool(value)
 
     def digest(self) -> str:
         """As `Output.digest`: of the colours and names, because one name may mark the background."""

@@ -3,37 +3,26 @@
 from typing import ClassVar
 
 from pipeline.core.recipe import Recipe, digest_of
-from pipeline.core.records import Located
 from pipeline.core.strips import Strip
 from pipeline.output.encode import encode_probabilities
-from pipeline.output.outputs import Rows
+from pipeline.output.outputs import Output, Rows
 
 
-class ProbabilitiesOutput:
+class ProbabilitiesOutput(Output):
     """As `Output`."""
 
     name: ClassVar[str] = "probabilities"
     folder: ClassVar[str] = "probabilities"
     suffix: ClassVar[str] = ".png"
     option: ClassVar[str] = "probabilities"
-    needs_pixels: ClassVar[bool] = False
     needs_inference: ClassVar[bool] = True
 
     def __init__(self, recipe: Recipe) -> None:
         self._digest = digest_of()
 
-    @staticmethod
-    def is_requested(value: object) -> bool:
-        """As `Output.is_requested`."""
-        return bool(value)
-
     def digest(self) -> str:
         """As `Output.digest`: they depend on the inference alone."""
         return self._digest
-
-    def wants(self, picture: Located) -> bool:
-        """As `Output.wants`: for every picture."""
-        return True
 
     def begin(self, height: int, width: int) -> "_ProbabilitiesWriter":
         """As `Output.begin`."""
