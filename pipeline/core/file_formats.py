@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, TiffImagePlugin
 
@@ -109,7 +109,7 @@ def _unsupported_tiff(data: bytes) -> str | None:
 
     Pillow refuses most of these, but of separate planes it reads the first as a grey picture.
     """
-    page = next(_tiff_pages(data), None)
+    page = next(_tiff_pages(io.BytesIO(data)), None)
     if page is None:
         return None
     bands = _first(page, _BANDS, 1)
@@ -129,13 +129,14 @@ def _first(page: Any, tag: int, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def _tiff_pages(data: bytes) -> Iterator[Any]:
+def _tiff_pages(file: BinaryIO) -> Iterator[Any]:
     """The directories of a TIFF's pages, as far as they can be read and at most 64; none for other formats."""
-    if data[:4] not in TiffImagePlugin.PREFIXES:
+    file.seek(0)
+    head = file.read(16) or b""
+    if head[:4] not in TiffImagePlugin.PREFIXES:
         return
-    file = io.BytesIO(data)
     try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if data[2] == _BIG_TIFF else 8))
+        directory = TiffImagePlugin.ImageFileDirectory_v2(head[: 16 if head[2] == _BIG_TIFF else 8])
         seen: set[int] = set()
         while directory.next and directory.next not in seen and len(seen) < _MAX_TIFF_PAGES:
             seen.add(directory.next)
@@ -163,11 +164,15 @@ def unused_before_loading(picture: Image.Image, data: bytes) -> set[Unused]:
 
 def _has_pages(picture: Image.Image, data: bytes) -> bool:
     if picture.format == "TIFF":
-        # Overviews and masks of a page are not pages.
-        pages = (_first(page, _SUBFILE_TYPE, 0) & _REDUCED_OR_MASK for page in _tiff_pages(data))
-        return sum(not kind for kind in pages) > 1
+        return has_several_pages(io.BytesIO(data))
     # The further pictures of a JPEG are previews, depth or gain maps; those of an icon are its other sizes.
     return picture.format in ("GIF", "PNG", "WEBP", "AVIF") and bool(getattr(picture, "is_animated", False))
+
+
+def has_several_pages(file: BinaryIO) -> bool:
+    """Whether a TIFF has several pages; overviews and masks of a page are not pages."""
+    pages = (_first(page, _SUBFILE_TYPE, 0) & _REDUCED_OR_MASK for page in _tiff_pages(file))
+    return sum(not kind for kind in pages) > 1
 
 
 def has_sixteen_bits(picture: Image.Image) -> bool:

@@ -1,7 +1,7 @@
 """A picture that is read by windows, for any file format: the interface between decoding and segmenting.
 
-Today Pillow decodes every format whole. A format that supports reading windows needs another class that implements
-`Raster`, chosen in `open_raster`.
+Pillow decodes files whole; `pipeline.core.tiff_windows` reads TIFF by window. Another format that supports that needs a
+class that implements `Raster`, chosen in `pipeline.segmenting.preparing.open_picture`.
 """
 
 from dataclasses import dataclass

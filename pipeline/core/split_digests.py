@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import ModelError
+from pipeline.core.ranged_file import RangedFile
 
 SPLIT_FILE = "split.json"
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
@@ -18,24 +19,31 @@ TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
 SCHEMA_VERSION = 1
 _DIGEST = "the first 8 bytes of the SHA-256 of a picture's file"
+_PIECE_BYTES = 1 << 22
 _BIG_ENDIAN = np.dtype(">u8")
 
 Digests = npt.NDArray[np.uint64]
 
 
-def picture_digest(data: bytes) -> int:
+def picture_digest(data: bytes | RangedFile) -> int:
     """The digest by which a picture is recognised under any name: the first 64 bits of the SHA-256 of its file.
 
     Of a million pictures, none of which is among a hundred thousand others, one is taken for one of these with a
     probability of 5e-9.
 
     Args:
-        data: the file as it is stored; in an archive, the member.
+        data: the file as it is stored; in an archive, the member. It may be read in pieces.
 
     Returns:
         0 to 2^64 - 1.
     """
-    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+    digest = hashlib.sha256()
+    if isinstance(data, bytes):
+        digest.update(data)
+    else:
+        for offset in range(0, data.size_bytes, _PIECE_BYTES):
+            digest.update(data.read_at(offset, _PIECE_BYTES))
+    return int.from_bytes(digest.digest()[:8], "big")
 
 
 @dataclass(frozen=True, slots=True)

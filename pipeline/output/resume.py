@@ -13,6 +13,8 @@ from pipeline.core.errors import TRUTH_STAGE, ErrorType
 from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, Located, OutputFile, PictureRecord, Update
+from pipeline.core.tiff_windows import may_have_windows
+from pipeline.core.usage import TILE
 from pipeline.output import registry
 from pipeline.output.earlier_run import FoundFile, JournalEntry
 from pipeline.output.journal_format import parse_entry
@@ -198,6 +200,8 @@ class ResumePlanner:
 
     def _is_refused(self, picture: Located, record: PictureRecord) -> bool:
         """Whether a picture that was segmented would be refused with the present `--max_pixels`."""
+        if self._recipe.mode == TILE and may_have_windows(picture.image):
+            return False  # it may have been read by window, for which there is no limit
         sizes = [record.source_bytes, picture.image.size_bytes, picture.truth.size_bytes if picture.truth else 0]
         max_pixels = self._recipe.max_pixels
         return record.width * record.height > max_pixels or max(sizes) > max_file_bytes(max_pixels)

@@ -131,7 +131,7 @@ class Computing:
                     computed.append(error)
                     continue
                 split = split_of(files.image, self._split)
-                work = _Work(raster, self._room(raster.decoded_bytes, run), len(files.image), split)
+                work = _Work(raster, self._room(raster.decoded_bytes, run), files.image_bytes, split)
                 stack.callback(work.close)
                 run.works.append(work)
                 computed.append(work)

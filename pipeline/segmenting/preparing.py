@@ -6,31 +6,60 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core.errors import PictureError
+from pipeline.core.errors import ErrorType, PictureError
 from pipeline.core.labels import ClassIds
+from pipeline.core.limits import max_file_bytes
 from pipeline.core.model_input import ModelInput, model_input
+from pipeline.core.ranged_file import RangedFile
 from pipeline.core.raster import Raster, RasterInfo, open_raster
 from pipeline.core.recipe import Recipe
 from pipeline.core.spec import ModelSpec
 from pipeline.core.split_digests import SplitDigests, picture_digest
+from pipeline.core.tiff_windows import TIFF_SIGNATURES, TiffWindows
 from pipeline.core.truth import decode_truth
+from pipeline.core.usage import TILE
 from pipeline.segmenting.mode import Mode, View
 from pipeline.segmenting.stage_clock import Seconds, timed
 
+MIN_WINDOWED_PIXELS = 1 << 24
+"""TIFF of fewer pixels are decoded whole."""
 
-def open_picture(data: bytes, recipe: Recipe, seconds: Seconds) -> Raster:
+
+def open_picture(data: bytes | RangedFile, recipe: Recipe, seconds: Seconds) -> Raster:
     """Opens a picture's file without decoding its pixels.
 
     Args:
-        data: the whole file.
+        data: the whole file, or a TIFF that is read by range if its layout allows that.
         recipe: the job's.
         seconds: receives the time of the stage `decode`.
 
     Raises:
         PictureError: stage `decode`; the file is not a picture, broken or too large.
     """
+    channels = recipe.spec.channels
     with timed("decode", seconds):
-        return open_raster(data, channels=recipe.spec.channels, max_pixels=recipe.max_pixels)
+        if recipe.mode == TILE and (windows := _windows(data, channels)) is not None:
+            return windows
+        if not isinstance(data, bytes):
+            data = _whole(data, recipe.max_pixels)
+        return open_raster(data, channels=channels, max_pixels=recipe.max_pixels)
+
+
+def _windows(data: bytes | RangedFile, channels: int) -> TiffWindows | None:
+    """A TIFF that is read by window; None for other files and for small ones, which are quicker to decode whole."""
+    if isinstance(data, bytes):
+        if data[:4] not in TIFF_SIGNATURES:
+            return None
+        data = RangedFile.of_bytes(data)
+    windows = TiffWindows.open(data, channels)
+    return None if windows is None or windows.info.height * windows.info.width < MIN_WINDOWED_PIXELS else windows
+
+
+def _whole(file: RangedFile, max_pixels: int) -> bytes:
+    if file.size_bytes > max_file_bytes(max_pixels):
+        message = f"the file is larger than any picture of --max_pixels {max_pixels} can be"
+        raise PictureError("read", ErrorType.FILE_TOO_LARGE, f"{message}, {max_file_bytes(max_pixels)} bytes")
+    return file.read_at(0, file.size_bytes)
 
 
 def picture_info(raster: Raster, seconds: Seconds) -> RasterInfo:
@@ -47,7 +76,7 @@ def picture_info(raster: Raster, seconds: Seconds) -> RasterInfo:
         return raster.info
 
 
-def split_of(data: bytes, split: SplitDigests | None) -> str | None:
+def split_of(data: bytes | RangedFile, split: SplitDigests | None) -> str | None:
     """The part of the model's training data that has a picture, as in `PictureRecord.split`.
 
     Args:

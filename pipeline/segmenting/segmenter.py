@@ -10,6 +10,7 @@ from pipeline.core.limits import max_file_bytes
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import Failure, FileRef, Located, PictureRecord
 from pipeline.core.split_digests import SplitDigests
+from pipeline.core.usage import TILE
 from pipeline.engines.base import Engine
 from pipeline.output.delivery import Delivery
 from pipeline.output.outputs import Destination
@@ -69,9 +70,9 @@ class Segmenter:
         split: SplitDigests | None = None,
     ) -> None:
         self._fingerprints = Fingerprints(recipe)
-        self._fetcher = Fetcher(
-            read or FileReader(destination.root, max_file_bytes(recipe.max_pixels)), recipe.max_pixels
-        )
+        reader = FileReader(destination.root, max_file_bytes(recipe.max_pixels))
+        open_ranged = reader.open_ranged if recipe.mode == TILE and read is None else None
+        self._fetcher = Fetcher(read or reader, recipe.max_pixels, open_ranged)
         self.delivery = Delivery(destination.root, packs_masks=destination.packs_masks)
         self._budget = budget or ByteBudget()
         decoding = decoding or ByteBudget(usable_memory_bytes() // 2)

@@ -16,6 +16,7 @@ from pipeline.core.raster import Raster
 from pipeline.core.recipe import Fingerprints, Recipe
 from pipeline.core.records import FileRef, Located, OutputFile, PictureRecord, Update
 from pipeline.core.strips import Strip, Window, strip_bounds
+from pipeline.core.usage import TILE
 from pipeline.output.delivery import Delivery, read_file
 from pipeline.output.encode import decode_mask_file
 from pipeline.output.mask_output import MASK
@@ -52,7 +53,9 @@ class Updater:
     ) -> None:
         self._recipe = recipe
         self._destination = destination
-        self._fetcher = Fetcher(read or FileReader(destination.root), recipe.max_pixels)
+        reader = FileReader(destination.root)
+        open_ranged = reader.open_ranged if recipe.mode == TILE and read is None else None
+        self._fetcher = Fetcher(read or reader, recipe.max_pixels, open_ranged)
         self.delivery = Delivery(destination.root, packs_masks=destination.packs_masks)
         self._decoding = decoding or ByteBudget(usable_memory_bytes() // 4)
         self._measures = measures_for(recipe.spec.num_classes)

@@ -3,6 +3,7 @@
 import zlib
 
 from pipeline.core.layout import SPOOL_FOLDER
+from pipeline.core.ranged_file import RangedFile
 from pipeline.core.records import FileRef, Spooled, ZipMember
 from pipeline.sources.archives.spool import parts_of
 from pipeline.sources.archives.unpacking import inflated
@@ -49,6 +50,24 @@ class FileReader:
                 return filesystem.read_bytes(file.uri, self._max_bytes)
             case None:
                 return _exactly(file.uri, file.offset_bytes, file.size_bytes)
+
+    def open_ranged(self, file: FileRef) -> RangedFile | None:
+        """Opens a file to be read by range: a plain one, or an uncompressed member of an uncompressed archive.
+
+        Args:
+            file: its reference.
+
+        Returns:
+            The file, of which nothing is read yet; None if its size is unknown or it is packed.
+        """
+        if file.packing is not None or file.size_bytes < 0:
+            return None
+        begin = max(0, file.offset_bytes)
+
+        def read_range(offset: int, length: int) -> bytes:
+            return filesystem.read_range(file.uri, begin + offset, length)
+
+        return RangedFile(read_range, file.size_bytes)
 
     def _spooled(self, copy: Spooled, size_bytes: int) -> bytes:
         packed = b"".join(_exactly(filesystem.join(self._spool, part), *within) for part, *within in parts_of(copy))
