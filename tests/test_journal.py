@@ -204,9 +204,10 @@ def test_outcomes_stay_pending_until_they_and_their_masks_are_written(
             raise StorageError("full")
 
     def write(output: str, name: str, content: bytes) -> None:
-        done.append("part")
-        if fails["part"]:
-            raise StorageError("full")
+        if output == str(tmp_path):  # the timer of another test's journal may still run
+            done.append("part")
+            if fails["part"]:
+                raise StorageError("full")
         written_part(output, name, content)
 
     written_part = journal.write_part
