@@ -30,7 +30,7 @@ def check_augmentation(kind: str) -> None:
         OptionError: naming the known ones.
     """
     if kind not in AUGMENTATIONS:
-        raise OptionError(f"--augment {kind} is none of {', '.join(AUGMENTATIONS)}")
+        raise OptionError(f"--augment {kind} is not one of {', '.join(AUGMENTATIONS)}")
 
 
 def augment(image: UInt8Array, mask: ClassIds, kind: str, rng: np.random.Generator) -> tuple[UInt8Array, ClassIds]:

@@ -38,7 +38,7 @@ class SegmentationLoss(keras.losses.Loss):
         """
         super().__init__(name=kind)
         if kind not in LOSSES:
-            raise ValueError(f"{kind} is none of {', '.join(LOSSES)}")
+            raise ValueError(f"{kind} is not one of {', '.join(LOSSES)}")
         weights = [1.0] * num_classes if class_weights is None else list(class_weights)
         check_class_weights(weights, num_classes)
         self.kind = kind

@@ -137,7 +137,7 @@ def check_config(config: NetworkConfig) -> None:
         OptionError: naming the option to change.
     """
     if config.preset not in PRESETS:
-        raise OptionError(f"--preset {config.preset} is none of {', '.join(PRESETS)}")
+        raise OptionError(f"--preset {config.preset} is not one of {', '.join(PRESETS)}")
     if not 1 <= config.width <= 1024:
         raise OptionError(f"--width must be 1 to 1024, not {config.width}")
     preset = PRESETS[config.preset]
@@ -146,7 +146,7 @@ def check_config(config: NetworkConfig) -> None:
     if preset.encoder is None and config.encoder is not None:
         raise OptionError(f"--encoder {config.encoder}: --preset {config.preset} has no encoder to choose")
     if preset.encoder is not None and config.encoder not in SCALINGS:
-        raise OptionError(f"--encoder {config.encoder} is none of {', '.join((*SCALINGS, 'none'))}")
+        raise OptionError(f"--encoder {config.encoder} is not one of {', '.join((*SCALINGS, 'none'))}")
     if config.num_classes < 2:
         raise OptionError(f"a segmentation needs at least 2 classes, not {config.num_classes}")
     step = 1 << config.depth

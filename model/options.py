@@ -134,7 +134,7 @@ def check_options(options: TrainOptions) -> None:
         ("--encoder", options.encoder or RANDOM_ENCODER, (*ENCODERS, RANDOM_ENCODER)),
     ):
         if chosen not in known:
-            raise OptionError(f"{name} {chosen} is none of {', '.join(known)}")
+            raise OptionError(f"{name} {chosen} is not one of {', '.join(known)}")
     if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise OptionError("--tensorboard needs the package of that name: pip install tensorboard")
     if options.unlabelled is not None and options.mode == TILE:

@@ -71,7 +71,7 @@ def _network_config(options: TrainOptions) -> NetworkConfig:
     """The network of the options; its number of classes isn't known yet."""
     name = options.preset or DEFAULT_PRESET
     if name not in PRESETS:
-        raise OptionError(f"--preset {name} is none of {', '.join(PRESETS)}")
+        raise OptionError(f"--preset {name} is not one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
     depth = preset.depth if options.depth is None else options.depth
     height, width = options.image_size or (preset.image_size, preset.image_size)

@@ -188,7 +188,7 @@ def write_sample(output: Path, count: int, seed: int, scene: Scene = SHAPES) -> 
         others = sorted(_names(folders["images"]) - {f"{scene.stem}_{index:05d}" for index in range(count)})
         if others:
             raise OptionError(
-                f"--output {output}: images/ holds pictures that are not of this sample, {others[0]} first"
+                f"--output {output}: images/ has pictures that are not of this sample, {others[0]} first"
             )
         objects = 0
         for index in range(count):

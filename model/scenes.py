@@ -16,5 +16,5 @@ def scene_named(name: str) -> Scene:
         OptionError: there is no such scene.
     """
     if name not in SCENES:
-        raise OptionError(f"--scene {name} is none of {', '.join(SCENES)}")
+        raise OptionError(f"--scene {name} is not one of {', '.join(SCENES)}")
     return SCENES[name]

@@ -76,7 +76,7 @@ def config_of(spec: ModelSpec) -> NetworkConfig:
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{METADATA_FILE} of {spec.name}: training has no preset, width and depth") from error
     if preset not in PRESETS:
-        raise ModelError(f"{METADATA_FILE} of {spec.name}: the preset {preset!r} is none of {', '.join(PRESETS)}")
+        raise ModelError(f"{METADATA_FILE} of {spec.name}: the preset {preset!r} is not one of {', '.join(PRESETS)}")
     encoder = training.get("encoder")
     config = NetworkConfig(preset, width, depth, spec.height, spec.width, spec.channels, spec.num_classes, encoder)
     try:

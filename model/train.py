@@ -119,7 +119,7 @@ def _fit(
 def _check_output(folder: Path, resume: bool) -> None:
     held = [name for name in (METADATA_FILE, f"{TRAINING_FOLDER}/{CHECKPOINT_FILE}") if (folder / name).exists()]
     if held and not resume:
-        raise OptionError(f"--output {folder} holds a training ({held[0]}): add --resume or choose another folder")
+        raise OptionError(f"--output {folder} has a training ({held[0]}): add --resume or choose another folder")
     probe = folder / TRAINING_FOLDER / f".{os.getpid()}.tmp"
     try:
         filesystem.write_bytes(os.fspath(probe), b"")

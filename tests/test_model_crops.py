@@ -220,5 +220,5 @@ def test_an_export_is_calibrated_on_tiles(trained: Path, fields: Path, monkeypat
 
 
 def test_an_unknown_mode_is_refused(fields: Path) -> None:
-    with pytest.raises(OptionError, match="--mode stretch is none of resize, tile"):
+    with pytest.raises(OptionError, match="--mode stretch is not one of resize, tile"):
         check_options(TrainOptions(str(fields), "out", mode="stretch"))

@@ -252,7 +252,7 @@ def _fault(capsys: pytest.CaptureFixture[str], sample: Path, *arguments: str) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--encoder lite9", "--encoder lite9 is none of lite0, lite1, lite2, none"),
+        ("--encoder lite9", "--encoder lite9 is not one of lite0, lite1, lite2, none"),
         ("--preset residual --encoder lite0", "--encoder lite0: --preset residual has no encoder to choose"),
         ("--preset efficientnet_lite --depth 6", "--depth must be 1 to 5 with --preset efficientnet_lite, not 6"),
         ("--preset efficientnet_lite --image_size 100", "--image_size 100 can't be halved 5 times"),

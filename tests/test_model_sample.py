@@ -192,5 +192,5 @@ def test_a_field_is_written_at_twelve_megapixels(tmp_path: Path, capsys: pytest.
 
 def test_an_unknown_scene_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "--output", str(tmp_path / "out"), "--scene", "sea"]) == 2
-    assert "--scene sea is none of shapes, field" in capsys.readouterr().err
+    assert "--scene sea is not one of shapes, field" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_log(trained: tuple[Path, list[str]], sampl
 
 
 def test_another_training_is_not_overwritten(trained: tuple[Path, list[str]], sample: Path) -> None:
-    with pytest.raises(OptionError, match="holds a training"):
+    with pytest.raises(OptionError, match="has a training"):
         train(_options(sample, trained[0]), lambda line: None)
 
 

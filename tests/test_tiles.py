@@ -206,7 +206,7 @@ def test_turns_by_right_angles_need_a_square_model(tiny_model_spec: ModelSpec) -
     for mode in ("tile", "resize"):
         with pytest.raises(OptionError, match="--tta d4 needs a model of square input; this one takes 48x32 px"):
             make_mode(mode, wide, tta="d4")
-    with pytest.raises(OptionError, match="no --tta turn"):
+    with pytest.raises(OptionError, match="--tta turn is not one of"):
         make_mode("tile", wide, tta="turn")
     for overlap in (-0.1, 0.95, float("nan")):
         with pytest.raises(OptionError, match=r"is not between 0 and 0\.9"):

@@ -83,7 +83,7 @@ def unsupported_format(data: bytes) -> str | None:
         data: the whole file.
 
     Returns:
-        For example `HEIC` or `5-band float64 TIFF`; None where the file is none of these.
+        For example `HEIC` or `5-band float64 TIFF`; None where the file is not one of these.
     """
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "HEIC"

@@ -56,6 +56,6 @@ def make_mode(name: str, spec: ModelSpec, *, tile_overlap: float = DEFAULT_TILE_
             turned by right angles.
     """
     if name not in MODES:
-        raise OptionError(f"there is no mode {name!r}; the modes are {', '.join(MODES)}")
+        raise OptionError(f"--mode {name} is not one of {', '.join(MODES)}")
     mode, turns = MODES[name](tile_overlap), turns_named(tta, spec)
     return mode if len(turns) == 1 else TurnedMode(mode, turns)

@@ -33,7 +33,7 @@ def turns_named(name: str, spec: ModelSpec) -> tuple[Turn, ...]:
         OptionError: the augmentation does not exist, or the model's input can't be turned by right angles.
     """
     if name not in TTA:
-        raise OptionError(f"there is no --tta {name}; there are {', '.join(TTA)}")
+        raise OptionError(f"--tta {name} is not one of {', '.join(TTA)}")
     turns = TTA[name]
     if spec.height != spec.width and any(turn.transpose for turn in turns):
         raise OptionError(f"--tta {name} needs a model of square input; this one takes {spec.width}x{spec.height} px")

@@ -99,7 +99,7 @@ def walk_records(
             yield Fault(ErrorType.TRUNCATED, f"the file is truncated after {offset + len(header):,} bytes")
             return
         if not is_record_header(header):
-            yield Fault(ErrorType.BROKEN_ARCHIVE, f"at byte {offset:,} there is no TFRecord")
+            yield Fault(ErrorType.BROKEN_ARCHIVE, f"there is no TFRecord at byte {offset:,}")
             return
         try:
             length = bounded(*struct.unpack_from("<Q", header))
