@@ -105,7 +105,7 @@ def test_the_recipes_mode_decides_what_the_engine_sees(recipe: Recipe, tiles: Re
     expected = [pixels[top : top + 32, left : left + 32] for top in (0, 32) for left in (0, 32, 64)]
     assert np.array_equal(tiled.seen, expected)
     assert len(resized.seen) == 1
-    with pytest.raises(OptionError, match="no mode 'stretch'"):
+    with pytest.raises(OptionError, match="--mode stretch is not one of"):
         Segmenter(replace(recipe, mode="stretch"), all_outputs(recipe, tmp_path / "out"), tiled)
 
 
