@@ -187,9 +187,7 @@ def write_sample(output: Path, count: int, seed: int, scene: Scene = SHAPES) -> 
             folder.mkdir(parents=True, exist_ok=True)
         others = sorted(_names(folders["images"]) - {f"{scene.stem}_{index:05d}" for index in range(count)})
         if others:
-            raise OptionError(
-                f"--output {output}: images/ has pictures that are not of this sample, {others[0]} first"
-            )
+            raise OptionError(f"--output {output}: images/ has pictures that are not of this sample, {others[0]} first")
         objects = 0
         for index in range(count):
             picture = scene.draw(seed, index)

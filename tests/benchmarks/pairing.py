@@ -38,23 +38,30 @@ def locate(root: Path) -> None:
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+    from pipeline.core.decode import DEFAULT_MAX_PIXELS
+    from pipeline.core.recipe import Recipe
+    from pipeline.engines.model_folder import open_model
+    from pipeline.output.outputs import Destination
+    from pipeline.output.resume import ResumePlanner
     from pipeline.progress.counts import SILENT
     from pipeline.sources.folders import FolderSource
     from pipeline.transforms.begin_run import BeginRun, ReadEarlierRun
-    from pipeline.transforms.locate_pictures import LocatePictures, Resume
+    from pipeline.transforms.locate_pictures import LocatePictures
 
     logging.getLogger().setLevel(logging.ERROR)
     before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    output = root / "out"
+    destination = Destination(str(root / "out"), ())
+    model = open_model("shapes")
+    recipe = Recipe(model.spec, model.digest, model.spec.labels(), model.spec.ignore_label, DEFAULT_MAX_PIXELS)
     start = time.perf_counter()
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    earlier = pipeline | BeginRun(str(output), "resume") | ReadEarlierRun()
+    earlier = pipeline | BeginRun(destination, "resume") | ReadEarlierRun()
     locations = pipeline | LocatePictures(
         [FolderSource(str(root / "images"))],
         [FolderSource(str(root / "masks"))],
         SILENT,
         earlier,
-        Resume("digest"),
+        ResumePlanner(recipe, destination),
     )
     counted = (
         locations.todo
