@@ -72,6 +72,8 @@ def result_of(mutant: HandMutant, copy: Path) -> str:
         return "killed"
     finally:
         target.write_text(source, "utf-8")
+    if status < 0:  # by a signal: a library ended the process
+        return "killed"
     return {0: "survived", _TESTS_FAILED: "killed"}.get(status, "not run")
 
 

@@ -335,6 +335,7 @@ def test_scans_are_limited_by_their_number_and_pixels(width: int, height: int, s
     for name, expected in (("JPEG", is_refused), ("MPO", is_refused), ("PNG", False), (None, False)):
         picture = SimpleNamespace(width=width, height=height, format=name)
         assert has_too_many_scans(picture, content) == expected  # type: ignore[arg-type]
+        assert has_too_many_scans(picture, content + bytes(1_000)) == expected  # type: ignore[arg-type]
 
 
 def test_bytes_alone_are_no_scans() -> None:
