@@ -283,6 +283,7 @@ def test_a_job_gives_the_masks_of_whole_decoding(
     # Of other files the limit holds.
     done = run_job(tmp_path / "out", "--input", source, "--mode", "tile", "--max_pixels", HEIGHT * WIDTH - 1)
     assert (done.status, done.summary["images"]["segmented"]) == (3, len(FILES))
+    assert done.summary["run"]["failures_by_type"] == {"TooLarge": 1}
     assert opened
     for name, data in files.items():
         if name.endswith(".tif"):

@@ -1,5 +1,6 @@
 """Tiles at full resolution: every pixel once, blended as computed on the whole picture, in memory that has a bound."""
 
+import io
 import json
 import shutil
 import tracemalloc
@@ -159,6 +160,17 @@ def test_where_no_tile_ends_nearby_the_answer_is_that_of_the_whole_picture(
     assert equal[~far].mean() > 0.97
     plain = Model(tiny_model_spec, BoxEngine()).segment(pixels, mode="tile", tile_overlap=0.0)
     assert (plain.mask == whole).mean() < equal.mean()
+
+
+def test_the_widest_jpeg(tiny_model_spec: ModelSpec) -> None:
+    blocks = np.kron(noise(1, 8188), np.ones((8, 8, 1), np.uint8))[:, :65_500]
+    file = io.BytesIO()
+    Image.fromarray(blocks).save(file, "JPEG", quality=95, subsampling=0)
+    engine = PassingEngine()
+    found = Model(tiny_model_spec, engine).segment(file.getvalue(), mode="tile")
+    assert found.mask.shape == (8, 65_500)
+    np.testing.assert_array_equal(found.mask, found.pixels.argmax(axis=2))
+    assert len(engine.seen) == 1 + -(-(65_500 - TILE) // 24)
 
 
 def test_mirrored_margins_repeat_the_edge(tiny_model_spec: ModelSpec) -> None:
