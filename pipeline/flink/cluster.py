@@ -218,6 +218,9 @@ class Cluster:
             # Beam connects its stages by many small channels.
             "taskmanager.memory.network.min": "256m",
             "taskmanager.memory.network.max": "256m",
+            # Flink's default of 512 buffers a shuffle is 16 MB of each, more than all shuffles of a job have together
+            # on the only task manager that is left after the loss of one.
+            "taskmanager.network.sort-shuffle.min-buffers": 64,
             "taskmanager.memory.managed.size": "128m",
             "taskmanager.memory.jvm-metaspace.size": "256m",
             "taskmanager.memory.jvm-overhead.min": "192m",
