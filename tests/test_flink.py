@@ -185,7 +185,9 @@ def test_a_terminated_command_leaves_nothing_running(packages: Packages, picture
     command += [*options(pictures), f"--output={output}"]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
     try:
-        assert wait_until(lambda: next(output.glob("masks/**/*.png"), None) is not None, JOB_LIMIT_S)
+        wait_until(lambda: process.poll() is not None or any(output.glob("masks/**/*.png")), JOB_LIMIT_S)
+        assert process.poll() is None, "the command ended before its first mask"
+        assert any(output.glob("masks/**/*.png"))
         assert processes_of(str(tmp_path))
         process.terminate()
         assert process.wait(120) == 128 + signal.SIGTERM

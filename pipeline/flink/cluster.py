@@ -205,6 +205,8 @@ class Cluster:
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 3,
             "restart-strategy.fixed-delay.delay": f"{_RESTART_AFTER_S} s",
+            # Flink gives its actor system 10 s to start, too few on a busy machine.
+            "pekko.startup-timeout": f"{_START_LIMIT_S} s",
             "heartbeat.interval": 2000,
             "heartbeat.timeout": 30000,
             "cluster.evenly-spread-out-slots": "true",
