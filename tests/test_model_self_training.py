@@ -131,6 +131,7 @@ def _options(data: Path, output: Path, **changes: object) -> TrainOptions:
     plain = TrainOptions(
         str(data / "labelled"),
         str(output),
+        preset="residual",
         width=8,
         depth=2,
         image_size=(48, 64),

@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--label_map")
     parser.add_argument("--class_names", required=True)
+    parser.add_argument("--preset", help="the default is that of `python -m model train`")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--seed", type=int, default=3)
