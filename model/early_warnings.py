@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core.scores import iou_per_class
+from pipeline.core.scores import iou_per_class, mean_of_present
 from pipeline.core.wording import pictures_text
 
 ClassPair = tuple[int, int]
@@ -26,6 +26,8 @@ _NEVER_IOU = 1e-3
 _CONSTANT_MARGIN = 0.01
 _SWAPPED_IOU, _UNSWAPPED_IOU = 0.5, 0.25
 _MIN_SWAPPED, _MIN_SWAPPED_SHARE = 2, 0.02
+_MIN_SCORE_OF_OTHERS = 0.65
+"""A network that predicts the other pictures worse may mistake the classes itself."""
 _SWAPPED_EPOCHS = 3
 """In its first epochs a network may mistake classes for one another; only what stays is reported."""
 _NAMED = 3
@@ -132,18 +134,39 @@ def swapped_classes(matrix: npt.NDArray[np.int64]) -> ClassPair | None:
     return best
 
 
-def swap_warnings(swapped: Mapping[str, ClassPair], pictures: int, class_names: Sequence[str], which: str) -> list[str]:
+def swapped_pictures(matrices: Mapping[str, npt.NDArray[np.int64]]) -> tuple[dict[str, ClassPair], float]:
+    """The pictures whose labels look swapped, and how well the others are predicted.
+
+    Args:
+        matrices: of each picture, (C, C) int64 [truth, prediction].
+
+    Returns:
+        The ids of such pictures with the two classes, and the `global_mean_iou` of the others, NaN if there are none.
+    """
+    found = {picture: pair for picture, matrix in matrices.items() if (pair := swapped_classes(matrix)) is not None}
+    others = [matrix for picture, matrix in matrices.items() if picture not in found]
+    score = float(mean_of_present(iou_per_class(np.stack(others).sum(axis=0)))) if others else math.nan
+    return found, score
+
+
+def swap_warnings(
+    swapped: Mapping[str, ClassPair], score_of_others: float, pictures: int, class_names: Sequence[str], which: str
+) -> list[str]:
     """Warnings about pictures whose labels look swapped.
 
     Args:
         swapped: the ids of such pictures, with the two classes.
+        score_of_others: the `global_mean_iou` of pictures whose labels don't look swapped.
         pictures: how many were looked at.
         class_names: by id.
         which: what the pictures are: `validation`, `kept`.
 
     Returns:
-        A line for each pair of classes that is swapped in at least 2 pictures and 2 % of them.
+        A line for each pair of classes that is swapped in at least 2 pictures and 2 % of them; none if the network
+        predicts the others badly, too.
     """
+    if not score_of_others >= _MIN_SCORE_OF_OTHERS:
+        return []
     by_pair: dict[ClassPair, list[str]] = {}
     for picture_id, pair in swapped.items():
         by_pair.setdefault(pair, []).append(picture_id)

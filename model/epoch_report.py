@@ -110,7 +110,7 @@ class EpochReporter:
         swapped = self._swaps.add(done.validated.swapped)
         for line in (
             *log_warnings(self._progress.log, self._watched),
-            *swap_warnings(swapped, pictures, self._job.class_names, "validation"),
+            *swap_warnings(swapped, done.validated.score_of_others, pictures, self._job.class_names, "validation"),
         ):
             # The numbers in a line may change with the epoch.
             kind = "".join(char for char in line.partition(":")[0] if not char.isdigit())

@@ -13,7 +13,7 @@ import numpy as np
 from model.agreement import KerasEngine
 from model.classes import known_dataset
 from model.dataset import LoadedPair, load_or_fault
-from model.early_warnings import swap_warnings, swapped_classes
+from model.early_warnings import swap_warnings, swapped_pictures
 from model.encoded_pairs import EncodedPair, open_source
 from model.evaluate import PictureScore, load_engine, score_pictures, summarise
 from model.export import Exported, export_network, file_entry, keras_file
@@ -79,8 +79,10 @@ def finish(
     left_out |= dict.fromkeys(sorted(gone), "the picture or its mask was removed during the training")
     for pair_id, message in left_out.items():
         say(f"warning: not scored: {pair_id}: {message}")
-    swapped = {one.pair_id: pair for one in pictures if (pair := swapped_classes(one.matrix)) is not None}
-    for line in swap_warnings(swapped, len(pictures), job.class_names, "kept"):
+    swapped, score_of_others = swapped_pictures({one.pair_id: one.matrix for one in pictures})
+    if len(swapped) == len(pictures):
+        score_of_others = progress.best_score
+    for line in swap_warnings(swapped, score_of_others, len(pictures), job.class_names, "kept"):
         say(f"warning: {line}")
     if pictures:
         spec = replace(spec, scores=summarise(pictures, spec, len(left_out)))

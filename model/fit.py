@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from model.batches import TrainingPictures, epoch_batches
 from model.dataset import TrainingStore
-from model.early_warnings import ClassPair, swapped_classes
+from model.early_warnings import ClassPair, swapped_pictures
 from pipeline.core.errors import OptionError
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present
 from pipeline.storage import filesystem
@@ -58,10 +58,12 @@ class Validated:
     Attributes:
         matrix: (num_classes, num_classes) int64 [truth, prediction], at the model's size.
         swapped: the pictures whose labels look swapped, by id, with the two classes.
+        score_of_others: the `global_mean_iou` of the pictures whose labels don't; NaN if there are none.
     """
 
     matrix: npt.NDArray[np.int64]
     swapped: Mapping[str, ClassPair] = field(default_factory=dict)
+    score_of_others: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +213,8 @@ class Fitter:
         for item, matrix in confusions_of(self.network, store, self._validation, self.num_classes):
             picture = store.id_of(item)
             of_picture[picture] = of_picture[picture] + matrix if picture in of_picture else matrix
-        swapped = {picture: swapped_classes(matrix) for picture, matrix in of_picture.items()}
         total: npt.NDArray[np.int64] = np.stack(list(of_picture.values())).sum(axis=0)
-        return Validated(total, {picture: pair for picture, pair in swapped.items() if pair is not None})
+        return Validated(total, *swapped_pictures(of_picture))
 
 
 def confusions_of(

@@ -213,7 +213,7 @@ def test_the_option(text: str, size: tuple[int, int] | None) -> None:
 def test_a_training_chooses_by_default_and_takes_an_explicit_size_as_given(tmp_path: Path) -> None:
     folder = _write(tmp_path / "data", [_bars(160, 640, 6)] * 12)
     said: list[str] = []
-    options = TrainOptions(str(folder), str(tmp_path / "out"), depth=3)
+    options = TrainOptions(str(folder), str(tmp_path / "out"), preset="residual", depth=3)
     config = prepare_job(options, said.append).config
     assert config.image_width >= 2 * config.image_height
     assert config.image_height % 8 == config.image_width % 8 == 0

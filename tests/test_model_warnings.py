@@ -19,6 +19,7 @@ from model.early_warnings import (  # noqa: E402
     log_warnings,
     swap_warnings,
     swapped_classes,
+    swapped_pictures,
 )
 from model.options import TrainOptions  # noqa: E402
 from model.sample import CLASS_NAMES, write_sample  # noqa: E402
@@ -107,11 +108,22 @@ def test_the_exchanged_rows_of_a_good_matrix_are_found(order: list[int], seed: i
 
 def test_swapped_pictures_are_named_if_they_are_not_single_ones() -> None:
     names = ("a", "b", "c")
-    assert swap_warnings({"x": (0, 1)}, 20, names, "kept") == []
-    assert swap_warnings({"x": (0, 1), "y": (0, 2)}, 20, names, "kept") == []
-    (line,) = swap_warnings({"y": (0, 1), "x": (0, 1)}, 20, names, "kept")
+    assert swap_warnings({"x": (0, 1)}, 0.7, 20, names, "kept") == []
+    assert swap_warnings({"x": (0, 1), "y": (0, 2)}, 0.7, 20, names, "kept") == []
+    (line,) = swap_warnings({"y": (0, 1), "x": (0, 1)}, 0.7, 20, names, "kept")
     assert line == "in 2 of 20 pictures (kept) the labels a and b look swapped: x, y"
-    assert swap_warnings({str(one): (0, 1) for one in range(19)}, 1000, names, "kept") == []
+    assert swap_warnings({str(one): (0, 1) for one in range(19)}, 0.7, 1000, names, "kept") == []
+    # A network that is no better on the others mistakes the classes itself.
+    assert swap_warnings({"y": (0, 1), "x": (0, 1)}, 0.5, 20, names, "kept") == []
+    assert swap_warnings({"y": (0, 1), "x": (0, 1)}, float("nan"), 20, names, "kept") == []
+
+
+def test_the_score_of_the_others_leaves_out_what_looks_swapped() -> None:
+    right, swapped = np.array([[80, 0], [0, 20]]), np.array([[0, 30], [70, 0]])
+    assert swapped_pictures({"a": right, "b": swapped}) == ({"b": (0, 1)}, 1.0)
+    found, score = swapped_pictures({"b": swapped})
+    assert found == {"b": (0, 1)}
+    assert np.isnan(score)
 
 
 def test_only_what_looks_swapped_in_three_epochs_on_end_is_reported() -> None:
@@ -204,7 +216,7 @@ def test_masks_of_other_pictures_are_warned_of(sample: Path, tmp_path: Path) -> 
 
 def test_some_masks_with_swapped_labels_are_warned_of(sample: Path, tmp_path: Path) -> None:
     data = _changed(sample, tmp_path / "data", 5, {0: 1, 1: 0})
-    warned = _warnings(_options(data, tmp_path / "out", epochs=12))
+    warned = _warnings(_options(data, tmp_path / "out", epochs=30, batch_size=3, test_fraction=0.0))
     assert any("(validation) the labels background and object look swapped" in line for line in warned)
 
 
@@ -212,7 +224,7 @@ def test_a_test_dataset_with_swapped_labels_is_warned_of(sample: Path, tmp_path:
     kept = tmp_path / "kept"
     write_sample(kept, 6, 8)
     swapped = _changed(kept, tmp_path / "swapped", 1, {0: 1, 1: 0})
-    warned = _warnings(_options(sample, tmp_path / "out", test_dataset=str(swapped), epochs=12))
+    warned = _warnings(_options(sample, tmp_path / "out", test_dataset=str(swapped), epochs=20, batch_size=3))
     assert any("(kept) the labels background and object look swapped" in line for line in warned)
 
 
