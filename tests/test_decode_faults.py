@@ -201,3 +201,29 @@ def test_broken_pixels_of_a_png_are_no_black_picture(stage: str) -> None:
     body = b"IDAT" + NOISE_PNG[start + 4 : start + 4 + length // 2] + bytes(length - length // 2)
     broken = NOISE_PNG[:start] + body + struct.pack(">I", zlib.crc32(body)) + NOISE_PNG[start + 8 + length :]
     assert _fault(partial(DECODERS[stage], broken))[0] == stage
+
+
+def _tiled_tiff(width: int, length: int) -> bytes:
+    """A grey TIFF of 6x4 px in one tile of a given size, whose pixels are missing."""
+    tags = {256: 6, 257: 4, 258: 8, 259: 1, 262: 1, 277: 1, 322: width, 323: length, 324: 8, 325: 24}
+    table = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<LH", 8, len(tags)) + table + bytes(4)
+
+
+@pytest.mark.parametrize("stage", DECODERS)
+def test_the_tiles_of_a_tiff_count_as_its_size(stage: str) -> None:
+    decode = {"decode": decode_image, "truth": decode_mask}[stage]
+    found = _fault(lambda: decode(_tiled_tiff(304, 16), max_pixels=304 * 16 - 1))
+    assert found == (stage, "TooLarge", "304x16 px is more than --max_pixels 4863 and was not decoded")
+    # Within the limit the tile is read, and its pixels are missing.
+    assert _fault(lambda: decode(_tiled_tiff(304, 16), max_pixels=304 * 16))[1] != "TooLarge"
+
+
+@pytest.mark.parametrize("stage", DECODERS)
+def test_a_jpeg_of_thousands_of_scans(stage: str) -> None:
+    jpeg = _encoded(GREY, "JPEG")
+    frame = jpeg.index(b"\xff\xc0") + 5
+    large = jpeg[:frame] + struct.pack(">HH", 8_192, 8_192) + jpeg[frame + 4 :]
+    found = _fault(partial(DECODERS[stage], large + (b"\xff\xda" + bytes(8)) * 64))
+    message = "the picture has so many scans that decoding would take minutes"
+    assert found == (stage, "TooManyScans", message)

@@ -86,6 +86,19 @@ def test_bands_and_numbers_that_are_not_supported_are_named(
     )
 
 
+@pytest.mark.parametrize(("stage", "decode"), [("decode", decode_image), ("truth", decode_mask)])
+@pytest.mark.parametrize(("bands", "dtype"), [(2, "u2"), (3, "u2"), (5, "f4")])
+def test_planes_of_which_pillow_would_read_the_first_are_refused(
+    stage: str, decode: Callable[..., Any], bands: int, dtype: str
+) -> None:
+    data = tiff(bands, dtype, planar=True, extra=(0,) * (bands - 1))
+    assert Image.open(io.BytesIO(data)).getbands() in (("I",), ("F",))
+    with pytest.raises(PictureError) as caught:
+        decode(data)
+    expected = (stage, "UnsupportedFormat", f"{bands}-band {np.dtype(dtype).name} TIFF is not supported")
+    assert (caught.value.stage, caught.value.error_type, caught.value.message) == expected
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [

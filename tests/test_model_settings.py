@@ -143,7 +143,13 @@ def test_a_checkpoint_is_that_of_its_options_and_pictures(sample: Path, tmp_path
 
 def test_the_metadata_has_labels_and_the_command_that_trained(sample: Path, tmp_path: Path) -> None:
     options = _options(
-        sample, tmp_path / "model", epochs=1, label_map="0=0,1=1,2=1", ignore_label=255, class_names=("other", "object")
+        sample,
+        tmp_path / "model",
+        epochs=1,
+        label_map="0=0,1=1,2=1",
+        ignore_label=255,
+        class_names=("other", "object"),
+        saved_model=True,
     )
     spec = train(options, lambda line: None)
     assert (spec.label_map, spec.ignore_label) == ({"0": 0, "1": 1, "2": 1}, 255)
