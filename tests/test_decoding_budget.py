@@ -1,6 +1,7 @@
 """Decoding within a budget of bytes, known from a picture's header before anything is decoded."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.core.records import Failure, Located
 from pipeline.core.spec import ModelSpec
 from pipeline.engines.base import Batch, Logits
 from pipeline.output.outputs import Destination
+from pipeline.output.overlay_output import OverlayOutput
 from pipeline.segmenting.byte_budget import ByteBudget
 from pipeline.segmenting.segmenter import Segmenter
 
@@ -49,6 +51,14 @@ def test_the_budget_counts_decoded_bytes_and_knows_them_from_the_header(recipe: 
         (1, DECODED_BYTES), (0, LEFT_BYTES - DECODED_BYTES), (1, DECODED_BYTES), (0, LEFT_BYTES - DECODED_BYTES),
         (-1, -LEFT_BYTES), (-1, -LEFT_BYTES),
     ]  # fmt: skip
+
+
+def test_pixels_that_an_overlay_needs_count_until_it_is_made(recipe: Recipe, tmp_path: Path) -> None:
+    decoding = CountedBudget()
+    destination = Destination(str(tmp_path / "out"), (OverlayOutput(recipe),))
+    pictures = [replace(picture, overlay=True) for picture in large_flat(tmp_path / "in", 2)]
+    Segmenter(recipe, destination, PassingEngine(), decoding=decoding).segment(pictures)
+    assert decoding.shares == [(1, DECODED_BYTES), (1, DECODED_BYTES), (-1, -DECODED_BYTES), (-1, -DECODED_BYTES)]
 
 
 def test_an_engine_batch_ends_where_the_budget_has_no_room_for_more_pixels(recipe: Recipe, tmp_path: Path) -> None:
