@@ -213,11 +213,21 @@ def test_a_jpeg_s_segments_of_32_mib_are_accepted() -> None:
     check_metadata(FULL + SCAN + _segment(APP1, 65_535))
     # Pillow skips what is no segment.
     check_metadata(FULL + b"\xff\x01" + (b"\0\0\xff\0") * 200_000 + SCAN)
-    check_metadata(b"\xff\xd8")
+    # What looks like a segment within another is none.
+    inner = b"\xff\xe1\xff\xff" * 16_383
+    check_metadata(b"\xff\xd8" + (b"\xff\xe1" + (2 + len(inner)).to_bytes(2, "big") + inner) * 512 + SCAN)
+    for end in (b"", b"\xff", b"\xff\xe1", b"\xff\xe1\0"):
+        check_metadata(b"\xff\xd8" + end)
 
 
 @pytest.mark.parametrize(
-    "content", [FULL + _segment(0xEE, 513) + SCAN, FULL + b"junk" + _segment(APP1, 65_535), FULL + _segment(0xFE, 513)]
+    "content",
+    [
+        FULL + _segment(0xEE, 513) + SCAN,
+        FULL + b"junk" + _segment(APP1, 65_535),
+        FULL + _segment(0xFE, 513),
+        FULL + b"\xff" + _segment(APP1, 65_535),
+    ],
 )
 def test_a_jpeg_s_longer_segments_are_refused(content: bytes) -> None:
     with pytest.raises(MetadataTooLargeError, match="the segments before the pixels take more than 33554432 bytes"):

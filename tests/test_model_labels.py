@@ -10,7 +10,7 @@ from PIL import Image
 from model.classes import resolve_classes
 from model.dataset import PairStore, PreparedData, prepare
 from model.encoded_pairs import open_source
-from model.label_faults import describe_faults
+from model.label_faults import ValueCounts, describe_faults
 from model.options import TrainOptions
 from pipeline.core.errors import OptionError
 
@@ -217,3 +217,9 @@ def test_label_faults_and_others_are_both_said(tmp_path: Path) -> None:
     said = _said(tmp_path, "--class_names a,b")
     assert "; and 4 more; 1 of 9 masks hold values that have no class (20 in 1, 21 in 1, " in said
     assert ", 31 in 1 …; first p8.png)" in said
+
+
+def test_values_ascend_numbers_before_colours() -> None:
+    counts = ValueCounts()
+    counts.add(("10", "#ff0000", "3", "-1", "#0000ff"))
+    assert counts.ascending() == ["-1", "3", "10", "#0000ff", "#ff0000"]
