@@ -68,6 +68,10 @@ class CropStore:
         else:
             self._pairs.append((self._on_disk(image), self._on_disk(mask)))
 
+    def picture(self, index: int) -> UInt8Array:
+        """A whole picture, (H, W, C) uint8."""
+        return np.asarray(self._pairs[index][0])
+
     def items_of(self, pictures: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The numbers of all items of some pictures, in their order."""
         ranges = [np.arange(self._first_items[index], self._first_items[index + 1]) for index in pictures]

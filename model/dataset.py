@@ -113,6 +113,10 @@ class PairStore:
         image = np.frombuffer(data, np.uint8, split).reshape(self._image_shape)
         return image, np.frombuffer(data, np.uint16, offset=split).reshape(self._mask_shape)
 
+    def picture(self, index: int) -> UInt8Array:
+        """A picture at the model's size, (H, W, C) uint8."""
+        return self[index][0]
+
     def items_of(self, pictures: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The numbers of what a network sees of some pictures: each picture once."""
         return pictures

@@ -1,11 +1,12 @@
 """From the options of a training to a `TrainingJob`; errors in options and data are reported here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from model.classes import map_text, resolve_classes
+from model.copies import Thumbnail, copies_of, thumbnail
 from model.crops import CropStore
 from model.dataset import PairStore, PreparedData, load_or_fault, map_in_order, prepare
 from model.early_warnings import background_warning
@@ -59,10 +60,11 @@ def prepare_job(options: TrainOptions, say: Say) -> TrainingJob:
     test_fraction = 0.0 if options.test_dataset else options.test_fraction
     split = split_pictures(data.store.pair_ids, options.seed, options.val_fraction, test_fraction)
     if test_pictures is None:
-        test_pictures = {data.store.pair_ids[index]: data.digests[index] for index in split.test}
+        test_pictures = {data.store.pair_ids[index]: _kept_picture(data, int(index)) for index in split.test}
     digests = _digests(data, split, test_pictures, [one for one in (source, teacher) if one is not None])
     _report_classes(data, labels, class_names, say)
     _report_split(split, len(test_pictures), digests, say)
+    _report_copies(data, split, test_pictures, say)
     kept = frozenset(test_pictures)
     return TrainingJob(options, config, labels, class_names, data, split, kept, digests, start, teacher)
 
@@ -122,14 +124,22 @@ def _read(options: TrainOptions, config: NetworkConfig, labels: Labels, say: Say
     return data
 
 
-def _check_test_dataset(options: TrainOptions, labels: Labels, say: Say) -> dict[str, int | None]:
+@dataclass(frozen=True, slots=True)
+class KeptPicture:
+    """A picture that is scored at the end: the digest of its file, and its thumbnail for finding copies."""
+
+    digest: int
+    thumbnail: Thumbnail
+
+
+def _check_test_dataset(options: TrainOptions, labels: Labels, say: Say) -> dict[str, KeptPicture | None]:
     """Reads all pictures of `--test_dataset`; a mask that can't be used is an error.
 
     Returns:
-        Every picture's id and the digest of its file, None where it can't be read.
+        Every picture by its id, None where it can't be read.
     """
     faults: list[TruthFault] = []
-    found: dict[str, int | None] = {}
+    found: dict[str, KeptPicture | None] = {}
     pairs = open_source(options.test_dataset or "", None, "--test_dataset", say)
     for pair, loaded in map_in_order(pairs, lambda one: load_or_fault(one, labels, options.channels)):
         found[pair.pair_id] = None
@@ -138,8 +148,8 @@ def _check_test_dataset(options: TrainOptions, labels: Labels, say: Say) -> dict
         elif isinstance(loaded, PictureError):
             say(f"left out of --test_dataset: {pair.pair_id}: {loaded.message}")
         else:
-            found[pair.pair_id] = loaded.digest
-    usable = sum(digest is not None for digest in found.values())
+            found[pair.pair_id] = KeptPicture(loaded.digest, thumbnail(loaded.image))
+    usable = sum(one is not None for one in found.values())
     if faults:
         pairs_named = (f"{raw}={class_id}" for raw, class_id in labels.label_map.to_metadata().items())
         text = map_text(options) or ",".join(pairs_named)
@@ -151,7 +161,7 @@ def _check_test_dataset(options: TrainOptions, labels: Labels, say: Say) -> dict
 
 
 def _digests(
-    data: PreparedData, split: Split, test_pictures: dict[str, int | None], earlier: Sequence[StoredNetwork]
+    data: PreparedData, split: Split, kept: dict[str, KeptPicture | None], earlier: Sequence[StoredNetwork]
 ) -> SplitDigests:
     """The parts; the pictures that earlier models were trained on have influenced the weights, too."""
     known = [digest for one in earlier if one.split for digest in one.split.digests[TRAIN].tolist()]
@@ -159,7 +169,7 @@ def _digests(
         {
             TRAIN: (*(data.digests[index] for index in split.train), *known),
             VALIDATION: (data.digests[index] for index in split.validation),
-            TEST: (digest for digest in test_pictures.values() if digest is not None),
+            TEST: (one.digest for one in kept.values() if one is not None),
         }
     )
 
@@ -187,3 +197,29 @@ def _report_split(split: Split, kept: int, digests: SplitDigests, say: Say) -> N
     ):
         if count := digests.shared(TRAIN, part):
             say(f"warning: {pictures_text(count)} with the same content are trained on and {consequence}")
+
+
+def _kept_picture(data: PreparedData, index: int) -> KeptPicture:
+    return KeptPicture(data.digests[index], thumbnail(data.store.picture(index)))
+
+
+def _report_copies(data: PreparedData, split: Split, kept: dict[str, KeptPicture | None], say: Say) -> None:
+    """Warns of validation and kept pictures that show what is trained on, in another file."""
+    ids, trained = data.store.pair_ids, {data.digests[index] for index in split.train}
+    originals = np.stack([thumbnail(data.store.picture(int(index))) for index in split.train])
+    validation = {ids[index]: _kept_picture(data, int(index)) for index in split.validation}
+    for part, consequence in (
+        (validation, "choose the best epoch: it is chosen too late"),
+        (kept, "are kept for the end: the scores are too high"),
+    ):
+        # Equal files are reported with the split.
+        others = {name: one for name, one in part.items() if one is not None and one.digest not in trained}
+        if not others:
+            continue
+        found = copies_of(np.stack([one.thumbnail for one in others.values()]), originals)
+        named = [f"{name} of {ids[split.train[at]]}" for name, at in zip(others, found, strict=True) if at >= 0]
+        if named:
+            say(
+                f"warning: {pictures_text(len(named))} look like copies (encoded again, resized) of pictures that are"
+                f" trained on and {consequence}: {', '.join([*named[:3], *(['…'] if len(named) > 3 else [])])}"
+            )

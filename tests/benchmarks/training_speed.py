@@ -15,9 +15,13 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model.options import DEFAULT_PRESET, TrainOptions
 from pipeline.engines.quiet import start_keras
+
+if TYPE_CHECKING:
+    from model.job import TrainingJob
 
 WARM_UP_STEPS = 3
 
@@ -54,7 +58,7 @@ def core_s() -> float:
     return used.user + used.system
 
 
-def measure(variant: Variant, options: TrainOptions, steps: int, turns: int) -> tuple[Cost, Cost]:
+def measure(variant: Variant, prepared: "TrainingJob", steps: int, turns: int) -> tuple[Cost, Cost]:
     """Trains on real and on constant batches, in turns.
 
     Returns:
@@ -64,10 +68,9 @@ def measure(variant: Variant, options: TrainOptions, steps: int, turns: int) -> 
     import tensorflow as tf
 
     from model.batches import epoch_batches
-    from model.preparation import prepare_job
     from model.train import make_fitter, new_network, set_seed_and_precision
 
-    job = prepare_job(replace(options, batch_size=variant.batch_size), lambda line: None)
+    job = replace(prepared, options=replace(prepared.options, batch_size=variant.batch_size))
     set_seed_and_precision(job.options)
     keras.mixed_precision.set_dtype_policy(variant.precision)
     network = new_network(job, lambda line: None)
@@ -125,12 +128,15 @@ def main() -> None:
         image_size=(arguments.image_size, arguments.image_size),
         augment=arguments.augment,
     )
+    from model.preparation import prepare_job
+
+    job = prepare_job(options, lambda line: None)
     first = arguments.batch_sizes[0]
     variants = [Variant(size) for size in arguments.batch_sizes]
     variants += [Variant(first, jit=True), Variant(first, precision="mixed_bfloat16")]
     print("| | core, real | core, constant | input | wall, real | wall, constant |\n|---|---:|---:|---:|---:|---:|")
     for variant in variants:
-        real, constant = measure(variant, options, arguments.steps, arguments.turns)
+        real, constant = measure(variant, job, arguments.steps, arguments.turns)
         share = max(0.0, 1.0 - constant.core_ms / real.core_ms)
         core = f"{real.core_ms:.1f} | {constant.core_ms:.1f} | {share:.0%}"
         cells = f"{core} | {real.wall_ms:.1f} | {constant.wall_ms:.1f}"
