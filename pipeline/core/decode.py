@@ -160,7 +160,7 @@ class OpenedImage:
             # Converting to its own mode would copy the picture.
             pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
         except Exception as error:
-            raise _picture_error(error, "decode") from error
+            raise picture_error(error, "decode") from error
         if Unused.DEPTH in unused and pixels.max() <= _HIGHEST_OF_TWELVE_BITS:
             unused.add(Unused.LOW_VALUES)
         return DecodedImage(
@@ -204,7 +204,7 @@ def decode_mask(
             turn = picture_orientation
         raw = _raw_values(_upright(picture, turn), step)
     except Exception as error:
-        raise _picture_error(error, "truth") from error
+        raise picture_error(error, "truth") from error
     height, width = raw.values.shape
     if expected_size is not None and (width, height) != expected_size:
         raise PictureError(
@@ -226,7 +226,7 @@ def _open(data: bytes, max_pixels: int | None, stage: str) -> Image.Image:
     except UnidentifiedImageError as error:
         raise _unidentified(data, stage) from error
     except Exception as error:
-        raise _picture_error(error, stage) from error
+        raise picture_error(error, stage) from error
     if picture.format == "TIFF" and (name := file_formats.unsupported_format(data)):
         raise _unsupported(name, stage)
     _check_size(*picture.size, max_pixels, stage)
@@ -251,7 +251,7 @@ def _check_size(width: int, height: int, max_pixels: int | None, stage: str) -> 
         )
 
 
-def _picture_error(error: Exception, stage: str) -> PictureError:
+def picture_error(error: Exception, stage: str) -> PictureError:
     """Turns what Pillow's decoders raise on malformed data, almost any exception, into a `PictureError`."""
     if isinstance(error, PictureError):
         return error

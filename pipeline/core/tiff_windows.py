@@ -1,7 +1,7 @@
 """Reading a TIFF's pixels by window: only the tiles or strips that a window meets are read and decoded.
 
-Each of them is put into a small TIFF of its own and decoded by `pipeline.core.decode`, so its pixels are those of the
-whole picture's decoding for any compression that Pillow reads.
+Each of them is put into a small TIFF of its own and decoded by Pillow, so its pixels are those of the whole picture's
+decoding for any compression that Pillow reads.
 """
 
 import io
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
-from pipeline.core.decode import decode_image
+from pipeline.core.decode import picture_error
 from pipeline.core.errors import ErrorType, PictureError
 from pipeline.core.file_formats import Unused, has_several_pages
 from pipeline.core.ranged_file import RangedFile
@@ -131,8 +131,14 @@ class TiffWindows:
         data = self._file.read_at(offset, size_bytes)
         if len(data) < size_bytes:
             raise PictureError("decode", ErrorType.TRUNCATED, f"the file is cut off in {name} {index} of the TIFF")
-        alone = _tiff_of(self._tags, self._part_width, rows, data)
-        return decode_image(alone, channels=self._channels, max_pixels=None).pixels
+        alone = io.BytesIO(_tiff_of(self._tags, self._part_width, rows, data))
+        mode = "L" if self._channels == 1 else "RGB"
+        try:
+            picture = Image.open(alone, formats=("TIFF",))
+            pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
+        except Exception as error:
+            raise picture_error(error, "decode") from error
+        return pixels.reshape(rows, self._part_width, self._channels)
 
 
 def may_have_windows(file: FileRef) -> bool:

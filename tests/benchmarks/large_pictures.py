@@ -76,6 +76,7 @@ def write_picture(path: Path, height: int, width: int, *, sparse: bool) -> None:
 
 def bare_seconds(path: Path, model_name: str, overlap: float) -> tuple[int, float, float]:
     """The number of tiles, and the seconds and processor seconds that the engine alone takes for them on one thread."""
+    from pipeline.core.process import prepare_process
     from pipeline.core.ranged_file import RangedFile
     from pipeline.core.tiff_windows import TiffWindows
     from pipeline.engines.backends import AUTO, FLOAT32
@@ -85,6 +86,7 @@ def bare_seconds(path: Path, model_name: str, overlap: float) -> tuple[int, floa
     from pipeline.segmenting.modes import make_mode
     from pipeline.segmenting.preparing import model_inputs
 
+    prepare_process()  # else Pillow refuses large pictures
     model = open_model(model_name, backend=AUTO, precision=FLOAT32)
     engine = load_engine(model, 1)
     with path.open("rb") as file:
