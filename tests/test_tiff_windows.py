@@ -16,6 +16,7 @@ from PIL import Image
 from segmented import PassingEngine, file_ref
 from small_archive import run_job
 
+from pipeline.core import tiff_windows
 from pipeline.core.decode import decode_image
 from pipeline.core.errors import ErrorType, PictureError
 from pipeline.core.labels import LabelMap
@@ -198,6 +199,15 @@ def encoded(mode: str, **options: object) -> bytes:
 )  # fmt: skip
 def test_other_layouts_are_decoded_whole(data: bytes) -> None:
     assert TiffWindows.open(RangedFile.of_bytes(data), 3) is None
+
+
+def test_a_width_whose_rows_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = windows_of(FILES["tiled"]).decoded_bytes
+    assert needed == HEIGHT * 3 * 64 * 3  # all rows, because there are few, of three tiles
+    monkeypatch.setattr(tiff_windows, "MAX_DECODED_BYTES", needed)
+    windows_of(FILES["tiled"])
+    monkeypatch.setattr(tiff_windows, "MAX_DECODED_BYTES", needed - 1)
+    assert TiffWindows.open(RangedFile.of_bytes(FILES["tiled"]), 3) is None
 
 
 def test_a_file_that_is_cut_off_or_broken_fails() -> None:

@@ -40,6 +40,9 @@ _MAX_PART_PIXELS = 1 << 24
 _MAX_PIXEL_BYTES, _PART_SLACK_BYTES = 16, 1 << 16
 _MAX_VIEW_ROWS = 512
 
+MAX_DECODED_BYTES = 1 << 30
+"""Maximum of `decoded_bytes`: a small file may claim any width."""
+
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -76,7 +79,8 @@ class TiffWindows:
 
         Returns:
             The raster; None if the file is none, or has one that must be decoded whole: not 8-bit grey or RGB, with
-            alpha, separate planes or an orientation, or with parts of more than 16 megapixels.
+            alpha, separate planes or an orientation, with parts of more than 16 megapixels, or so wide that reading
+            would take more than `MAX_DECODED_BYTES`.
 
         Raises:
             PictureError: stage `read`; the file can't be read.
@@ -84,11 +88,12 @@ class TiffWindows:
         try:
             file.seek(0)
             tags = Image.open(cast(BinaryIO, file), formats=("TIFF",)).tag_v2  # type: ignore[attr-defined]
-            return TiffWindows(file, tags, channels) if _has_windows(tags) else None
+            opened = TiffWindows(file, tags, channels) if _has_windows(tags) else None
         except PictureError:
             raise
         except Exception:  # Pillow raises almost any exception for a damaged directory; decoding whole explains it
             return None
+        return None if opened is None or opened.decoded_bytes > MAX_DECODED_BYTES else opened
 
     def read(self, window: Window) -> npt.NDArray[np.uint8]:
         """As `Raster.read`."""
