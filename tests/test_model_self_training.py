@@ -171,10 +171,11 @@ def test_an_archive_without_masks_raises_the_score(data: Path, tmp_path: Path) -
     written = json.loads((tmp_path / "out" / "metadata.json").read_text())
     assert written["training"]["self_training"] == entry
 
-    # Interrupted in the student's epochs and resumed, it ends with the same model.
+    # Trained without the archive, then with it, interrupted in the student's epochs and resumed: the same model.
     class Stop(Exception):
         pass
 
+    train(_options(data, tmp_path / "halves", unlabelled=None), lambda line: None)
     seen: list[str] = []
 
     def stop(line: str) -> None:
@@ -183,7 +184,7 @@ def test_an_archive_without_masks_raises_the_score(data: Path, tmp_path: Path) -
             raise Stop
 
     with pytest.raises(Stop):
-        train(_options(data, tmp_path / "halves"), stop)
+        train(_options(data, tmp_path / "halves", resume=True), stop)
     seen.clear()
     train(_options(data, tmp_path / "halves", resume=True), seen.append)
     assert [line for line in seen if line.startswith("resumed")] == ["resumed after epoch 4", "resumed after epoch 2"]
