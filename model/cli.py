@@ -150,8 +150,8 @@ def _image_size(text: str) -> tuple[int, int] | None:
 
 
 def _run_sample(arguments: argparse.Namespace) -> None:
-    from model.sample import write_sample
-    from model.scenes import scene_named
+    from model.samples.sample import write_sample
+    from model.samples.scenes import scene_named
 
     scene = scene_named(arguments.scene)
     objects = write_sample(Path(arguments.output), arguments.count, arguments.seed, scene)
@@ -164,7 +164,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
     options = TrainOptions(**{name: getattr(arguments, name) for name in TrainOptions.__dataclass_fields__})
     check_options(options)
     # Keras takes seconds to import; a source that can't be reached is reported before that.
-    from model.encoded_pairs import check_source
+    from model.data.encoded_pairs import check_source
 
     check_source(options.dataset, options.ground_truth)
     if options.test_dataset:
@@ -186,7 +186,7 @@ def _run_train(arguments: argparse.Namespace) -> None:
 
 def _run_export(arguments: argparse.Namespace) -> None:
     if arguments.dataset:
-        from model.encoded_pairs import check_source
+        from model.data.encoded_pairs import check_source
 
         check_source(arguments.dataset, arguments.ground_truth)
     from pipeline.engines.quiet import start_keras

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.dataset import load_pair
-from model.encoded_pairs import EncodedPair
+from model.data.dataset import load_pair
+from model.data.encoded_pairs import EncodedPair
 from pipeline.core import scores
 from pipeline.core.errors import PictureError
 from pipeline.core.spec import ModelSpec

@@ -16,8 +16,8 @@ import keras
 
 from model.agreement import KerasEngine, Probe, SavedModelEngine, UInt8Array, compare
 from model.evaluate import load_engine
-from model.network import NetworkConfig, build_network, logits_of
-from model.rewrite import rewrite_for_inference
+from model.networks.network import NetworkConfig, build_network, logits_of
+from model.networks.rewrite import rewrite_for_inference
 from pipeline.core.errors import OptionError
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, KERAS_MODEL_FILE
 from pipeline.engines.base import Engine

@@ -12,15 +12,15 @@ import numpy as np
 
 from model.agreement import KerasEngine
 from model.classes import known_dataset
-from model.dataset import LoadedPair, load_or_fault
+from model.data.dataset import LoadedPair, load_or_fault
+from model.data.encoded_pairs import EncodedPair, open_source
 from model.early_warnings import swap_warnings, swapped_pictures
-from model.encoded_pairs import EncodedPair, open_source
 from model.evaluate import PictureScore, load_engine, score_pictures, summarise
 from model.export import Exported, export_network, file_entry, keras_file
 from model.figures import Example, can_draw, curves_figure, examples_figure, png_of
 from model.fit import Progress
 from model.job import TrainingJob
-from model.network import logits_of
+from model.networks.network import logits_of
 from model.start import teacher_metadata
 from model.versions import library_versions
 from pipeline.core.overlay import background_id

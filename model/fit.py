@@ -21,8 +21,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from model.batches import TrainingPictures, epoch_batches
-from model.dataset import TrainingStore
+from model.data.batches import TrainingPictures, epoch_batches
+from model.data.dataset import TrainingStore
 from model.early_warnings import ClassPair, swapped_pictures
 from pipeline.core.errors import OptionError
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present

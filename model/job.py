@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from model.dataset import PreparedData
-from model.network import NetworkConfig
+from model.data.dataset import PreparedData
+from model.data.split import Split
+from model.networks.network import NetworkConfig
+from model.networks.stored_network import StoredNetwork
 from model.options import TrainOptions
-from model.split import Split
 from model.start import Start
-from model.stored_network import StoredNetwork
 from pipeline.core.split_digests import SplitDigests
 from pipeline.core.truth import Labels
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.augment import check_augmentation
+from model.data.augment import check_augmentation
 from pipeline.core.errors import OptionError
 from pipeline.core.labels import IgnoreLabel
 from pipeline.core.usage import RESIZE, TILE
@@ -41,8 +41,8 @@ class TrainOptions:
         encoder: one of `ENCODERS` with its ImageNet weights, or `RANDOM_ENCODER` for random weights.
         from_model: the model whose weights the training starts from.
         distil: the model whose logits are learned besides the masks.
-        image_size: input height and width, px; None for that of `from_model`, else for the one that `model.image_size`
-            chooses from the masks.
+        image_size: input height and width, px; None for that of `from_model`, else for the one that
+            `model.data.image_size` chooses from the masks.
         width: filters of the first level.
         depth: number of times that the picture is halved.
         channels: 1 or 3.
@@ -55,7 +55,7 @@ class TrainOptions:
             for `ENCODER_RATE_FACTOR` where there is one.
         schedule: one of `SCHEDULES`.
         warmup_epochs: epochs over which the rate rises to the highest.
-        augment: one of `model.augment.AUGMENTATIONS`.
+        augment: one of `model.data.augment.AUGMENTATIONS`.
         val_fraction: share of the pictures that chooses the best epoch.
         test_fraction: share kept for the end; ignored with `test_dataset`.
         patience: epochs without a better validation score before the end; 0 never ends early.

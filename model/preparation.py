@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model.classes import map_text, resolve_classes
-from model.copies import Thumbnail, copies_of, thumbnail
-from model.crops import CropStore
-from model.dataset import PairStore, PreparedData, load_or_fault, map_in_order, prepare
+from model.data.copies import Thumbnail, copies_of, thumbnail
+from model.data.crops import CropStore
+from model.data.dataset import PairStore, PreparedData, load_or_fault, map_in_order, prepare
+from model.data.encoded_pairs import open_source
+from model.data.image_size import choose_image_size
+from model.data.label_faults import TruthFault, describe_faults
+from model.data.split import MIN_VALIDATION_PICTURES, Split, is_test_picture, split_pictures
 from model.early_warnings import background_warning
-from model.encoded_pairs import open_source
-from model.image_size import choose_image_size
 from model.job import TrainingJob
-from model.label_faults import TruthFault, describe_faults
-from model.network import PRESETS, NetworkConfig, check_config
+from model.networks.network import PRESETS, NetworkConfig, check_config
+from model.networks.stored_network import StoredNetwork
 from model.options import DEFAULT_PRESET, TrainOptions, check_class_weights, parse_class_weights
-from model.split import MIN_VALIDATION_PICTURES, Split, is_test_picture, split_pictures
 from model.start import check_teacher, choose_start, encoder_of, read_sources, resolve_structure
-from model.stored_network import StoredNetwork
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.split_digests import TEST, TRAIN, VALIDATION, SplitDigests
 from pipeline.core.truth import Labels

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from model.dataset import TrainingStore
+from model.data.dataset import TrainingStore
 from pipeline.core.labels import ClassIds
 
 Probabilities = npt.NDArray[np.float32]

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from model.agreement import Probe
-from model.crops import CropStore
-from model.dataset import PairStore, load_pair
-from model.encoded_pairs import open_source
+from model.data.crops import CropStore
+from model.data.dataset import PairStore, load_pair
+from model.data.encoded_pairs import open_source
 from model.export import export_network
-from model.sample import draw_samples
-from model.stored_network import config_of, load_network
+from model.networks.stored_network import config_of, load_network
+from model.samples.sample import draw_samples
 from model.versions import library_versions
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.model_input import model_input

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from model.dataset import map_in_order
-from model.encoded_pairs import EncodedPair
-from model.image_size import sample_by_hash
+from model.data.dataset import map_in_order
+from model.data.encoded_pairs import EncodedPair
+from model.data.image_size import sample_by_hash
+from model.data.split import Split
+from model.data.unlabelled import OPTION, open_unlabelled
 from model.job import TrainingJob
 from model.pseudo_labels import calibrate, confident_labels, mirrored_probabilities
-from model.split import Split
-from model.unlabelled import OPTION, open_unlabelled
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.model_input import model_input
 from pipeline.core.raster import open_raster

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 import keras
 
-from model.encoder_weights import metadata_of, set_encoder_weights, weights_content
-from model.network import PRESETS, NetworkConfig
+from model.networks.encoder_weights import metadata_of, set_encoder_weights, weights_content
+from model.networks.network import PRESETS, NetworkConfig
+from model.networks.stored_network import StoredNetwork, stored_network
+from model.networks.transfer import transfer
 from model.options import DEFAULT_PRESET, RANDOM_ENCODER, TrainOptions
-from model.stored_network import StoredNetwork, stored_network
-from model.transfer import transfer
 from pipeline.core.errors import OptionError
 
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import keras
 
-from model.batches import TrainingPictures
 from model.classes import balanced_weights
-from model.distil import DistilledNetwork, Teacher
+from model.data.batches import TrainingPictures
 from model.epoch_report import EpochReporter, TrainingObserver
 from model.figures import can_draw
 from model.finish import finish
 from model.fit import CHECKPOINT_FILE, Fitter, Progress
 from model.job import TrainingJob
 from model.losses import SegmentationLoss
-from model.network import build_network, logits_of
-from model.optimizer import EncoderAdam
+from model.networks.distil import DistilledNetwork, Teacher
+from model.networks.network import build_network, logits_of
+from model.networks.optimizer import EncoderAdam
 from model.options import ENCODER_RATE_FACTOR, TrainOptions, check_options, parse_class_weights
 from model.preparation import prepare_job
 from model.self_training import (

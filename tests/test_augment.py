@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model.augment import augment, warp
+from model.data.augment import augment, warp
 
 
 def test_a_flip_exchanges_left_and_right_alone() -> None:

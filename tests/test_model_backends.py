@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model.sample import write_sample
+from model.samples.sample import write_sample
 
 ROOT = Path(__file__).parent.parent
 

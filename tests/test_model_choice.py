@@ -16,15 +16,15 @@ keras = pytest.importorskip("keras", reason="the extra `train` is not installed"
 import model.export  # noqa: E402
 import model.finish  # noqa: E402
 import model.train  # noqa: E402
-from model.batches import TrainingPictures  # noqa: E402
-from model.dataset import PairStore  # noqa: E402
+from model.data.batches import TrainingPictures  # noqa: E402
+from model.data.dataset import PairStore  # noqa: E402
+from model.data.split import split_pictures  # noqa: E402
 from model.figures import Example, can_draw  # noqa: E402
 from model.fit import Fitter, Validated  # noqa: E402
 from model.losses import SegmentationLoss  # noqa: E402
-from model.network import NetworkConfig, build_network, logits_of  # noqa: E402
+from model.networks.network import NetworkConfig, build_network, logits_of  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
-from model.sample import CLASS_NAMES, draw_sample, write_sample  # noqa: E402
-from model.split import split_pictures  # noqa: E402
+from model.samples.sample import CLASS_NAMES, draw_sample, write_sample  # noqa: E402
 from model.train import train  # noqa: E402
 from pipeline.core.resize import resize_image  # noqa: E402
 from pipeline.core.spec import ModelSpec  # noqa: E402

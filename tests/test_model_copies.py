@@ -12,10 +12,10 @@ from PIL import Image
 
 keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
 
-from model.copies import copies_of, thumbnail  # noqa: E402
+from model.data.copies import copies_of, thumbnail  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
 from model.preparation import prepare_job  # noqa: E402
-from model.sample import draw_sample, write_sample  # noqa: E402
+from model.samples.sample import draw_sample, write_sample  # noqa: E402
 
 
 def _encoded_again(image: np.ndarray, quality: int, scale: float) -> np.ndarray:

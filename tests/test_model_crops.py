@@ -11,13 +11,13 @@ pytest.importorskip("keras", reason="the extra `train` is not installed")
 
 from small_archive import run_job
 
-from model.batches import TrainingPictures
-from model.crops import MAX_SCALE, CropStore
-from model.dataset import PairStore, prepare
-from model.encoded_pairs import open_source
-from model.field import CLASS_NAMES, draw_field
+from model.data.batches import TrainingPictures
+from model.data.crops import MAX_SCALE, CropStore
+from model.data.dataset import PairStore, prepare
+from model.data.encoded_pairs import open_source
 from model.options import TrainOptions, check_options
 from model.reexport import export_model
+from model.samples.field import CLASS_NAMES, draw_field
 from model.train import train
 from pipeline.core.errors import OptionError
 from pipeline.core.labels import LabelMap

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.augment import AUGMENTATIONS, augment, random_transform, vary_color, warp
 from model.cli import main
-from model.dataset import PairStore, load_pair, prepare
-from model.encoded_pairs import EncodedPair, check_source, open_source, tfds_name
-from model.label_faults import describe_faults
-from model.sample import write_sample
-from model.split import split_pictures
+from model.data.augment import AUGMENTATIONS, augment, random_transform, vary_color, warp
+from model.data.dataset import PairStore, load_pair, prepare
+from model.data.encoded_pairs import EncodedPair, check_source, open_source, tfds_name
+from model.data.label_faults import describe_faults
+from model.data.split import split_pictures
+from model.samples.sample import write_sample
 from pipeline.core.errors import OptionError, PictureError
 from pipeline.core.labels import LabelMap
 from pipeline.core.resize import resize_image, resize_mask_nearest
@@ -368,7 +368,7 @@ def test_a_warp_by_whole_pixels_is_exact() -> None:
 
 def test_both_ways_of_making_batches_give_the_same_pixels(tmp_path: Path) -> None:
     pytest.importorskip("keras", reason="the extra `train` is not installed")
-    from model.batches import NumpyBatches, TrainingPictures, epoch_batches
+    from model.data.batches import NumpyBatches, TrainingPictures, epoch_batches
 
     write_sample(tmp_path, 11, 2)
     found = prepare(open_source(str(tmp_path), None), _LABELS, PairStore(16, 16, 3), 3)

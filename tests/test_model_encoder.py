@@ -15,22 +15,22 @@ import pytest
 
 keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
 
-import model.encoder_weights  # noqa: E402
+import model.networks.encoder_weights  # noqa: E402
 from model.cli import main  # noqa: E402
-from model.efficientnet import SCALINGS, bottlenecks  # noqa: E402
-from model.encoder_weights import (  # noqa: E402
+from model.networks.efficientnet import SCALINGS, bottlenecks  # noqa: E402
+from model.networks.encoder_weights import (  # noqa: E402
     PACKAGES,
     set_encoder_weights,
     weights_content,
 )
-from model.network import NetworkConfig, build_network, check_config  # noqa: E402
-from model.optimizer import EncoderAdam  # noqa: E402
+from model.networks.network import NetworkConfig, build_network, check_config  # noqa: E402
+from model.networks.optimizer import EncoderAdam  # noqa: E402
+from model.networks.spread import spread_kernel  # noqa: E402
+from model.networks.torch_weights import read_state_dict  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
 from model.reexport import export_model  # noqa: E402
-from model.sample import CLASS_NAMES, write_sample  # noqa: E402
-from model.spread import spread_kernel  # noqa: E402
+from model.samples.sample import CLASS_NAMES, write_sample  # noqa: E402
 from model.start import choose_start  # noqa: E402
-from model.torch_weights import read_state_dict  # noqa: E402
 from model.train import train  # noqa: E402
 from pipeline.core.errors import ModelError, OptionError  # noqa: E402
 from pipeline.core.spec import ModelSpec  # noqa: E402

@@ -13,8 +13,8 @@ from PIL import Image
 keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
 
 from model.cli import main  # noqa: E402
-from model.encoded_pairs import EncodedPair, open_source  # noqa: E402
-from model.image_size import (  # noqa: E402
+from model.data.encoded_pairs import EncodedPair, open_source  # noqa: E402
+from model.data.image_size import (  # noqa: E402
     MAX_COST,
     MIN_KEPT,
     SizeScore,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.dataset import PairStore, prepare
-from model.encoded_pairs import EncodedPair
+from model.data.dataset import PairStore, prepare
+from model.data.encoded_pairs import EncodedPair
 from pipeline.core.errors import PictureError
 from pipeline.core.labels import LabelMap
 from pipeline.core.model_input import model_input

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from model.classes import resolve_classes
-from model.dataset import PairStore, PreparedData, prepare
-from model.encoded_pairs import open_source
-from model.label_faults import ValueCounts, describe_faults
+from model.data.dataset import PairStore, PreparedData, prepare
+from model.data.encoded_pairs import open_source
+from model.data.label_faults import ValueCounts, describe_faults
 from model.options import TrainOptions
 from pipeline.core.errors import OptionError
 

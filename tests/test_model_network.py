@@ -9,11 +9,11 @@ keras = pytest.importorskip("keras", reason="the extra `train` is not installed"
 
 from model.export import export_network  # noqa: E402
 from model.losses import SegmentationLoss  # noqa: E402
-from model.network import PRESETS, NetworkConfig, build_network, check_config, logits_of  # noqa: E402
+from model.networks.network import PRESETS, NetworkConfig, build_network, check_config, logits_of  # noqa: E402
+from model.networks.rewrite import phase_kernel, rewrite_for_inference  # noqa: E402
+from model.networks.stored_network import config_of  # noqa: E402
 from model.options import LOSSES  # noqa: E402
-from model.rewrite import phase_kernel, rewrite_for_inference  # noqa: E402
-from model.sample import draw_sample  # noqa: E402
-from model.stored_network import config_of  # noqa: E402
+from model.samples.sample import draw_sample  # noqa: E402
 from pipeline.core.errors import OptionError  # noqa: E402
 from pipeline.core.resize import resize_image  # noqa: E402
 from pipeline.core.spec import ModelSpec  # noqa: E402

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from model.cli import main
-from model.encoded_pairs import open_source
+from model.data.encoded_pairs import open_source
 from model.evaluate import PictureScore, load_engine, score_pictures, summarise
 from model.predict import predict
-from model.sample import draw_sample, write_sample
+from model.samples.sample import draw_sample, write_sample
 from pipeline.core.errors import OptionError
 from pipeline.core.overlay import overlay
 from pipeline.core.palette import default_colors

@@ -14,7 +14,7 @@ import pytest
 keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
 
 from model.options import TrainOptions  # noqa: E402
-from model.sample import write_sample  # noqa: E402
+from model.samples.sample import write_sample  # noqa: E402
 from model.train import train  # noqa: E402
 from pipeline.core.errors import ModelError, OptionError  # noqa: E402
 from pipeline.engines.model_folder import open_model  # noqa: E402

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from model.cli import main
-from model.field import CROP, SOIL, WEED, draw_field
-from model.sample import BACKGROUND, BORDER, OBJECT, SamplePicture, border_band, draw_sample, write_sample
+from model.samples.field import CROP, SOIL, WEED, draw_field
+from model.samples.sample import BACKGROUND, BORDER, OBJECT, SamplePicture, border_band, draw_sample, write_sample
 from pipeline.core.errors import OptionError
 
 

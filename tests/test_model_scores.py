@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.encoded_pairs import EncodedPair
+from model.data.encoded_pairs import EncodedPair
 from model.evaluate import PictureScore, score_pictures, summarise
 from pipeline.core.labels import LabelMap
 from pipeline.core.spec import ModelSpec

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
 
 from model.cli import main  # noqa: E402
+from model.data.unlabelled import open_unlabelled  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
 from model.pseudo_labels import ConfidenceCounts, confident_labels, mirrored_probabilities  # noqa: E402
-from model.sample import CLASS_NAMES, write_sample  # noqa: E402
+from model.samples.sample import CLASS_NAMES, write_sample  # noqa: E402
 from model.self_training import decision, is_student_kept, sample_unlabelled, student_epochs  # noqa: E402
 from model.train import train  # noqa: E402
-from model.unlabelled import open_unlabelled  # noqa: E402
 from pipeline.core.errors import OptionError  # noqa: E402
 
 

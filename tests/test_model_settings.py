@@ -14,18 +14,18 @@ keras = pytest.importorskip("keras", reason="the extra `train` is not installed"
 
 import model.fit  # noqa: E402
 from model import preparation  # noqa: E402
-from model.batches import TrainingPictures  # noqa: E402
 from model.cli import build_parser  # noqa: E402
-from model.dataset import PairStore  # noqa: E402
+from model.data.batches import TrainingPictures  # noqa: E402
+from model.data.dataset import PairStore  # noqa: E402
+from model.data.split import Split  # noqa: E402
 from model.finish import class_colors  # noqa: E402
 from model.fit import Fitter, Validated, confusions_of  # noqa: E402
 from model.job import TrainingJob  # noqa: E402
 from model.losses import SegmentationLoss  # noqa: E402
-from model.network import NetworkConfig, build_network, logits_of  # noqa: E402
+from model.networks.network import NetworkConfig, build_network, logits_of  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
 from model.preparation import prepare_job  # noqa: E402
-from model.sample import CLASS_NAMES, write_sample  # noqa: E402
-from model.split import Split  # noqa: E402
+from model.samples.sample import CLASS_NAMES, write_sample  # noqa: E402
 from model.train import make_fitter, set_seed_and_precision, train  # noqa: E402
 from pipeline.core.errors import OptionError  # noqa: E402
 from pipeline.core.palette import default_colors  # noqa: E402

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.sample import draw_sample
+from model.samples.sample import draw_sample
 
 pytest.importorskip("keras", reason="the extra `train` is not installed")
 pytest.importorskip("tensorflow_datasets", reason="the extra `train` is not installed")

@@ -18,7 +18,7 @@ keras = pytest.importorskip("keras", reason="the extra `train` is not installed"
 from model.cli import main  # noqa: E402
 from model.figures import can_draw  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
-from model.sample import write_sample  # noqa: E402
+from model.samples.sample import write_sample  # noqa: E402
 from model.train import train  # noqa: E402
 from pipeline.core.errors import OptionError  # noqa: E402
 from pipeline.core.spec import METADATA_FILE, ModelSpec  # noqa: E402

@@ -12,14 +12,14 @@ import pytest
 keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
 
 from model.cli import main  # noqa: E402
-from model.distil import DistilledNetwork, Teacher, divergence  # noqa: E402
 from model.losses import SegmentationLoss  # noqa: E402
-from model.network import LOGITS_LAYER, NetworkConfig, build_network, logits_of  # noqa: E402
+from model.networks.distil import DistilledNetwork, Teacher, divergence  # noqa: E402
+from model.networks.network import LOGITS_LAYER, NetworkConfig, build_network, logits_of  # noqa: E402
+from model.networks.stored_network import StoredNetwork, stored_network  # noqa: E402
+from model.networks.transfer import transfer  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
-from model.sample import CLASS_NAMES, write_sample  # noqa: E402
-from model.stored_network import StoredNetwork, stored_network  # noqa: E402
+from model.samples.sample import CLASS_NAMES, write_sample  # noqa: E402
 from model.train import train  # noqa: E402
-from model.transfer import transfer  # noqa: E402
 from pipeline.core.spec import ClassSpec, ModelSpec  # noqa: E402
 from pipeline.core.split_digests import TRAIN, SplitDigests  # noqa: E402
 

@@ -22,7 +22,7 @@ from model.early_warnings import (  # noqa: E402
     swapped_pictures,
 )
 from model.options import TrainOptions  # noqa: E402
-from model.sample import CLASS_NAMES, write_sample  # noqa: E402
+from model.samples.sample import CLASS_NAMES, write_sample  # noqa: E402
 from model.train import train  # noqa: E402
 
 WATCHED = Watched(("background", "object", "border"), 12, 20, 1.0, np.array([700, 200, 100]))

@@ -21,7 +21,7 @@ keras = pytest.importorskip("keras", reason="the extra `train` is not installed"
 from model.epoch_report import is_figure_epoch  # noqa: E402
 from model.fit import Progress  # noqa: E402
 from model.options import TrainOptions  # noqa: E402
-from model.sample import write_sample  # noqa: E402
+from model.samples.sample import write_sample  # noqa: E402
 from model.time_left import TimeLeft  # noqa: E402
 from model.train import train  # noqa: E402
 from model.training_display import TrainingDisplay, chart_rows  # noqa: E402

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.copies import MIN_CORRELATION, thumbnail
+from model.data.copies import MIN_CORRELATION, thumbnail
 
 
 def encoded_again(picture: Image.Image, quality: int, scale: float) -> Image.Image:

@@ -15,7 +15,8 @@ FLOORS = {
     "roof": ("pipeline", "pipeline/app", "pipeline/flink", "pipeline/dataflow", "pipeline/maskbeam"),
     "second": ("pipeline/transforms",),
     "first": (
-        *("model", "pipeline/stages", "pipeline/storage", "pipeline/sources", "pipeline/engines", "pipeline/output"),
+        *("model", "model/networks", "model/data", "model/samples"),
+        *("pipeline/stages", "pipeline/storage", "pipeline/sources", "pipeline/engines", "pipeline/output"),
         *("pipeline/segmenting", "pipeline/report", "pipeline/progress"),
     ),
     "ground": ("pipeline/core",),
@@ -45,7 +46,7 @@ def rooms(revision: str | None = None) -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     for path, count in lines_by_file(revision):
         parts = path.split("/")
-        room = "model" if parts[0] == "model" else "/".join(parts[:2]) if len(parts) > 2 else "pipeline"
+        room = "/".join(parts[:2]) if len(parts) > 2 else parts[0]
         modules, lines = counts.get(room, (0, 0))
         counts[room] = (modules + (parts[-1] != "__init__.py"), lines + count)
     return dict(sorted(counts.items(), key=lambda item: -item[1][1]))

@@ -38,7 +38,7 @@ def write_picture(path: Path, height: int, width: int, *, sparse: bool) -> None:
         width: px.
         sparse: whether nine of ten tiles are left out, and so are black.
     """
-    from model.field import draw_field
+    from model.samples.field import draw_field
 
     block = draw_field(1, 0, 8 * _TILE, 8 * _TILE).image
     parts = [

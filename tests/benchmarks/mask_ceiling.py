@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from model.classes import resolve_classes
-from model.dataset import load_pair
-from model.encoded_pairs import open_source
-from model.image_size import class_shares
+from model.data.dataset import load_pair
+from model.data.encoded_pairs import open_source
+from model.data.image_size import class_shares
+from model.data.split import split_pictures
 from model.options import TrainOptions
-from model.split import split_pictures
 from pipeline.core.labels import ClassIds, parse_ignore_label
 from pipeline.core.resize import mask_from_logits, resize_mask_nearest
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present

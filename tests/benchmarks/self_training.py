@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.split import split_pictures
+from model.data.split import split_pictures
 from pipeline.core.spec import METADATA_FILE
 from tests.benchmarks.training_changes import Rows, listed, write_manifest
 

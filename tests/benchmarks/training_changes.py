@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.split import split_pictures
+from model.data.split import split_pictures
 from pipeline.core.spec import METADATA_FILE
 from pipeline.sources.source import pairing_key
 

@@ -67,7 +67,7 @@ def measure(variant: Variant, prepared: "TrainingJob", steps: int, turns: int) -
     import keras
     import tensorflow as tf
 
-    from model.batches import epoch_batches
+    from model.data.batches import epoch_batches
     from model.train import make_fitter, new_network, set_seed_and_precision
 
     job = replace(prepared, options=replace(prepared.options, batch_size=variant.batch_size))

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from model.encoded_pairs import open_source
+from model.data.encoded_pairs import open_source
+from model.data.split import split_pictures
 from model.evaluate import score_pictures
-from model.split import split_pictures
 from pipeline.core.scores import dice_per_class, iou_per_class, mean_of_present
 from pipeline.core.spec import FLOAT_MODEL_FILE, INT8_MODEL_FILE, METADATA_FILE, ModelSpec
 from pipeline.core.truth import Labels
@@ -138,10 +138,10 @@ def network_size(spec: ModelSpec) -> tuple[int, float, float]:
     start_keras()
     import keras
 
-    from model.layers import TrainableBlocks
-    from model.network import build_logits
-    from model.rewrite import InferenceBlocks
-    from model.stored_network import config_of
+    from model.networks.layers import TrainableBlocks
+    from model.networks.network import build_logits
+    from model.networks.rewrite import InferenceBlocks
+    from model.networks.stored_network import config_of
 
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 

@@ -16,9 +16,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from model.crops import CropStore
-from model.encoded_pairs import EncodedPair
-from model.label_faults import TruthFault, truth_fault
+from model.data.crops import CropStore
+from model.data.encoded_pairs import EncodedPair
+from model.data.label_faults import TruthFault, truth_fault
 from pipeline.core.decode import decode_mask
 from pipeline.core.errors import ErrorType, OptionError, PictureError
 from pipeline.core.labels import ClassIds

@@ -4,7 +4,8 @@ U-Net: Ronneberger, Fischer and Brox, "U-Net: Convolutional networks for biomedi
 Residual blocks: He et al., "Deep residual learning for image recognition", CVPR 2016, figure 5 left. Squeeze and
 excitation: Hu, Shen and Sun, CVPR 2018, figure 3.
 
-An architecture here is a sequence of `model.layers.Blocks`. That of the pretrained encoders is `model.efficientnet`.
+An architecture here is a sequence of `model.networks.layers.Blocks`. That of the pretrained encoders is
+`model.networks.efficientnet`.
 """
 
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 
 import keras
 
-from model.efficientnet import LEVELS, SCALINGS, efficientnet_unet
-from model.layers import Blocks, Tensor, TrainableBlocks
+from model.networks.efficientnet import LEVELS, SCALINGS, efficientnet_unet
+from model.networks.layers import Blocks, Tensor, TrainableBlocks
 from pipeline.core.errors import OptionError
 
 LOGITS_LAYER = "logits"
@@ -115,7 +116,7 @@ def _residual(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
 
 
 def _efficientnet_lite(config: NetworkConfig, blocks: Blocks, image: Tensor) -> Tensor:
-    """An encoder that can start from ImageNet weights; see `model.efficientnet`."""
+    """An encoder that can start from ImageNet weights; see `model.networks.efficientnet`."""
     assert config.encoder is not None
     return efficientnet_unet(blocks, image, config.encoder, config.width, config.depth)
 

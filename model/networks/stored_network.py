@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from model.network import PRESETS, NetworkConfig, build_network, check_config
+from model.networks.network import PRESETS, NetworkConfig, build_network, check_config
 from pipeline.core.errors import ModelError, OptionError
 from pipeline.core.spec import KERAS_MODEL_FILE, METADATA_FILE, ModelSpec
 from pipeline.core.split_digests import SplitDigests

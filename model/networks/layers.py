@@ -1,7 +1,7 @@
 """The building blocks of the U-Nets: a sequence of them is an architecture, whoever defines their layers.
 
-`TrainableBlocks` has the layers for training, `model.rewrite.InferenceBlocks` those of the export, which computes the
-same faster.
+`TrainableBlocks` has the layers for training, `model.networks.rewrite.InferenceBlocks` those of the export, which
+computes the same faster.
 """
 
 from typing import Any, Protocol

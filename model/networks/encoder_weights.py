@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from model.efficientnet import bottlenecks
-from model.spread import spread_kernel
-from model.torch_weights import read_state_dict
+from model.networks.efficientnet import bottlenecks
+from model.networks.spread import spread_kernel
+from model.networks.torch_weights import read_state_dict
 from pipeline.core.errors import ModelError, OptionError
 
 FloatArray = npt.NDArray[np.float32]

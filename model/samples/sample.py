@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from model.shapes import coverage, random_outline, smooth_noise, texture
+from model.samples.shapes import coverage, random_outline, smooth_noise, texture
 from pipeline.core.errors import OptionError
 
 CLASS_NAMES = ("background", "object", "border")

@@ -7,8 +7,8 @@ narrow blades. At the size of a model's input they look the same. Picture number
 import numpy as np
 import numpy.typing as npt
 
-from model.sample import SamplePicture, Scene, hsv_color
-from model.shapes import Points, coverage, polar, ring, smooth_noise
+from model.samples.sample import SamplePicture, Scene, hsv_color
+from model.samples.shapes import Points, coverage, polar, ring, smooth_noise
 
 CLASS_NAMES = ("soil", "crop", "weed")
 SOIL, CROP, WEED = range(3)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from model.field import FIELD
-from model.sample import SHAPES, Scene
+from model.samples.field import FIELD
+from model.samples.sample import SHAPES, Scene
 from pipeline.core.errors import OptionError
 
 SCENES: Mapping[str, Scene] = {"shapes": SHAPES, "field": FIELD}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from model.encoded_pairs import EncodedPair, list_source, spool_output, tfds_pairs
+from model.data.encoded_pairs import EncodedPair, list_source, spool_output, tfds_pairs
 from pipeline.core.errors import OptionError
 from pipeline.sources.reading import FileReader
 from pipeline.sources.sources import parse_sources

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from model.dataset import LoadedPair, load_or_fault, map_in_order
-from model.encoded_pairs import EncodedPair
+from model.data.dataset import LoadedPair, load_or_fault, map_in_order
+from model.data.encoded_pairs import EncodedPair
 from pipeline.core.labels import ClassIds
 from pipeline.core.resize import mask_from_logits
 from pipeline.core.scores import confusion_matrix, iou_per_class, mean_of_present

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from model.network import LOGITS_LAYER, NetworkConfig, build_logits
+from model.networks.network import LOGITS_LAYER, NetworkConfig, build_logits
 
 Tensor = Any
 Kernel = npt.NDArray[np.float32]
@@ -34,7 +34,7 @@ class DepthToSpace(keras.layers.Layer):  # type: ignore[misc]
 
 
 class InferenceBlocks:
-    """The blocks of `model.network.Blocks` in the exported form; not trainable."""
+    """The blocks of `model.networks.network.Blocks` in the exported form; not trainable."""
 
     def conv(
         self,

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from model.efficientnet import is_encoder_layer
+from model.networks.efficientnet import is_encoder_layer
 
 
 class EncoderAdam(keras.optimizers.Adam):

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from model.network import LOGITS_LAYER
-from model.spread import spread_kernel
-from model.stored_network import StoredNetwork
+from model.networks.network import LOGITS_LAYER
+from model.networks.spread import spread_kernel
+from model.networks.stored_network import StoredNetwork
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import keras
 
-from model.layers import Blocks, Tensor
+from model.networks.layers import Blocks, Tensor
 
 STEM_FILTERS = 32
 _STEM, _BOTTLENECK = "stem", "bottleneck"

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from model.network import NetworkConfig, logits_of
+from model.networks.network import NetworkConfig, logits_of
 
 Tensor = Any
 

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from model.augment import VARIES_SCALE, augment
-from model.dataset import TrainingStore
+from model.data.augment import VARIES_SCALE, augment
+from model.data.dataset import TrainingStore
 from pipeline.core.labels import ClassIds
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -28,7 +28,7 @@ class TrainingPictures:
         Args:
             store: all pictures.
             indices: (n,) the items of those of the split.
-            augmentation: one of `model.augment.AUGMENTATIONS`.
+            augmentation: one of `model.data.augment.AUGMENTATIONS`.
             batch_size: pictures per batch; at most n.
             seed: of shuffle and augmentation.
         """
