@@ -152,7 +152,7 @@ def student_job(job: TrainingJob, labelled: PseudoLabelled) -> TrainingJob:
         A job of as many epochs as make twice the teacher's weight updates, at least 5 if the teacher has as many.
     """
     store, train = job.data.store, job.split.train
-    repeats = max(1, round(len(labelled.indices) / (_LABELLED_PARTS * len(train))))
+    repeats = labelled_repeats(len(train), len(labelled.indices))
     first = len(store)
     for repeat in range(1, repeats):
         for index in train:
@@ -162,6 +162,16 @@ def student_job(job: TrainingJob, labelled: PseudoLabelled) -> TrainingJob:
     split = Split(indices, job.split.validation, job.split.test)
     epochs = student_epochs(job.options.epochs, len(train), len(indices))
     return replace(job, split=split, options=replace(job.options, epochs=epochs))
+
+
+def labelled_repeats(labelled: int, unlabelled: int) -> int:
+    """How often the student sees each picture with a mask in an epoch, at least once.
+
+    Args:
+        labelled: pictures with masks.
+        unlabelled: pictures that the teacher labelled.
+    """
+    return max(1, round(unlabelled / (_LABELLED_PARTS * labelled)))
 
 
 def student_epochs(epochs: int, teacher_pictures: int, student_pictures: int) -> int:

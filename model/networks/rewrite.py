@@ -34,7 +34,7 @@ class DepthToSpace(keras.layers.Layer):  # type: ignore[misc]
 
 
 class InferenceBlocks:
-    """The blocks of `model.networks.network.Blocks` in the exported form; not trainable."""
+    """The blocks of `model.networks.layers.Blocks` in the exported form; not trainable."""
 
     def conv(
         self,

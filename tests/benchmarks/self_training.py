@@ -14,15 +14,15 @@ import argparse
 import csv
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from model.data.split import split_pictures
+from model.self_training import labelled_repeats
 from pipeline.core.spec import METADATA_FILE
-from tests.benchmarks.training_changes import Rows, listed, write_manifest
+from tests.benchmarks.training_changes import Rows, listed, trained_score, write_manifest
 
 WAYS = ("labelled", "as many updates", "self-training")
 
@@ -39,17 +39,12 @@ def score(arguments: argparse.Namespace, draw: int, way: str, epochs: int) -> fl
     """Trains in one of the ways, unless that is done, and returns the `global_mean_iou` of the kept pictures."""
     output = Path(arguments.output)
     folder = output / f"draw_{draw + 1}" / way.replace(" ", "_")
-    if not (folder / METADATA_FILE).exists():
-        command = [sys.executable, "-m", "model", "train", "--resume", "--output", str(folder)]
-        command += ["--dataset", f"{output}/{draw + 1}_labelled.csv", "--test_dataset", f"{output}/kept.csv"]
-        if way == "self-training":
-            command += ["--unlabelled", f"{output}/{draw + 1}_unlabelled.csv"]
-        for option in ("label_map", "class_names", "batch_size", "val_fraction"):
-            command += [f"--{option}", str(getattr(arguments, option))]
-        # By the seed that chose the kept pictures, there would be hardly any to choose the epoch.
-        command += ["--epochs", str(epochs), "--seed", str(11 + draw), *shlex.split(arguments.options)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return float(json.loads((folder / METADATA_FILE).read_text())["scores"]["global_mean_iou"])
+    options = ["--dataset", f"{output}/{draw + 1}_labelled.csv", "--test_dataset", f"{output}/kept.csv"]
+    if way == "self-training":
+        options += ["--unlabelled", f"{output}/{draw + 1}_unlabelled.csv"]
+    # By the seed that chose the kept pictures, there would be hardly any to choose the epoch.
+    options += ["--epochs", str(epochs), "--seed", str(11 + draw), *shlex.split(arguments.options)]
+    return trained_score(folder, arguments, ("label_map", "class_names", "batch_size", "val_fraction"), options)
 
 
 def equal_epochs(arguments: argparse.Namespace, draw: int) -> int:
@@ -58,8 +53,7 @@ def equal_epochs(arguments: argparse.Namespace, draw: int) -> int:
     training = json.loads((folder / METADATA_FILE).read_text())["training"]
     labelled, unlabelled = training["pictures"], training["self_training"]["pictures"]
     student_log = (folder / "training" / "student" / "log.csv").read_text()
-    # As model.self_training.student_job repeats the labelled pictures.
-    student = labelled * max(1, round(unlabelled / (2 * labelled))) + unlabelled
+    student = labelled * labelled_repeats(labelled, unlabelled) + unlabelled
     updates = (len(student_log.splitlines()) - 1) * (student // arguments.batch_size)
     return arguments.epochs + round(updates / (labelled // min(arguments.batch_size, labelled)))
 

@@ -17,7 +17,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from model.data.split import split_pictures
@@ -43,22 +43,35 @@ def write_manifest(path: Path, rows: Rows) -> None:
         writer.writerows((image_id, image.absolute(), mask.absolute()) for image_id, image, mask in rows)
 
 
+def trained_score(folder: Path, arguments: argparse.Namespace, names: Iterable[str], options: Iterable[str]) -> float:
+    """Trains into a folder, unless that is done, and returns the `global_mean_iou` of the test pictures.
+
+    Args:
+        folder: the model's.
+        arguments: of the benchmark.
+        names: options of `train` that have the values of the benchmark's own.
+        options: further words of the command; of an option that is given twice the later counts.
+    """
+    metadata = folder / METADATA_FILE
+    if not metadata.exists():
+        command = [sys.executable, "-m", "model", "train", "--resume", "--output", str(folder)]
+        for name in names:
+            command += [f"--{name}", str(getattr(arguments, name))]
+        subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    return float(json.loads(metadata.read_text())["scores"]["global_mean_iou"])
+
+
 def score(arguments: argparse.Namespace, fold: int, change: str) -> float:
     """Trains without a fold, unless that is done, and returns the `global_mean_iou` on it."""
     name = re.sub(r"[^0-9a-z.]+", "_", change.lower()).strip("_") or "default"
     folder = Path(arguments.output) / name / f"fold_{fold + 1}"
-    metadata = folder / METADATA_FILE
-    if not metadata.exists():
-        manifests = Path(arguments.output) / "manifests"
-        data = ["--dataset", f"{manifests}/{fold + 1}_others.csv", "--test_dataset", f"{manifests}/{fold + 1}.csv"]
-        command = [sys.executable, "-m", "model", "train", *data, "--output", str(folder), "--resume"]
-        for option in ("label_map", "class_names", "epochs", "batch_size", "val_fraction"):
-            command += [f"--{option}", str(getattr(arguments, option))]
-        # By the seed that chose the kept pictures, those that guide the training are nearly all among them.
-        command += ["--seed", str(arguments.seed + 1)]
-        # Of an option that is given twice the later counts.
-        subprocess.run([*command, *shlex.split(change)], check=True, stdout=subprocess.DEVNULL)
-    return float(json.loads(metadata.read_text())["scores"]["global_mean_iou"])
+    manifests = Path(arguments.output) / "manifests"
+    data = ["--dataset", f"{manifests}/{fold + 1}_others.csv", "--test_dataset", f"{manifests}/{fold + 1}.csv"]
+    # By the seed that chose the kept pictures, those that guide the training are nearly all among them.
+    options = [*data, "--seed", str(arguments.seed + 1), *shlex.split(change)]
+    return trained_score(
+        folder, arguments, ("label_map", "class_names", "epochs", "batch_size", "val_fraction"), options
+    )
 
 
 def main() -> None:
